@@ -1,0 +1,3 @@
+"""A self-hosted picture classifier that its users teach."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""One family of errors. Each class carries the HTTP status and the code that a client sees."""
+
+from typing import Any
+
+
+class AppError(Exception):
+    """An error whose message may be shown to the client.
+
+    The message says what was expected, then what came. `extra` is merged into the JSON answer.
+    """
+
+    status = 400
+    code = "bad_request"
+
+    def __init__(self, detail: str, *, extra: dict[str, Any] | None = None, headers: dict[str, str] | None = None):
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra or {}
+        self.headers = headers or {}
+
+
+class InvalidRequest(AppError):
+    status, code = 422, "invalid_request"
+
+
+class InvalidImage(AppError):
+    status, code = 422, "invalid_image"
+
+
+class UnsupportedImage(AppError):
+    status, code = 415, "unsupported_image"
+
+
+class InvalidLabel(AppError):
+    status, code = 422, "invalid_label"
+
+
+class InvalidZip(AppError):
+    status, code = 422, "invalid_zip"
+
+
+class NothingAccepted(AppError):
+    status, code = 422, "nothing_accepted"
+
+
+class TooLarge(AppError):
+    status, code = 413, "too_large"
+
+
+class Unauthorized(AppError):
+    status, code = 401, "unauthorized"
+
+
+class Forbidden(AppError):
+    status, code = 403, "forbidden"
+
+
+class NotFound(AppError):
+    status, code = 404, "not_found"
+
+
+class RetrainRunning(AppError):
+    status, code = 409, "retrain_running"
+
+
+class NoNewData(AppError):
+    status, code = 409, "no_new_data"
+
+
+class NotCancellable(AppError):
+    status, code = 409, "not_cancellable"
+
+
+class Overloaded(AppError):
+    status, code = 503, "overloaded"
+
+
+class NotReady(AppError):
+    status, code = 503, "not_ready"
+
+
+class StorageFull(AppError):
+    status, code = 507, "storage_full"
+
+
+class InvalidModel(AppError):
+    """A model file that cannot be trusted or does not fit this service."""
+
+    status, code = 422, "invalid_model"
+
+
+class ConfigurationError(Exception):
+    """The settings contradict each other: the service must not start."""
+
+
+class Cancelled(Exception):
+    """Raised inside a retrain when its cancellation was asked for."""

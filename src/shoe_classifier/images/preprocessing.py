@@ -1,0 +1,129 @@
+"""Bytes to array: the one preprocessing of training, teaching and serving."""
+
+import io
+from pathlib import PurePath
+
+import numpy as np
+from PIL import Image
+
+from shoe_classifier.errors import InvalidImage, TooLarge, UnsupportedImage
+
+# Pillow only refuses at twice its own limit, after a warning; `check_size` refuses by the header, before decoding.
+Image.MAX_IMAGE_PIXELS = None
+
+FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF")
+EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WebP": "image/webp", "BMP": "image/bmp", "GIF": "image/gif"}
+PICTURE_NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
+MAX_PIXELS = 50_000_000  # a 48-megapixel phone photo passes
+
+_OTHER_FORMATS = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF", b"PK\3\4": "ZIP", b"8BPS": "PSD", b"\0\0\1\0": "ICO"}
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def sniff(data: bytes) -> str | None:
+    """Name the format that the first bytes show, one of `FORMATS`, or None."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith(b"BM"):
+        return "BMP"
+    return None
+
+
+def decode(data: bytes, side: int, *, name: str = "", max_pixels: int = MAX_PIXELS, min_side: int = 1) -> np.ndarray:
+    """Decode a picture and squash it to a square.
+
+    Args:
+        data: a JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame counts).
+        side: edge of the square in pixels.
+        name: the client's file name, used only to word an error.
+        max_pixels: width x height above which nothing is decoded.
+        min_side: shortest edge in pixels that is accepted.
+
+    Returns:
+        `uint8` array of shape `(side, side, 3)`, RGB, 0-255, EXIF orientation applied, transparency on white.
+
+    Raises:
+        UnsupportedImage: another file format.
+        InvalidImage: damaged, empty or smaller than `min_side`.
+        TooLarge: more than `max_pixels`.
+    """
+    image = _open(data, name)
+    check_size(image.size, max_pixels, min_side)
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        image.draft("RGB", (side, side))
+        image = _to_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
+    except MemoryError:
+        raise
+    except Exception as error:  # a decoder may fail in any way on damaged bytes; each way means the same to the client
+        raise InvalidImage(f"Expected a complete {sniff(data)} picture; received one that does not decode.") from error
+    if orientation in _TURNS:  # turning the small square costs less than turning the large picture
+        image = image.transpose(_TURNS[orientation])
+    return np.asarray(image)
+
+
+def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
+    """Refuse a picture by the width and height in its header, in pixels."""
+    width, height = size
+    if width * height > max_pixels:
+        raise TooLarge(f"Expected at most {max_pixels:,} pixels; received {width} x {height}.")
+    if min(size) < min_side:
+        raise InvalidImage(f"Expected at least {min_side} x {min_side} pixels; received {width} x {height}.")
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    expected = "Expected a JPEG, PNG, WebP, BMP or GIF picture"
+    if not data:
+        raise InvalidImage(f"{expected}; received an empty file.")
+    kind = sniff(data)
+    if kind is None:
+        other = _other_format(data, name)
+        if other:
+            raise UnsupportedImage(f"{expected}; received {other}.")
+        raise InvalidImage(f"{expected}; received bytes that are none of these.")
+    try:
+        return Image.open(io.BytesIO(data), formats=(kind.upper(),))
+    except MemoryError:
+        raise
+    except Exception as error:  # as in `decode`
+        raise InvalidImage(f"Expected a complete {kind} picture; received one whose header does not read.") from error
+
+
+def _other_format(data: bytes, name: str) -> str | None:
+    """Name what the file is instead, by its bytes or its extension; None when it claims to be a picture."""
+    if data[4:8] == b"ftyp":
+        return "a HEIC, AVIF or video file"
+    if data[:4] in _OTHER_FORMATS:
+        return f"a {_OTHER_FORMATS[data[:4]]} file"
+    extension = PurePath(name).suffix.lower()
+    if extension and extension not in PICTURE_NAMES:
+        return f"a {extension[:12]!r} file"
+    return None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip instead of scale
+        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
