@@ -27,6 +27,10 @@ class InvalidImage(AppError):
     status, code = 422, "invalid_image"
 
 
+class TooSmall(InvalidImage):
+    code = "too_small"
+
+
 class UnsupportedImage(AppError):
     status, code = 415, "unsupported_image"
 
@@ -45,6 +49,10 @@ class NothingAccepted(AppError):
 
 class TooLarge(AppError):
     status, code = 413, "too_large"
+
+
+class RequestTimeout(AppError):
+    status, code = 408, "request_timeout"
 
 
 class Unauthorized(AppError):

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from shoe_classifier.errors import AppError
-from shoe_classifier.images.preprocessing import decode
+from shoe_classifier.images.preprocessing import MAX_PIXELS, decode
 from shoe_classifier.images.zip_reader import Picture
 
 HOLDOUT_SHARE = 0.15
@@ -48,6 +47,7 @@ def load(
     labels: list[str],
     *,
     exclude: frozenset[str] = frozenset(),
+    max_pixels: int = MAX_PIXELS,
     progress: Callable[[], None] = lambda: None,
 ) -> LabelledPictures:
     """Decode pictures, each once. New labels are appended to `labels`; what does not decode is left out.
@@ -63,7 +63,7 @@ def load(
             continue
         seen.add(sha256)
         try:
-            image = decode(picture.data, side, name=picture.name)
+            image = decode(picture.data, side, name=picture.name, max_pixels=max_pixels)
         except AppError:
             continue
         if picture.label not in labels:
@@ -96,6 +96,8 @@ def cut_out(images: np.ndarray) -> np.ndarray:
     Background is what is nearly white and connected with the border, so white parts inside an object stay.
     A picture without such a background comes back whole.
     """
+    from scipy import ndimage  # only training needs it
+
     cut = np.empty((*images.shape[:3], 4), np.uint8)
     for i, image in enumerate(images):
         outside = ndimage.binary_dilation(_background(image), iterations=2)  # takes the white seam along
@@ -106,6 +108,8 @@ def cut_out(images: np.ndarray) -> np.ndarray:
 
 
 def _background(image: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
     regions, _ = ndimage.label(image.min(axis=2) >= _WHITE)
     border = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
     return np.isin(regions, np.unique(border[border > 0]))

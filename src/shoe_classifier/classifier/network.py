@@ -4,6 +4,7 @@ Importing this module imports TensorFlow: only training and compiling do that.
 """
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -52,9 +53,9 @@ def _residual(x: keras.KerasTensor, width: int, *, name: str, out: str) -> keras
     return layers.ReLU(name=out)(layers.Add(name=f"{name}_add")([x, y]))
 
 
-def backbone(model: keras.Model) -> keras.Model:
-    """The part below the head: pictures `(n, side, side, 3)` to the last feature map `(n, h, w, d)`."""
-    return keras.Model(model.input, model.get_layer(MAP_LAYER).output)
+def load(path: Path) -> keras.Model:
+    """Open the Keras model of a model file that this service wrote."""
+    return keras.models.load_model(path, compile=False)
 
 
 def lower(model: keras.Model) -> keras.Model:
@@ -68,8 +69,9 @@ def upper(model: keras.Model) -> keras.Model:
 
 
 def compile_backbone(model: keras.Model) -> bytes:
-    """Compile the backbone to a LiteRT flatbuffer whose only output is the last feature map."""
-    converter = tf.lite.TFLiteConverter.from_keras_model(backbone(model))
+    """Compile the part below the head to a LiteRT flatbuffer that gives latents and last feature map of a picture."""
+    outputs = [model.get_layer(LATENT_LAYER).output, model.get_layer(MAP_LAYER).output]
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(model.input, outputs))
     return bytes(converter.convert())
 
 

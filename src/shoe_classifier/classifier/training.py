@@ -56,16 +56,22 @@ def train(
     outputs = classes + (int(backgrounds.labels.max()) - classes + 1 if backgrounds else 0)
     model = network.build(recipe.side, outputs)
     steps = recipe.epochs * recipe.steps
-    schedule = keras.optimizers.schedules.CosineDecay(1e-5, steps, warmup_target=recipe.learning_rate, warmup_steps=steps // 30)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, clipnorm=1.0, use_ema=True, ema_momentum=0.998)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        1e-5, steps, warmup_target=recipe.learning_rate, warmup_steps=steps // 30
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=recipe.weight_decay, clipnorm=1.0, use_ema=True, ema_momentum=0.998
+    )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=recipe.smoothing), metrics=["accuracy"])
+    model.compile(
+        optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=recipe.smoothing), metrics=["accuracy"]
+    )
     callbacks: list[keras.callbacks.Callback] = [_Progress(report, recipe.epochs)]
     if checkpoints:
         callbacks.append(keras.callbacks.BackupAndRestore(str(checkpoints)))
     batches = _batches(pictures, photos, backgrounds, outputs, recipe)
     model.fit(batches, epochs=recipe.epochs, steps_per_epoch=recipe.steps, callbacks=callbacks, verbose=0)
-    return _keep_labels(model, recipe.side, classes)
+    return model
 
 
 class _Progress(keras.callbacks.Callback):
@@ -78,14 +84,76 @@ class _Progress(keras.callbacks.Callback):
         self._report((epoch + 1) / self._epochs, f"epoch {epoch + 1} of {self._epochs}: {figures}")
 
 
-def _keep_labels(model: keras.Model, side: int, classes: int) -> keras.Model:
-    """Copy the network without the outputs of the backgrounds."""
-    kept = network.build(side, classes)
-    for source, target in zip(model.layers[:-1], kept.layers[:-1], strict=True):
-        target.set_weights(source.get_weights())
-    kernel, bias = model.layers[-1].get_weights()
-    kept.layers[-1].set_weights([kernel[:, :classes], bias[:classes]])
-    return kept
+def tune(
+    model: keras.Model,
+    pictures: LabelledPictures,
+    latents: np.ndarray,
+    latent_labels: np.ndarray,
+    classes: int,
+    report: Report,
+    out_of_time: Callable[[], bool],
+    epochs: int = 12,
+    batch: int = 64,
+) -> None:
+    """Tune the layers above the latents, in place, with new pictures and the latents of what was learnt before.
+
+    Args:
+        model: its lower layers stay as they are, and so do all means and variances of its normalisations.
+        pictures: new ones, at the network's own side.
+        latents: `float32 (m, h, w, c)`, with labels `(m,)`; `classes` and above stand for backgrounds.
+        report: is told of the progress, and may raise to stop.
+        out_of_time: asked after each epoch; True ends the training there.
+    """
+    lower, upper = network.lower(model), network.upper(model)
+    for layer in upper.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    outputs = max(classes, int(latent_labels.max(initial=0)) + 1)
+    head = keras.layers.Dense(outputs)
+    steps = max(20, (len(pictures) + len(latents)) // (2 * batch))
+    schedule = keras.optimizers.schedules.CosineDecay(1e-3, epochs * steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=1.0)
+    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.05)
+    head.build(upper.output.shape)
+    weights = upper.trainable_variables + head.trainable_variables
+    optimizer.build(weights)
+    batches = iter(tf.data.Dataset.zip(_tuning_sources(pictures, latents, latent_labels, batch)).prefetch(2))
+
+    @tf.function
+    def step(batch: dict[str, tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+        inputs, labels = [], []
+        if "pictures" in batch:
+            turned = _turn_any_way(batch["pictures"][0])
+            inputs.append(lower(_jitter(turned, 0.5), training=False))
+            labels.append(batch["pictures"][1])
+        if "latents" in batch:
+            inputs.append(tf.image.random_flip_left_right(batch["latents"][0]))
+            labels.append(batch["latents"][1])
+        with tf.GradientTape() as tape:
+            logits = head(upper(tf.concat(inputs, 0), training=True))
+            loss = loss_of(tf.one_hot(tf.concat(labels, 0), outputs), logits)
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return loss
+
+    for epoch in range(epochs):
+        losses = []
+        for i in range(steps):
+            losses.append(float(step(next(batches))))
+            if i % 5 == 0:  # often enough to be stopped within a second or two
+                report((epoch + i / steps) / epochs, f"epoch {epoch + 1} of {epochs}")
+        report((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}, loss {np.mean(losses):.3f}")
+        if out_of_time():
+            return
+
+
+def _tuning_sources(
+    pictures: LabelledPictures, latents: np.ndarray, latent_labels: np.ndarray, batch: int
+) -> dict[str, tf.data.Dataset]:
+    sources = {}
+    if len(pictures):
+        sources["pictures"] = _endless(pictures.images, pictures.labels, batch)
+    if len(latents):
+        sources["latents"] = _endless(latents, latent_labels, batch)
+    return sources
 
 
 # ---------------------------------------------------------------- batches
@@ -98,18 +166,18 @@ def _batches(
     outputs: int,
     recipe: Recipe,
 ) -> tf.data.Dataset:
-    cut = cut_out(pictures.images)
-    sources = {"plain": _endless(cut, pictures.labels, recipe.plain + (0 if backgrounds else recipe.pasted))}
+    plain = recipe.plain + (0 if backgrounds else recipe.pasted)
+    sources = {"plain": _endless(pictures.images, pictures.labels, plain)}
     if photos:
         sources["photos"] = _endless(photos.images, photos.labels, recipe.photos)
     if backgrounds:
-        sources["pasted"] = _endless(cut, pictures.labels, recipe.pasted)
+        sources["pasted"] = _endless(cut_out(pictures.images), pictures.labels, recipe.pasted)
         sources["others"] = _endless(backgrounds.images, backgrounds.labels, recipe.others)
         sources["behind"] = _endless(backgrounds.images, backgrounds.labels, recipe.pasted)
 
     def mix(batch: dict[str, tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = batch["plain"]
-        clean = _on_white(image, recipe.side)
+        clean = _turn_a_little(image, recipe.side)
         clean_labels = tf.one_hot(label, outputs)
         rough, labels = [], []
         if "pasted" in batch:
@@ -121,7 +189,9 @@ def _batches(
                 labels.append(batch[name][1])
         if not rough:
             return clean, clean_labels
-        mixed, mixed_labels = _mixup(_jitter(tf.concat(rough, 0)), tf.one_hot(tf.concat(labels, 0), outputs), recipe.mixup)
+        mixed, mixed_labels = _mixup(
+            _jitter(tf.concat(rough, 0)), tf.one_hot(tf.concat(labels, 0), outputs), recipe.mixup
+        )
         return tf.concat([clean, mixed], 0), tf.concat([clean_labels, mixed_labels], 0)
 
     return tf.data.Dataset.zip(sources).map(mix, num_parallel_calls=2).prefetch(2)
@@ -136,10 +206,10 @@ def _endless(images: np.ndarray, labels: np.ndarray, batch: int) -> tf.data.Data
 # ---------------------------------------------------------------- augmentation, on `float32 (n, side, side, 3)`, 0-255
 
 
-def _on_white(cut: tf.Tensor, side: int) -> tf.Tensor:
-    n = tf.shape(cut)[0]
-    image = _sample(cut, _placements(n, turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12), side)
-    return _jitter(image[..., :3] + 255 - image[..., 3:], 0.35)
+def _turn_a_little(images: tf.Tensor, side: int) -> tf.Tensor:
+    where = _placements(tf.shape(images)[0], turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12)
+    inverted = _sample(255 - tf.cast(images, tf.float32), where, side, "CONSTANT")  # so that what comes in is white
+    return _jitter(255 - inverted, 0.35)
 
 
 def _paste(cut: tf.Tensor, backgrounds: tf.Tensor, side: int) -> tf.Tensor:
@@ -154,7 +224,7 @@ def _paste(cut: tf.Tensor, backgrounds: tf.Tensor, side: int) -> tf.Tensor:
     for mirror, shown in ((1.0, tf.ones([n])), (-1.0, pair)):
         tilt = angle + tf.random.normal([n], stddev=0.12)
         where = _matrix(tilt, scale * stretch, scale / stretch * flip * mirror, away * mirror)
-        piece = _sample(cut, where, side) * shown[:, None, None, None]
+        piece = _sample(cut, where, side, "CONSTANT") * shown[:, None, None, None]
         alpha = piece[..., 3:] / 255
         shadow = tf.nn.avg_pool2d(tf.roll(alpha, 2, 1), 9, 1, "SAME") * tf.random.uniform([n, 1, 1, 1], 0.0, 0.6)
         canvas = canvas * (1 - shadow) * (1 - alpha) + piece[..., :3]
@@ -165,7 +235,13 @@ def _turn_freely(images: tf.Tensor, side: int) -> tf.Tensor:
     """Photos from above have no upright: any turn, any mirror, strong zoom and some perspective."""
     n = tf.shape(images)[0]
     where = _placements(n, turn=np.pi, zoom=(0.55, 1.15), stretch=0.2, shift=0.25, perspective=0.12)
-    return _sample(images, where, side)
+    return _sample(images, where, side, "REFLECT")
+
+
+def _turn_any_way(images: tf.Tensor) -> tf.Tensor:
+    """For pictures of which nothing is known: a mirror, a slight turn and zoom."""
+    where = _placements(tf.shape(images)[0], turn=0.25, zoom=(0.75, 1.15), stretch=0.1, shift=0.12)
+    return _sample(images, where, images.shape[1], "REFLECT")
 
 
 def _placements(
@@ -175,7 +251,9 @@ def _placements(
     ratio = tf.exp(tf.random.normal([n], stddev=stretch))
     centre = tf.random.uniform([n, 2], -shift, shift)
     angle = tf.random.uniform([n], -turn, turn)
-    return _matrix(angle, scale * ratio * _signs(n), scale / ratio, centre, tf.random.normal([n, 2], stddev=perspective))
+    return _matrix(
+        angle, scale * ratio * _signs(n), scale / ratio, centre, tf.random.normal([n, 2], stddev=perspective)
+    )
 
 
 def _matrix(
@@ -190,14 +268,13 @@ def _matrix(
     return tf.reshape(scale, [-1, 3, 3]) @ tf.reshape(turn, [-1, 3, 3]) @ tf.reshape(move, [-1, 3, 3])
 
 
-def _sample(images: tf.Tensor, matrix: tf.Tensor, side: int) -> tf.Tensor:
-    """Sample `(n, s, s, c)` pictures at `side` x `side` places; cut-outs end in nothing, photos are mirrored at their edges."""
+def _sample(images: tf.Tensor, matrix: tf.Tensor, side: int, fill: str) -> tf.Tensor:
+    """Sample `(n, s, s, c)` pictures at `side` x `side` places; beyond their edges is 0, or a mirrored picture."""
     size = float(images.shape[1])
     to_unit = tf.constant([[2 / side, 0, -1], [0, 2 / side, -1], [0, 0, 1]])
     from_unit = tf.constant([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
     matrix = from_unit @ matrix @ to_unit
     matrix = tf.reshape(matrix / matrix[:, 2:, 2:], [-1, 9])[:, :8]
-    fill = "CONSTANT" if images.shape[3] == 4 else "REFLECT"
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(images, tf.float32),
         transforms=matrix,
@@ -240,7 +317,9 @@ def _mixup(images: tf.Tensor, labels: tf.Tensor, share: float) -> tuple[tf.Tenso
     weight = tf.where(tf.random.uniform([n]) < share, tf.random.uniform([n], 0.5, 1.0), tf.ones([n]))
     pixels = weight[:, None, None, None]
     blend = weight[:, None]
-    return images * pixels + tf.gather(images, order) * (1 - pixels), labels * blend + tf.gather(labels, order) * (1 - blend)
+    return images * pixels + tf.gather(images, order) * (1 - pixels), labels * blend + tf.gather(labels, order) * (
+        1 - blend
+    )
 
 
 def _signs(n: tf.Tensor, shape: tuple[int | tf.Tensor, ...] | None = None) -> tf.Tensor:

@@ -6,7 +6,7 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image
 
-from shoe_classifier.errors import InvalidImage, TooLarge, UnsupportedImage
+from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
 
 # Pillow only refuses at twice its own limit, after a warning; `check_size` refuses by the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -17,7 +17,14 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WebP": "image/webp", "
 PICTURE_NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
 MAX_PIXELS = 50_000_000  # a 48-megapixel phone photo passes
 
-_OTHER_FORMATS = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF", b"PK\3\4": "ZIP", b"8BPS": "PSD", b"\0\0\1\0": "ICO"}
+_OTHER_FORMATS = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"PK\3\4": "ZIP",
+    b"8BPS": "PSD",
+    b"\0\0\1\0": "ICO",
+}
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,7 +67,7 @@ def decode(data: bytes, side: int, *, name: str = "", max_pixels: int = MAX_PIXE
 
     Raises:
         UnsupportedImage: another file format.
-        InvalidImage: damaged, empty or smaller than `min_side`.
+        InvalidImage: damaged or empty; `TooSmall`, one of them, when an edge is below `min_side`.
         TooLarge: more than `max_pixels`.
     """
     image = _open(data, name)
@@ -84,7 +91,7 @@ def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
     if width * height > max_pixels:
         raise TooLarge(f"Expected at most {max_pixels:,} pixels; received {width} x {height}.")
     if min(size) < min_side:
-        raise InvalidImage(f"Expected at least {min_side} x {min_side} pixels; received {width} x {height}.")
+        raise TooSmall(f"Expected at least {min_side} x {min_side} pixels; received {width} x {height}.")
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -121,7 +128,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip instead of scale
-        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

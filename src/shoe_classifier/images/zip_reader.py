@@ -16,6 +16,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplemente
 _DIRECTORY_BYTES_PER_FILE = 1024  # of the ZIP's own table of contents; a usual entry takes about 100
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
+_UTF8 = 0x800
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def read_labelled(path: Path, limits: ZipLimits) -> Iterator[Picture | Skipped]:
     """
     for parts, picture in _read(path, limits):
         if isinstance(picture, Picture) and len(parts) != 2:
-            yield Skipped(picture.name, "unsupported", f"Expected label/picture; received a path of {len(parts)} parts.")
+            yield Skipped(
+                picture.name, "unsupported", f"Expected label/picture; received a path of {len(parts)} parts."
+            )
         else:
             yield picture
 
@@ -109,13 +112,15 @@ def _check_entries(entries: list[zipfile.ZipInfo], archive: zipfile.ZipFile, lim
     ends = [entry.header_offset for entry in by_offset[1:]] + [archive.start_dir]
     for entry, end in zip(by_offset, ends, strict=True):
         if entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size > end:
-            raise InvalidZip(f"Expected entries that stand apart; received {entry.filename[:80]!r}, which overlaps the next.")
+            raise InvalidZip(
+                f"Expected entries that stand apart; received {entry.filename[:80]!r}, which overlaps the next."
+            )
 
 
 def _read_entry(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, parts: tuple[str, ...], limits: ZipLimits
 ) -> Picture | Skipped:
-    name = entry.orig_filename
+    name = _name(entry)
     if _is_clutter(parts):
         return Skipped(name, "ignored", "A file of the operating system.")
     problem = _problem(entry, parts, limits)
@@ -133,7 +138,7 @@ def _read_entry(
 
 def _problem(entry: zipfile.ZipInfo, parts: tuple[str, ...], limits: ZipLimits) -> str | None:
     """Say why an entry must not be read, or None."""
-    if not parts or ".." in parts or "\0" in entry.orig_filename or _is_absolute(entry.orig_filename):
+    if not parts or ".." in parts or "\0" in entry.orig_filename or _is_absolute(_name(entry)):
         return "Expected a path inside the ZIP; received one that leads outside, or is empty."
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "Expected a file; received a symbolic link."
@@ -154,8 +159,17 @@ def _wrapping_folder(entries: list[zipfile.ZipInfo]) -> bool:
 
 
 def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
-    # `orig_filename` still has what `filename` hides: a NUL and all that follows it.
-    return tuple(part for part in entry.orig_filename.replace("\\", "/").split("/") if part not in ("", "."))
+    return tuple(part for part in _name(entry).replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The name as it was meant. `filename` would hide a NUL and all that follows it."""
+    if not entry.flag_bits & _UTF8:  # macOS writes UTF-8 without saying so, and zipfile then reads code page 437
+        try:
+            return entry.orig_filename.encode("cp437").decode()
+        except UnicodeError:
+            pass
+    return entry.orig_filename
 
 
 def _is_absolute(name: str) -> bool:
@@ -164,7 +178,9 @@ def _is_absolute(name: str) -> bool:
 
 def _is_clutter(parts: tuple[str, ...]) -> bool:
     return "__MACOSX" in parts or (
-        bool(parts) and ".." not in parts and (parts[-1].startswith(".") or parts[-1].lower() in ("thumbs.db", "desktop.ini"))
+        bool(parts)
+        and ".." not in parts
+        and (parts[-1].startswith(".") or parts[-1].lower() in ("thumbs.db", "desktop.ini"))
     )
 
 

@@ -1,0 +1,69 @@
+"""How good a model is on pictures it has not learnt from."""
+
+from typing import Any
+
+import numpy as np
+
+MACRO_F1_LOSS = 0.01  # a candidate may lose so much against the live model
+RECALL_LOSS = 0.03  # and so much on any one label
+NEW_LABEL_RECALL = 0.5
+_BINS = 15
+
+
+def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Metrics of `(n, k)` probabilities against `(n,)` labels.
+
+    Returns:
+        `accuracy`, `macro_f1` (over the labels that occur), `ece` (expected calibration error, 15 bins), each 0..1;
+        `per_class` of each name: `precision`, `recall`, `f1`, 0..1, and `support`; `confusion_matrix`, rows are the true
+        labels; `samples`; `labels`.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    places = np.arange(len(names))
+    guesses = probabilities.argmax(axis=1)
+    figures = precision_recall_fscore_support(labels, guesses, labels=places, zero_division=0)
+    precision, recall, f1, support = (column.tolist() for column in figures)
+    present = [f for f, s in zip(f1, support, strict=True) if s]
+    return {
+        "accuracy": round(float((guesses == labels).mean()), 5),
+        "macro_f1": round(float(np.mean(present)), 5),
+        "ece": round(calibration_error(probabilities, labels), 5),
+        "samples": len(labels),
+        "labels": list(names),
+        "per_class": {
+            name: {"precision": round(p, 5), "recall": round(r, 5), "f1": round(f, 5), "support": int(s)}
+            for name, p, r, f, s in zip(names, precision, recall, f1, support, strict=True)
+        },
+        "confusion_matrix": confusion_matrix(labels, guesses, labels=places).tolist(),
+    }
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error, 0..1: confidence less accuracy, over bins of confidence (Naeini et al. 2015)."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = [abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
+    return float(sum(gaps))
+
+
+def gate(metrics: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
+    """Reasons why a model must not replace the live one; none means that it may.
+
+    Args:
+        metrics: of the candidate, on all held-out pictures.
+        baseline: of the live model, on the held-out pictures of the labels that it knows.
+    """
+    reasons = []
+    old = [name for name, figures in baseline["per_class"].items() if figures["support"]]
+    candidate_f1 = float(np.mean([metrics["per_class"][name]["f1"] for name in old])) if old else 1.0
+    if not np.isfinite(candidate_f1) or candidate_f1 < baseline["macro_f1"] - MACRO_F1_LOSS:
+        reasons.append(f"macro-F1 over the old labels fell from {baseline['macro_f1']:.3f} to {candidate_f1:.3f}")
+    for name in old:
+        before, after = baseline["per_class"][name]["recall"], metrics["per_class"][name]["recall"]
+        if after < before - RECALL_LOSS:
+            reasons.append(f"recall of {name!r} fell from {before:.3f} to {after:.3f}")
+    for name, figures in metrics["per_class"].items():
+        if name not in old and figures["support"] and figures["recall"] < NEW_LABEL_RECALL:
+            reasons.append(f"recall of the new label {name!r} is only {figures['recall']:.3f}")
+    return reasons

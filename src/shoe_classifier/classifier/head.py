@@ -1,0 +1,171 @@
+"""What stands on the backbone's features: linear softmax head, calibration, unknown score, activation map.
+
+Serving uses NumPy alone; `fit` imports scikit-learn, which takes a second, only when something is learnt.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BACKGROUND = -1  # label of pictures that show none of the labels
+_CENTRES = 8  # per label, for the unknown score
+_SHRINK = 0.05
+_KNOWN_QUANTILE = 0.98  # share of held-out pictures that must count as known
+
+
+@dataclass(frozen=True)
+class Head:
+    """The fitted parameters, `float32`.
+
+    Attributes:
+        kernel, bias: `(d, k)` and `(k,)`, already divided by the temperature.
+        temperature: what the raw logits are divided by (Guo et al. 2017), above 0.
+        mean, whitening, centres: `(d,)`, `(d, d)`, `(m, d)`: the distance to the nearest centre in whitened space is the
+            unknown score (Lee et al. 2018, with several centres per label).
+        rejection, rejection_bias: `(d,)` and a number: log-odds that a picture is background, before the labels'.
+        unknown_threshold: largest distance that counts as known.
+        uncertain_threshold: smallest confidence that is accepted.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    temperature: float
+    mean: np.ndarray
+    whitening: np.ndarray
+    centres: np.ndarray
+    rejection: np.ndarray
+    rejection_bias: float
+    unknown_threshold: float
+    uncertain_threshold: float
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """`(n, d)` features to `(n, k)` logits over the temperature."""
+        return np.asarray(features @ self.kernel + self.bias)
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """`(n, d)` features to `(n, k)` probabilities in label order."""
+        return softmax(self.logits(features))
+
+    def unknown_score(self, features: np.ndarray) -> np.ndarray:
+        """How unlike anything taught each of `(n, d)` features is: `(n,)`, above 1 means unknown."""
+        distance = self.distance(features) / self.unknown_threshold
+        return np.maximum(distance, self.background_share(features) * 2)
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Distance to the nearest centre, `(n,)`."""
+        white = (features - self.mean) @ self.whitening
+        squares = np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
+        return np.sqrt(np.maximum(squares.min(axis=1), 0))
+
+    def background_share(self, features: np.ndarray) -> np.ndarray:
+        """Probability, 0..1, that a picture shows none of the labels, as far as the taught backgrounds tell: `(n,)`."""
+        known = self.logits(features) * self.temperature
+        top = known.max(axis=1)
+        known = top + np.log(np.exp(known - top[:, None]).sum(axis=1))
+        return np.asarray(1 / (1 + np.exp(np.clip(known - features @ self.rejection - self.rejection_bias, -50, 50))))
+
+    def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[str]:
+        """`accepted`, `uncertain` or `unknown` for each of `(n, d)` features with `(n, k)` probabilities."""
+        unknown = self.unknown_score(features) > 1
+        sure = probabilities.max(axis=1) >= self.uncertain_threshold
+        return ["unknown" if u else "accepted" if s else "uncertain" for u, s in zip(unknown, sure, strict=True)]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True))
+
+
+def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes: int) -> Head:
+    """Fit everything to features: the head and the centres to those learnt from, temperature and thresholds to those held out.
+
+    Args:
+        features: `(n, d)`.
+        labels: `(n,)`, places in the list of labels, or `BACKGROUND`.
+        held_out: `(n,)` bool.
+        classes: number of labels; each has at least one picture that is not held out.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    learn = ~held_out
+    spread = features[learn].std(axis=0) + 1e-6
+    targets = np.where(labels == BACKGROUND, classes, labels)
+    model = LogisticRegression(C=0.05, max_iter=300)
+    model.fit(features[learn] / spread, targets[learn])
+    kernel, bias = (model.coef_ / spread).T, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn gives one column for two classes
+        kernel, bias = np.concatenate([-kernel / 2, kernel / 2], 1), np.concatenate([-bias / 2, bias / 2])
+    has_background = kernel.shape[1] > classes
+    raw = Head(
+        kernel=kernel[:, :classes],
+        bias=bias[:classes],
+        temperature=1.0,
+        **_centres(features[learn & (labels >= 0)], labels[learn & (labels >= 0)], classes),
+        rejection=kernel[:, classes] if has_background else np.zeros(len(spread)),
+        rejection_bias=float(bias[classes]) if has_background else -1e9,
+        unknown_threshold=np.inf,
+        uncertain_threshold=0.0,
+    )
+    judge = held_out & (labels >= 0)
+    judge = judge if judge.any() else learn & (labels >= 0)
+    return _calibrate(raw, features[judge], labels[judge])
+
+
+def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Cluster each label, then whiten by the scatter around the centres, so that all directions count alike."""
+    from sklearn.cluster import KMeans
+
+    clusters = []
+    for label in range(classes):
+        members = features[labels == label]
+        count = min(_CENTRES, 1 + len(members) // 20)
+        clusters.append(KMeans(count, n_init=1, random_state=0).fit(members))
+    scatter = np.concatenate(
+        [features[labels == label] - model.cluster_centers_[model.labels_] for label, model in enumerate(clusters)]
+    )
+    covariance = scatter.T @ scatter / len(scatter)
+    covariance += np.eye(len(covariance)) * _SHRINK * np.trace(covariance) / len(covariance)
+    values, vectors = np.linalg.eigh(covariance)
+    whitening = vectors / np.sqrt(values)
+    mean = features.mean(axis=0)
+    centres = np.concatenate([model.cluster_centers_ for model in clusters])
+    return {"mean": mean, "whitening": whitening, "centres": (centres - mean) @ whitening}
+
+
+def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray) -> Head:
+    temperatures = np.exp(np.linspace(np.log(0.2), np.log(10), 200))
+    logits = head.logits(features)
+    losses = [-np.log(softmax(logits / t)[np.arange(len(labels)), labels] + 1e-12).mean() for t in temperatures]
+    temperature = float(temperatures[int(np.argmin(losses))])
+    confidence = softmax(logits / temperature).max(axis=1)
+    wrong = logits.argmax(axis=1) != labels
+    return Head(
+        kernel=(head.kernel / temperature).astype(np.float32),
+        bias=(head.bias / temperature).astype(np.float32),
+        temperature=temperature,
+        mean=head.mean.astype(np.float32),
+        whitening=head.whitening.astype(np.float32),
+        centres=head.centres.astype(np.float32),
+        rejection=head.rejection.astype(np.float32),
+        rejection_bias=head.rejection_bias,
+        unknown_threshold=float(np.quantile(head.distance(features), _KNOWN_QUANTILE)),
+        uncertain_threshold=_uncertain_threshold(confidence, wrong),
+    )
+
+
+def _uncertain_threshold(confidence: np.ndarray, wrong: np.ndarray) -> float:
+    """The smallest confidence from 0.5 on above which at most 1 % of the held-out pictures are wrong; 0.8 at most."""
+    for threshold in np.linspace(0.5, 0.8, 31):
+        accepted = confidence >= threshold
+        if wrong[accepted].mean() <= 0.01 if accepted.any() else True:
+            return float(threshold)
+    return 0.8
+
+
+def activation_map(feature_map: np.ndarray, head: Head, label: int) -> np.ndarray:
+    """Where the head saw `label`: `(h, w, d)` to `(h, w)`, 0..1 (Zhou et al. 2016, class activation mapping)."""
+    others = np.delete(head.kernel, label, axis=1).mean(axis=1) if head.kernel.shape[1] > 1 else 0
+    heat = feature_map @ (head.kernel[:, label] - others)
+    heat = np.maximum(heat - heat.min(), 0)
+    return np.asarray(heat / (heat.max() + 1e-9))

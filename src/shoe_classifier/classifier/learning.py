@@ -1,0 +1,172 @@
+"""From taught pictures to a new model file: first training, quick retrain, full retrain."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shoe_classifier.classifier import bundle as bundles
+from shoe_classifier.classifier import head as heads
+from shoe_classifier.classifier.bundle import Bundle
+from shoe_classifier.classifier.dataset import LabelledPictures, is_held_out
+from shoe_classifier.classifier.engine import Engine
+from shoe_classifier.classifier.evaluation import evaluate
+from shoe_classifier.classifier.head import BACKGROUND
+from shoe_classifier.classifier.memory import Memory, Recorder
+
+Report = Callable[[str, float, str], None]  # phase, progress 0..1 within it, message; may raise to stop
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a retrain learns from. It can be sent to another process.
+
+    Attributes:
+        source: the live model's file.
+        target: where the new model's file is written.
+        pictures: new pictures at the network's side, with places in `labels`.
+        labels: the live model's labels in their places, then the new ones.
+        deadline: `time.time()` after which training must have ended.
+    """
+
+    source: Path
+    target: Path
+    pictures: LabelledPictures
+    labels: list[str]
+    deadline: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Metrics of the new model on all held-out pictures, and of the live one on those whose labels it knows."""
+
+    metrics: dict[str, Any]
+    baseline: dict[str, Any]
+
+
+def quick(lesson: Lesson, report: Report) -> Outcome:
+    """Learn a new head from the features of the new pictures and the replay memory; the backbone stays."""
+    live, memory = bundles.read(lesson.source), bundles.read_memory(lesson.source)
+    learnt = _look_at(live.engine(), lesson.pictures, report, memory.latent_scale)
+    memory = memory.add(learnt)
+    report("train", 0.0, f"Fitting the head to {int((~memory.held_out).sum())} samples.")
+    candidate = _candidate(live.flatbuffer, memory, lesson.labels, live.version)
+    report("train", 1.0, "The head is fitted.")
+    bundles.derive(lesson.source, lesson.target, candidate, memory)
+    return Outcome(candidate.metrics, _baseline(live.head, memory, list(live.labels)))
+
+
+def full(lesson: Lesson, report: Report) -> Outcome:
+    """Tune the upper layers with TensorFlow, rebuild the memory from its latents, then learn the head."""
+    report("train", 0.0, "Starting TensorFlow.")
+    from shoe_classifier.classifier import network, training  # takes seconds and 450 MB, so only here
+
+    live, memory = bundles.read(lesson.source), bundles.read_memory(lesson.source)
+    memory = memory.add(_look_at(live.engine(), lesson.pictures, report, memory.latent_scale))
+    rehearsed = memory[memory.has_latent & ~np.isin(memory.keys, keys_of(lesson.pictures.hashes))]
+    model = network.load(lesson.source)
+    _tune(training, model, lesson, rehearsed, report)
+    report("compile", 0.0, "Compiling the network.")
+    flatbuffer = network.compile_backbone(model)
+    features = network.call_in_batches(network.upper(model), rehearsed.float_latents())
+    after = replace(rehearsed, features=features.astype(np.float16))
+    after = after.add(_look_at(Engine(flatbuffer), lesson.pictures, report, memory.latent_scale))
+    candidate = _candidate(flatbuffer, after, lesson.labels, live.version)
+    model.save(lesson.target)
+    bundles.attach(lesson.target, candidate, after)
+    same = memory[np.isin(memory.keys, after.keys)]
+    return Outcome(candidate.metrics, _baseline(live.head, same, list(live.labels)))
+
+
+def first(
+    model: Any,
+    target: Path,
+    pictures: LabelledPictures,
+    extra: list[LabelledPictures],
+    labels: list[str],
+    report: Report,
+) -> Bundle:
+    """Write the model file of a network that was just trained.
+
+    Args:
+        model: the Keras network.
+        pictures: all labelled pictures at the network's side; the memory keeps a fair sample of them.
+        extra: fewer ones that the memory keeps as they are: photos, and backgrounds with the label `BACKGROUND`.
+    """
+    from shoe_classifier.classifier import network
+
+    flatbuffer = network.compile_backbone(model)
+    engine = Engine(flatbuffer)
+    scale = _latent_scale(engine, pictures)
+    seen = [_look_at(engine, part, report, scale) for part in (pictures, *extra)]
+    everything, memory = seen[0], seen[0].trimmed()
+    for part in seen[1:]:
+        everything, memory = everything.joined(part), memory.joined(part)
+    memory = memory.trimmed()
+    bundle = _candidate(flatbuffer, everything, labels, None)
+    bundle = replace(bundle, fingerprint=bundles.fingerprint(memory))
+    model.save(target)
+    bundles.attach(target, bundle, memory)
+    return bundle
+
+
+def keys_of(hashes: list[str]) -> np.ndarray:
+    """SHA-256 digests to the keys of the memory, `uint64 (n,)`."""
+    return np.array([int(value[:16], 16) for value in hashes], np.uint64)
+
+
+def _look_at(engine: Engine, pictures: LabelledPictures, report: Report, latent_scale: float) -> Memory:
+    held_out = np.array([is_held_out(value) for value in pictures.hashes], bool)
+    recorder = Recorder(latent_scale)
+    for i, picture in enumerate(pictures.images):
+        features, latent = engine.features_and_latent(picture)
+        recorder.record(features, latent, int(pictures.labels[i]), bool(held_out[i]))
+        if i % 50 == 0:
+            report("features", i / len(pictures), f"Looking at picture {i + 1} of {len(pictures)}.")
+    return recorder.memory(pictures.labels, held_out, keys_of(pictures.hashes))
+
+
+def _latent_scale(engine: Engine, pictures: LabelledPictures) -> float:
+    """The step of 8-bit latents: nearly all activations of a few pictures fit below 255 steps."""
+    latents = [engine.features_and_latent(picture)[1] for picture in pictures.images[:100]]
+    return float(np.quantile(latents, 0.9995)) / 255
+
+
+def _tune(training: Any, model: Any, lesson: Lesson, rehearsed: Memory, report: Report) -> None:
+    learn = rehearsed[~rehearsed.held_out]
+    classes = len(lesson.labels)
+    training.tune(
+        model,
+        lesson.pictures.split()[0],
+        learn.float_latents(),
+        np.where(learn.labels == BACKGROUND, classes, learn.labels).astype(np.int64),
+        classes,
+        lambda progress, message: report("train", progress, message),
+        lambda: time.time() > lesson.deadline,
+    )
+
+
+def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str | None) -> Bundle:
+    features = memory.features.astype(np.float32)
+    head = heads.fit(features, memory.labels, memory.held_out, len(labels))
+    judged = memory.held_out & (memory.labels != BACKGROUND)
+    metrics = evaluate(head.probabilities(features[judged]), memory.labels[judged], labels)
+    return Bundle(
+        version=bundles.new_version(),
+        parent=parent,
+        labels=tuple(labels),
+        head=head,
+        flatbuffer=flatbuffer,
+        metrics=metrics,
+        fingerprint=bundles.fingerprint(memory),
+        created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
+
+
+def _baseline(head: heads.Head, memory: Memory, labels: list[str]) -> dict[str, Any]:
+    judged = memory.held_out & (memory.labels >= 0) & (memory.labels < len(labels))
+    return evaluate(head.probabilities(memory.features[judged].astype(np.float32)), memory.labels[judged], labels)

@@ -1,0 +1,165 @@
+"""`python -m shoe_classifier …`: the service and its parts from a terminal."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shoe_classifier.errors import AppError, ConfigurationError
+from shoe_classifier.settings import Settings, load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Data = Annotated[Path, typer.Argument(help="A folder, or a ZIP, of labelled folders.", exists=True)]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; PORT.")] = None,
+) -> None:
+    """Start the web service."""
+    from shoe_classifier.serving import serve as run
+
+    given = {"host": host, "port": port}
+    run(_settings(**{name: value for name, value in given.items() if value is not None}))
+
+
+@app.command()
+def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False)]) -> None:
+    """Say what is in pictures, with the live model."""
+    from rich.table import Table
+
+    predictor = _predictor(_settings())
+    table = Table("picture", "class", "confidence", "decision")
+    failed = False
+    for file in files:
+        try:
+            answer = predictor.predict(file.read_bytes(), file.name)
+            table.add_row(str(file), answer.predicted_class, f"{answer.confidence:.3f}", answer.decision)
+        except AppError as error:
+            failed = True
+            table.add_row(str(file), "-", "-", error.detail)
+    _console().print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Where the model file is written.")] = Path("models/shoe_classifier.h5"),
+    photos: Annotated[Path | None, typer.Option(help="Photos with the same labels: few, as users take them.")] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
+    exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 60,
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder from which a cut-off run goes on.")] = None,
+) -> None:
+    """Train a model from nothing. DATA on white backgrounds gains much from --backgrounds to be pasted on."""
+    from shoe_classifier.schooling import school
+
+    with _progress() as progress:
+        task = progress.add_task("Reading pictures", total=1.0)
+        bundle = school(
+            data,
+            out,
+            photos=photos,
+            backgrounds=backgrounds,
+            exclude=exclude or [],
+            epochs=epochs,
+            checkpoints=checkpoints,
+            report=lambda phase, done, message: progress.update(task, description=message, completed=done),
+        )
+    _print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
+
+
+@app.command()
+def evaluate(data: Data) -> None:
+    """Measure the live model on labelled pictures."""
+    from shoe_classifier.schooling import examine
+
+    with _progress() as progress:
+        task = progress.add_task("Looking at pictures", total=1.0)
+        metrics, decisions = examine(
+            _settings().live_model,
+            data,
+            lambda _, done, message: progress.update(task, description=message, completed=done),
+        )
+    _print_metrics(metrics, f"{data}")
+    _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in decisions.items()))
+
+
+@app.command()
+def retrain(
+    data: Annotated[Path | None, typer.Argument(help="A ZIP of labelled folders to upload first.", exists=True)] = None,
+    url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
+    mode: Annotated[str, typer.Option(help="auto, quick or full.")] = "auto",
+    force: Annotated[bool, typer.Option(help="Publish even a model that is worse.")] = False,
+) -> None:
+    """Ask the running service to learn from what was uploaded, and watch it."""
+    from shoe_classifier.watching import watch_retrain
+
+    with _progress() as progress:
+        task = progress.add_task("Starting", total=1.0)
+        key = _settings().api_key
+        job = watch_retrain(
+            url,
+            {"mode": mode, "force": str(force).lower()},
+            data,
+            key.get_secret_value() if key else None,
+            lambda job: progress.update(task, description=job["message"], completed=job["progress"]),
+        )
+    _console().print(f"[bold]{job['state']}[/bold]: ", end="")
+    _console().print(job["message"], markup=False)
+    if job["metrics"]:
+        _print_metrics(job["metrics"], "On held-out pictures")
+    if job["state"] != "published":
+        raise typer.Exit(1)
+
+
+def _settings(**overrides: Any) -> Settings:
+    try:
+        settings = load_settings(**overrides)
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
+    return settings
+
+
+def _predictor(settings: Settings) -> Any:
+    from shoe_classifier.classifier.bundle import read
+    from shoe_classifier.classifier.predictor import LiveModel, Predictor
+
+    predictor = Predictor(settings.max_image_pixels)
+    try:
+        predictor.swap(LiveModel(read(settings.live_model)))
+    except AppError as error:
+        sys.exit(error.detail)
+    return predictor
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _progress() -> Any:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False)
+    )
+
+
+def _print_metrics(metrics: dict[str, Any], title: str) -> None:
+    from rich.table import Table
+
+    table = Table("label", "precision", "recall", "F1", "pictures", title=title)
+    for name, figures in metrics["per_class"].items():
+        table.add_row(name, *(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1")), str(figures["support"]))
+    _console().print(table)
+    summary = {"accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration error"}
+    _console().print(", ".join(f"{name} {metrics[key]:.4f}" for key, name in summary.items()))

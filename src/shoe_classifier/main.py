@@ -1,0 +1,168 @@
+"""Puts the app together: settings in, ASGI app out. Nothing is built at import."""
+
+import asyncio
+import errno
+import logging
+import shutil
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from shoe_classifier import __version__
+from shoe_classifier.classifier.predictor import Predictor
+from shoe_classifier.classifier.registry import Registry
+from shoe_classifier.dependencies import Service
+from shoe_classifier.errors import AppError, ConfigurationError, StorageFull
+from shoe_classifier.predicting import Recognizer
+from shoe_classifier.publishing import Publisher
+from shoe_classifier.retraining import Retrainer
+from shoe_classifier.routes import models, predict, records, retrain, system, upload
+from shoe_classifier.settings import Settings, load_settings
+from shoe_classifier.store.sqlite import SqliteStore
+from shoe_classifier.traffic import CountTraffic, PlainPaths, Traffic, write_minutes
+from shoe_classifier.uploading import Uploader
+
+logger = logging.getLogger(__name__)
+
+_INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the app.
+
+    Raises:
+        ConfigurationError: settings that contradict each other, or ask for what is not there.
+    """
+    service = _service(settings or load_settings())
+    app = FastAPI(
+        title="Shoe classifier",
+        version=__version__,
+        summary="Says what is in a picture, and learns what you teach it.",
+        lifespan=_lifespan,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    for noun in (predict, upload, retrain, models, records, system):
+        app.include_router(noun.router)
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(OSError, _disk_error)
+    app.add_exception_handler(sqlite3.OperationalError, _disk_error)
+    app.add_exception_handler(Exception, _unknown_error)
+    app.add_middleware(PlainPaths)
+    app.add_middleware(CountTraffic, traffic=service.traffic)
+    return app
+
+
+def _service(settings: Settings) -> Service:
+    if settings.supabase:
+        raise ConfigurationError(
+            "SUPABASE_URL is set, but this version keeps its records in SQLite only. Unset it to start."
+        )
+    settings.dataset_dir.mkdir(parents=True, exist_ok=True)
+    store = SqliteStore(settings.dataset_dir)
+    predictor = Predictor(settings.max_image_pixels)
+    registry = Registry(settings.live_model)
+    publisher = Publisher(registry, store, predictor, settings.keep_versions)
+    return Service(
+        settings=settings,
+        store=store,
+        predictor=predictor,
+        recognizer=Recognizer(settings, predictor, store),
+        uploader=Uploader(settings, store),
+        publisher=publisher,
+        retrainer=Retrainer(settings, store, predictor, registry, publisher),
+        traffic=Traffic(),
+        started=time.time(),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    if service.settings.api_key is None:
+        logger.warning(
+            "No API_KEY is set: writing calls are open to direct requests from this machine, and to no others."
+        )
+    loading = asyncio.create_task(asyncio.to_thread(_start, service))  # meanwhile, /health answers
+    minutes = asyncio.create_task(write_minutes(service.traffic, service.store, lambda: _state(service)))
+    yield
+    service.stopping = True
+    minutes.cancel()
+    await asyncio.gather(loading, minutes, return_exceptions=True)
+    await asyncio.to_thread(service.retrainer.stop)
+    service.recognizer.threads.shutdown()
+    service.store.close()
+
+
+def _start(service: Service) -> None:
+    """Clear away what a killed process left, and make a model live."""
+    try:
+        for folder in service.settings.temp_uploads_dir.glob("*/"):
+            shutil.rmtree(folder, ignore_errors=True)
+        service.store.fail_unfinished_jobs(_INTERRUPTED)
+        service.publisher.restore()
+    except Exception:  # without a model the service still answers, and /ready says why
+        logger.exception("The service could not start fully.")
+        service.predictor.reason = "the start failed; the log says why."
+    finally:
+        service.predictor.loaded = True
+
+
+def _state(service: Service) -> str:
+    return "failing" if service.predictor.failed else "ready"
+
+
+# ---------------------------------------------------------------- one envelope for all errors
+
+
+def _answer(
+    status: int, detail: str, code: str, headers: dict[str, str] | None = None, **extra: object
+) -> JSONResponse:
+    return JSONResponse({"detail": detail, "code": code, **extra}, status, headers)
+
+
+async def _app_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AppError)
+    return _answer(error.status, error.detail, error.code, error.headers, **error.extra)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _answer(404, f"Expected a path that /docs lists; received {request.url.path[:200]!r}.", "not_found")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        detail = f"Expected {allowed} for {request.url.path[:200]!r}; received {request.method}."
+        return _answer(405, detail, "method_not_allowed", dict(error.headers or {}))
+    return _answer(error.status_code, str(error.detail), "http_error", dict(error.headers or {}))
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}; received {str(problem.get('input'))[:80]!r}"
+        for problem in error.errors()
+    ]
+    return _answer(422, f"Expected valid parameters. {'. '.join(problems)}.", "invalid_request")
+
+
+async def _disk_error(request: Request, error: Exception) -> JSONResponse:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or (isinstance(error, sqlite3.OperationalError) and "full" in str(error)):
+        return await _app_error(
+            request, StorageFull("Expected room on the service's disk; it is full. Nothing was kept.")
+        )
+    logger.exception("%s %s failed.", request.method, request.url.path, exc_info=error)
+    return await _unknown_error(request, error)
+
+
+async def _unknown_error(request: Request, error: Exception) -> JSONResponse:
+    return _answer(500, "The service failed on its side; its log says why.", "internal_error")

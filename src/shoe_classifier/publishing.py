@@ -1,0 +1,120 @@
+"""Which version is live: joins the model files, their rows in the store and the predictor."""
+
+import logging
+import threading
+from pathlib import Path
+
+from shoe_classifier.classifier.bundle import Bundle
+from shoe_classifier.classifier.predictor import LiveModel, Predictor
+from shoe_classifier.classifier.registry import Registry, open_checked, sha256_of
+from shoe_classifier.errors import InvalidModel, NotFound
+from shoe_classifier.store.base import ModelVersion, Store
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Restores, publishes and activates versions, one at a time."""
+
+    def __init__(self, registry: Registry, store: Store, predictor: Predictor, keep_versions: int):
+        self._registry = registry
+        self._store = store
+        self._predictor = predictor
+        self._keep = keep_versions
+        self._lock = threading.Lock()
+
+    def restore(self) -> None:
+        """Make the live file serve; when it is broken, the newest version that is whole. Never raises for a bad file."""
+        self._registry.remove_candidates()
+        try:
+            self._serve(self._open(self._registry.live))
+            return
+        except InvalidModel as error:
+            self._predictor.reason = error.detail
+            logger.error("The live model does not load: %s", error.detail)
+        for row in self._store.versions():
+            file = self._registry.file_of(row.version)
+            if file.exists() and sha256_of(file) == row.sha256:
+                logger.warning("Going back to version %s.", row.version)
+                self._serve(self._registry.activate(row.version, None))
+                return
+
+    def publish(self, candidate: Path, bundle: Bundle) -> None:
+        """Make a candidate file the live one. Its row is written first, so that a restart knows the file.
+
+        Raises:
+            InvalidModel: the file does not read back; the old one stays.
+        """
+        with self._lock:
+            row = self._row(bundle, sha256_of(candidate), "candidate")
+            self._store.save_version(row)
+            self._serve(self._registry.publish(candidate, self._predictor.live.bundle.version))
+            self._prune()
+
+    def activate(self, version: str) -> ModelVersion:
+        """Go back, or forward, to a version that is kept.
+
+        Raises:
+            NotFound: no such version, or its file was pruned.
+        """
+        with self._lock:
+            live = self._predictor.live.bundle.version
+            file = self.file_of(version)
+            if version != live:
+                row = self._known(version)
+                if sha256_of(file) != row.sha256:
+                    raise InvalidModel(
+                        f"Expected the file of version {version!r} as it was archived; it has changed since."
+                    )
+                self._serve(self._registry.activate(version, live))
+            return self._known(version)
+
+    def file_of(self, version: str) -> Path:
+        """The file of a version. Raises `NotFound`."""
+        self._known(version)
+        live = self._predictor.live.bundle.version
+        file = self._registry.live if version == live else self._registry.file_of(version)
+        if not file.exists():
+            raise NotFound(f"Expected a version whose file is kept; that of {version!r} was deleted.")
+        return file
+
+    def _known(self, version: str) -> ModelVersion:
+        row = self._store.version(version)
+        if row is None:
+            raise NotFound(f"Expected the name of a version, as GET /models lists them; received {version[:80]!r}.")
+        return row
+
+    def _open(self, path: Path) -> LiveModel:
+        if not path.exists():
+            raise InvalidModel(f"Expected a model at {path.name}; there is none. `train` makes one.")
+        sha256 = sha256_of(path)
+        known = self._store.version_with(sha256) is not None
+        model = LiveModel(open_checked(path, known))
+        if not known:
+            self._store.save_version(self._row(model.bundle, sha256, "candidate"))
+        return model
+
+    def _serve(self, model: LiveModel) -> None:
+        self._predictor.swap(model)
+        self._store.set_live(model.bundle.version)
+        logger.info("Version %s is live.", model.bundle.version)
+
+    def _prune(self) -> None:
+        live = self._predictor.live.bundle.version
+        versions = [row for row in self._store.versions() if row.version != live and row.state != "deleted"]
+        for version in self._registry.prune([row.version for row in versions], self._keep):
+            row = self._known(version)
+            self._store.save_version(ModelVersion(**{**vars(row), "state": "deleted"}))
+
+    @staticmethod
+    def _row(bundle: Bundle, sha256: str, state: str) -> ModelVersion:
+        return ModelVersion(
+            version=bundle.version,
+            sha256=sha256,
+            labels=list(bundle.labels),
+            metrics=bundle.metrics,
+            parent=bundle.parent,
+            state=state,
+            file_path=f"versions/{bundle.version}.h5",
+            created_at=bundle.created_at,
+        )

@@ -1,0 +1,280 @@
+"""The retrain job: collect, train, judge, publish. One at a time, on a thread of low priority."""
+
+import logging
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from shoe_classifier.classifier import bundle as bundles
+from shoe_classifier.classifier import learning
+from shoe_classifier.classifier.dataset import load
+from shoe_classifier.classifier.evaluation import gate
+from shoe_classifier.classifier.learning import Lesson, Outcome, Report
+from shoe_classifier.classifier.predictor import Predictor
+from shoe_classifier.classifier.registry import Registry
+from shoe_classifier.errors import AppError, Cancelled, NoNewData, NotCancellable, NotFound, RetrainRunning
+from shoe_classifier.images.zip_reader import Picture
+from shoe_classifier.publishing import Publisher
+from shoe_classifier.settings import Settings
+from shoe_classifier.store.base import FINISHED, RetrainJob, Store, TrainingPicture, now
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["auto", "quick", "full"]
+_LOWEST_PRIORITY = 19
+_PHASES = {  # where each phase begins and ends in the progress of the job
+    "collect": (0.0, 0.1),
+    "features": (0.1, 0.3),
+    "train": (0.3, 0.9),
+    "compile": (0.9, 0.95),
+    "judge": (0.95, 0.97),
+    "publish": (0.97, 1.0),
+}
+_TIME_TO_FINISH = 0.2  # share of the time that is kept for what follows the training
+
+
+class Retrainer:
+    """Runs retrain jobs and answers for their state."""
+
+    def __init__(
+        self, settings: Settings, store: Store, predictor: Predictor, registry: Registry, publisher: Publisher
+    ):
+        self._settings = settings
+        self._store = store
+        self._predictor = predictor
+        self._registry = registry
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._job: RetrainJob | None = None
+        self._thread: threading.Thread | None = None
+        self._cancelled = threading.Event()
+
+    @property
+    def running(self) -> bool:
+        """True from the start of a job to its end."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def check_idle(self) -> None:
+        """Raise `RetrainRunning` when a job is under way."""
+        if self.running and self._job:
+            raise RetrainRunning(f"Expected no running retrain; job {self._job.job_id} is {self._job.phase}.")
+
+    def start(self, mode: Mode, max_seconds: int | None, force: bool) -> RetrainJob:
+        """Start a job on what was uploaded since the last one.
+
+        Raises:
+            RetrainRunning: there is one already.
+            NoNewData: every stored picture has been learnt.
+            NotReady: there is no live model to start from.
+        """
+        with self._lock:
+            self.check_idle()
+            self._predictor.live  # noqa: B018 - raises when there is none
+            if not self._store.count_unprocessed():
+                raise NoNewData(
+                    "Expected training pictures that were not learnt yet; there are none. Upload some first."
+                )
+            job = RetrainJob(mode=mode, force=force)
+            self._store.save_job(job)
+            seconds = max_seconds or self._settings.retrain_max_seconds
+            self._cancelled.clear()
+            self._job = job
+            self._thread = threading.Thread(target=self._run, args=[job, seconds], name="retrain")
+            self._thread.start()
+            return job
+
+    def job(self, job_id: str) -> RetrainJob:
+        """One job, with its present progress. Raises `NotFound`."""
+        if self._job and self._job.job_id == job_id:
+            return self._job
+        job = self._store.job(job_id)
+        if job is None:
+            raise NotFound(f"Expected the id of a retrain job; received {job_id[:80]!r}.")
+        return job
+
+    def jobs(self, limit: int, before: str | None) -> list[RetrainJob]:
+        """Jobs, newest first."""
+        return [
+            self._job if self._job and self._job.job_id == row.job_id else row
+            for row in self._store.jobs(limit, before)
+        ]
+
+    def cancel(self, job_id: str) -> RetrainJob:
+        """Ask a running job to stop; its pictures stay unprocessed. Raises `NotFound` and `NotCancellable`."""
+        job = self.job(job_id)
+        if job.state in FINISHED or job.phase == "publish":
+            raise NotCancellable(f"Expected a job that is still training; job {job_id} is {job.state}.")
+        self._cancelled.set()
+        return job
+
+    def wait(self, job_id: str) -> RetrainJob:
+        """Block until a job has ended."""
+        thread = self._thread
+        if thread and self._job and self._job.job_id == job_id:
+            thread.join()
+        return self.job(job_id)
+
+    def request_stop(self) -> None:
+        """Cancel what runs, without waiting."""
+        self._cancelled.set()
+
+    def stop(self) -> None:
+        """Cancel what runs and wait for its end."""
+        self.request_stop()
+        if self._thread:
+            self._thread.join(timeout=self._settings.shutdown_seconds)
+
+    # ------------------------------------------------------------ the job, on its own thread
+
+    def _run(self, job: RetrainJob, seconds: float) -> None:
+        os.setpriority(
+            os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY
+        )  # threads that it starts inherit it
+        candidate = self._registry.candidate(job.job_id)
+        job.state, job.started_at = "running", now()
+        try:
+            self._store.save_job(job)
+            self._learn_and_publish(job, candidate, time.time() + seconds)
+        except Cancelled:
+            self._end(job, "cancelled", "Cancelled. The pictures stay for the next retrain.")
+        except AppError as error:
+            self._end(job, "failed", error.detail)
+        except Exception:  # whatever happens, the job must end and the lock be free; the traceback goes to the log
+            logger.exception("Retrain %s failed.", job.job_id)
+            self._end(job, "failed", "The retrain failed inside the service; its log says why.")
+        finally:
+            candidate.unlink(missing_ok=True)
+
+    def _learn_and_publish(self, job: RetrainJob, candidate: Path, deadline: float) -> None:
+        report = self._reporter(job)
+        rows = self._store.unprocessed()
+        job.samples = len(rows)
+        wanted = job.mode
+        if wanted == "auto":
+            many = len(rows) >= self._settings.full_from_images
+            job.mode = "full" if many else "quick"
+        outcome, reasons = self._learn(job, rows, candidate, deadline, report)
+        if reasons and wanted == "auto" and job.mode == "quick":
+            job.mode = "full"
+            report("train", 0.0, f"Quick was not good enough ({'; '.join(reasons)}): tuning the network.")
+            outcome, reasons = self._learn(job, rows, candidate, deadline, report)
+        job.metrics, job.baseline = outcome.metrics, outcome.baseline
+        if reasons and not job.force:
+            self._end(job, "rejected", f"The live model stays: {'; '.join(reasons)}.")
+            return
+        report("publish", 0.0, "Publishing.")
+        bundle = bundles.read(candidate)
+        self._publisher.publish(candidate, bundle)
+        job.model_version = bundle.version
+        self._end(job, "published", _verdict(outcome, reasons), [row.id for row in rows])
+
+    def _learn(
+        self, job: RetrainJob, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report
+    ) -> tuple[Outcome, list[str]]:
+        pictures = [*self._store.processed(), *rows] if job.mode == "full" else rows
+        lesson = self._lesson(pictures, candidate, deadline, report)
+        job.labels = lesson.labels
+        if job.mode == "quick":
+            outcome = learning.quick(lesson, report)
+        elif self._settings.retrain_in == "subprocess":
+            outcome = _in_child(lesson, report)
+        else:
+            outcome = learning.full(lesson, report)
+        report("judge", 0.0, "Comparing with the live model.")
+        return outcome, gate(outcome.metrics, outcome.baseline)
+
+    def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> Lesson:
+        live = self._predictor.live
+        labels = list(live.bundle.labels)
+        done = 0
+
+        def progress() -> None:
+            nonlocal done
+            report("collect", done / len(rows), f"Reading picture {done + 1} of {len(rows)}.")
+            done += 1
+
+        pictures = load(
+            (
+                Picture(row.shoe_class, row.image_path, self._store.picture_file(row.image_path).read_bytes())
+                for row in rows
+            ),
+            live.engine.side,
+            labels,
+            progress=progress,
+            max_pixels=self._settings.max_image_pixels,
+        )
+        end = deadline - (deadline - time.time()) * _TIME_TO_FINISH
+        return Lesson(self._registry.live, candidate, pictures, labels, end)
+
+    def _reporter(self, job: RetrainJob) -> Report:
+        started = time.monotonic()
+
+        def report(phase: str, progress: float, message: str) -> None:
+            if self._cancelled.is_set() and phase != "publish":
+                raise Cancelled
+            begin, end = _PHASES[phase]
+            job.progress = round(begin + (end - begin) * progress, 4)
+            job.phase, job.message = phase, message
+            if job.progress > 0.02:
+                job.seconds_left = round((time.monotonic() - started) * (1 - job.progress) / job.progress, 1)
+
+        return report
+
+    def _end(self, job: RetrainJob, state: Any, message: str, learnt: list[str] | None = None) -> None:
+        """Write the end of a job down; the state changes last, so that whoever sees it sees all the rest."""
+        job.phase, job.message, job.finished_at, job.seconds_left = state, message, now(), 0.0
+        job.progress = 1.0 if state in ("published", "rejected") else job.progress
+        job.error = message if state in ("failed", "rejected") else None
+        finished = RetrainJob(**{**asdict(job), "state": state})
+        try:
+            if learnt is None:
+                self._store.save_job(finished)
+            else:
+                self._store.mark_processed(learnt, finished)
+        finally:
+            job.state = state
+        logger.info("Retrain %s %s: %s", job.job_id, state, message)
+
+
+def _verdict(outcome: Outcome, overruled: list[str]) -> str:
+    new = [name for name in outcome.metrics["labels"] if name not in outcome.baseline["labels"]]
+    text = f"Accuracy {outcome.metrics['accuracy']:.3f} on {outcome.metrics['samples']} held-out pictures"
+    text += f"; before, {outcome.baseline['accuracy']:.3f} on {outcome.baseline['samples']}."
+    if new:
+        recalls = [f"{name} {outcome.metrics['per_class'][name]['recall']:.2f}" for name in new]
+        text += f" New labels, with their recall: {', '.join(recalls)}."
+    return f"{text} Forced, although {'; '.join(overruled)}." if overruled else text
+
+
+def _in_child(lesson: Lesson, report: Report) -> Outcome:
+    """Run a full retrain in a process of its own, whose memory goes back to the system afterwards."""
+    context = multiprocessing.get_context("spawn")
+    messages: Any = context.Queue()
+    child = context.Process(target=_child, args=[lesson, messages], daemon=True)
+    child.start()
+    progress = ("train", 0.0, "Starting a process for the training.")
+    try:
+        while True:
+            report(*progress)  # again and again, because it is also where a cancelled job stops
+            try:
+                message = messages.get(timeout=0.2)
+            except queue.Empty:
+                if not child.is_alive():
+                    raise RuntimeError(f"The training process ended with status {child.exitcode}.") from None
+                continue
+            if isinstance(message, Outcome):
+                return message
+            progress = message
+    finally:
+        child.terminate()
+        child.join()
+
+
+def _child(lesson: Lesson, messages: Any) -> None:
+    os.nice(_LOWEST_PRIORITY)
+    messages.put(learning.full(lesson, lambda *progress: messages.put(progress)))

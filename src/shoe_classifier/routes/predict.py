@@ -1,0 +1,103 @@
+"""`POST /predict` and `POST /predict/batch`."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from shoe_classifier.dependencies import Service, Services
+from shoe_classifier.errors import AppError, TooLarge
+from shoe_classifier.forms import Form, private_folder, read_form
+from shoe_classifier.images.zip_reader import Picture, Skipped, read_pictures
+from shoe_classifier.openapi import BATCH_FORM, PREDICT_FORM, errors
+from shoe_classifier.schemas import BatchBody, PredictionBody
+from shoe_classifier.uploading import clean_name
+
+router = APIRouter(tags=["predict"])
+
+
+@router.post(
+    "/predict",
+    summary="Say what is in a picture",
+    response_model=PredictionBody,
+    responses=errors(408, 413, 415, 422, 503),
+    openapi_extra=PREDICT_FORM,
+)
+async def predict(request: Request, service: Services) -> Response:
+    started = time.perf_counter()
+    settings = service.settings
+    with service.recognizer.slot():
+        form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
+        file = form.file("file")
+        answer = await _predict(service, file.data, file.name, started)
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+@router.post(
+    "/predict/batch",
+    summary="Say what is in several pictures, or in those of a ZIP",
+    response_model=BatchBody,
+    responses=errors(408, 413, 422, 503),
+    openapi_extra=BATCH_FORM,
+)
+async def predict_batch(request: Request, service: Services) -> Response:
+    settings = service.settings
+    with service.recognizer.slot():
+        async with private_folder(settings.temp_uploads_dir) as folder:
+            form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+            results = [await _result(service, picture) async for picture in _pictures(form, folder, service)]
+    return Response(orjson.dumps({"results": results}), media_type="application/json")
+
+
+async def _predict(service: Service, data: bytes, name: str, started: float) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    recognizer = service.recognizer
+    answer = await loop.run_in_executor(recognizer.threads, recognizer.predict, data, name, started)
+    service.traffic.decisions.labels(answer["predicted_class"], answer["decision"]).inc()
+    return answer
+
+
+async def _result(service: Service, picture: Picture | Skipped) -> dict[str, Any]:
+    name = clean_name(picture.name)
+    if isinstance(picture, Skipped):
+        return {"name": name, "error": {"detail": picture.detail, "code": picture.reason}}
+    try:
+        return {"name": name, **await _predict(service, picture.data, picture.name, time.perf_counter())}
+    except AppError as error:
+        return {"name": name, "error": {"detail": error.detail, "code": error.code}}
+
+
+async def _pictures(form: Form, folder: Path, service: Service) -> AsyncIterator[Picture | Skipped]:
+    """The files of the form, or those of the ZIP that it holds."""
+    settings = service.settings
+    form.file("files", "file")
+    if len(form.files) > settings.max_batch_files:
+        raise TooLarge(f"Expected at most {settings.max_batch_files} files; received {len(form.files)}.")
+    first = form.files[0]
+    data = await anyio.to_thread.run_sync(first.read)
+    if len(form.files) > 1 or data[:2] != b"PK":
+        for file in form.files:
+            data = await anyio.to_thread.run_sync(file.read)
+            if len(data) > settings.max_image_bytes:
+                yield Skipped(
+                    file.name,
+                    "too_large",
+                    f"Expected at most {settings.max_image_bytes:,} bytes; received {len(data):,}.",
+                )
+            else:
+                yield Picture("", file.name, data)
+        return
+    entries = read_pictures(await anyio.to_thread.run_sync(first.on_disk, folder), service.uploader.zip_limits)
+    count = 0
+    while (entry := await anyio.to_thread.run_sync(next, entries, None)) is not None:
+        if isinstance(entry, Skipped) and entry.reason == "ignored":
+            continue
+        count += 1
+        if count > settings.max_batch_files:
+            raise TooLarge(f"Expected at most {settings.max_batch_files} files in the ZIP; received more.")
+        yield entry

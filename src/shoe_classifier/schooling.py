@@ -1,0 +1,129 @@
+"""Training from nothing and measuring, on labelled pictures of this machine's disk."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shoe_classifier.classifier import bundle as bundles
+from shoe_classifier.classifier import learning
+from shoe_classifier.classifier.bundle import Bundle
+from shoe_classifier.classifier.dataset import LabelledPictures, load, without_lookalikes
+from shoe_classifier.classifier.evaluation import evaluate
+from shoe_classifier.classifier.head import BACKGROUND
+from shoe_classifier.classifier.learning import Report
+from shoe_classifier.classifier.registry import flush
+from shoe_classifier.errors import InvalidRequest
+from shoe_classifier.images.folder_reader import read
+from shoe_classifier.images.zip_reader import ZipLimits
+
+_NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30)  # the user's own disk
+_BACKGROUND_PREFIX = "background: "  # no label that a picture can have, so a folder's name never collides
+
+
+def school(
+    data: Path,
+    out: Path,
+    *,
+    photos: Path | None,
+    backgrounds: Path | None,
+    exclude: Sequence[Path],
+    epochs: int,
+    checkpoints: Path | None,
+    report: Report,
+) -> Bundle:
+    """Train a network from nothing and write its model file.
+
+    Args:
+        data: folder or ZIP of labelled folders.
+        out: where the `.h5` goes; it appears when it is whole.
+        photos: few pictures with the same labels, as users take them.
+        backgrounds: folders of pictures with none of the labels.
+        exclude: pictures that must not be trained on; of backgrounds, also those that look the same.
+        checkpoints: folder from which a run that was cut off goes on.
+
+    Raises:
+        InvalidRequest: fewer than two labels, or no pictures.
+    """
+    from shoe_classifier.classifier import training
+
+    recipe = training.Recipe(epochs=epochs)
+    excluded = frozenset(hashlib.sha256(p.data).hexdigest() for path in exclude for p in read(path, _NO_LIMITS))
+    labels: list[str] = []
+
+    def pictures(path: Path | None, side: int, names: list[str]) -> LabelledPictures | None:
+        report("read", 0.0, f"Reading {path.name} for {side} pixels." if path else "")
+        return load(read(path, _NO_LIMITS), side, names, exclude=excluded) if path else None
+
+    large, small = pictures(data, recipe.load_side, labels), pictures(data, recipe.side, labels)
+    if large is None or small is None or len(labels) < 2:
+        raise InvalidRequest(f"Expected pictures of two labels or more in {data}; received {labels or 'none'}.")
+    known = list(labels)
+    large_photos, small_photos = pictures(photos, recipe.load_side, known), pictures(photos, recipe.side, known)
+    if known != labels:
+        raise InvalidRequest(f"Expected photos of the labels {labels}; received {known[len(labels) :]}, too.")
+    behind = None
+    if backgrounds:
+        looks = [load(read(path, _NO_LIMITS), recipe.side, []) for path in exclude]
+        behind = _backgrounds(backgrounds, recipe.load_side, len(labels), excluded, looks)
+    model = training.train(
+        large.split()[0],
+        large_photos.split()[0] if large_photos else None,
+        behind.split()[0] if behind else None,
+        len(labels),
+        recipe,
+        lambda done, message: report("train", done, message),
+        checkpoints,
+    )
+    extra = [small_photos] if small_photos else []
+    if backgrounds:
+        small_behind = _backgrounds(backgrounds, recipe.side, len(labels), excluded, looks)
+        extra.append(replace(small_behind, labels=np.full(len(small_behind), BACKGROUND)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".candidate-{out.stem}.h5")
+    bundle = learning.first(model, part, small, extra, labels, report)
+    flush(part)
+    part.replace(out)
+    return bundle
+
+
+def examine(model: Path, data: Path, report: Report) -> tuple[dict[str, Any], dict[str, float]]:
+    """Measure a model file on labelled pictures.
+
+    Returns:
+        Metrics as `evaluation.evaluate` gives them, and the share of each decision, 0..1.
+
+    Raises:
+        InvalidModel: the file does not read.
+        InvalidRequest: no pictures, or labels that the model does not know.
+    """
+    bundle = bundles.read(model)
+    engine, labels = bundle.engine(), list(bundle.labels)
+    pictures = load(read(data, _NO_LIMITS), engine.side, labels)
+    if not len(pictures) or len(labels) > len(bundle.labels):
+        strange = labels[len(bundle.labels) :]
+        raise InvalidRequest(
+            f"Expected pictures of the labels {list(bundle.labels)}; received {strange or 'no pictures'}."
+        )
+    features = np.zeros((len(pictures), engine.width), np.float32)
+    for i, picture in enumerate(pictures.images):
+        features[i] = engine.features(picture)
+        report("evaluate", (i + 1) / len(pictures), f"Picture {i + 1} of {len(pictures)}")
+    probabilities = bundle.head.probabilities(features)
+    decisions = bundle.head.decide(features, probabilities)
+    shares = {name: decisions.count(name) / len(decisions) for name in ("accepted", "uncertain", "unknown")}
+    return evaluate(probabilities, pictures.labels, labels), shares
+
+
+def _backgrounds(
+    path: Path, side: int, first: int, excluded: frozenset[str], looks: Sequence[LabelledPictures]
+) -> LabelledPictures:
+    names = [str(i) for i in range(first)]  # their labels come after those that the model keeps
+    pictures = (replace(picture, label=_BACKGROUND_PREFIX + picture.label) for picture in read(path, _NO_LIMITS))
+    behind = load(pictures, side, names, exclude=excluded)
+    for others in looks:
+        behind = without_lookalikes(behind, others)
+    return behind

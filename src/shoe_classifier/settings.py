@@ -1,0 +1,74 @@
+"""All settings, read once from the environment or `.env`."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shoe_classifier.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Typed settings. Names in the environment are the same in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    api_key: SecretStr | None = Field(None, description="Key that writing calls must send as X-API-Key.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+
+    supabase_url: str | None = Field(None, description="Supabase project; set it together with SUPABASE_KEY.")
+    supabase_key: SecretStr | None = Field(None, description="Its service key.")
+    supabase_bucket: str = Field("uploads", description="Its bucket for pictures.")
+
+    models_dir: Path = Field(Path("models"), description="Folder of the live model and of earlier versions.")
+    dataset_dir: Path = Field(Path("dataset"), description="Folder of the records and the stored pictures.")
+    temp_uploads_dir: Path = Field(Path("temp_uploads"), description="Folder of uploads in flight.")
+    store_prediction_images: bool = Field(True, description="Keep the pictures that were predicted, beside their rows.")
+
+    max_image_bytes: int = Field(15 << 20, gt=0, description="Largest picture, in bytes.")
+    max_image_pixels: int = Field(50_000_000, gt=0, description="Largest picture, in pixels.")
+    min_training_side: int = Field(16, gt=0, description="Shortest edge of a training picture, in pixels.")
+    max_zip_bytes: int = Field(1 << 30, gt=0, description="Largest ZIP, in bytes, packed and unpacked.")
+    max_zip_files: int = Field(50_000, gt=0, description="Most files in a ZIP.")
+    max_batch_files: int = Field(256, gt=0, description="Most pictures in one /predict/batch.")
+
+    predict_threads: int = Field(os.cpu_count() or 1, gt=0, description="Threads that decode and predict.")
+    max_pending: int = Field(256, gt=0, description="Most predictions in flight; above it, 503 with Retry-After.")
+    silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for so long is given up.")
+    shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
+
+    retrain_in: Literal["thread", "subprocess"] = Field("thread", description="Where a full retrain runs.")
+    retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
+    full_from_images: int = Field(1000, gt=0, description="From so many new pictures on, `auto` retrains fully.")
+    keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
+
+    @property
+    def live_model(self) -> Path:
+        return self.models_dir / "shoe_classifier.h5"
+
+    @property
+    def supabase(self) -> bool:
+        return self.supabase_url is not None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read and check the settings.
+
+    Raises:
+        ConfigurationError: a value of the wrong type, or one half of a pair.
+    """
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"The settings are wrong. {problems}") from None
+    if (settings.supabase_url is None) != (settings.supabase_key is None):
+        there, missing = ("SUPABASE_URL", "SUPABASE_KEY") if settings.supabase_url else ("SUPABASE_KEY", "SUPABASE_URL")
+        raise ConfigurationError(
+            f"Expected SUPABASE_URL and SUPABASE_KEY together; received {there} without {missing}."
+        )
+    return settings

@@ -1,0 +1,272 @@
+"""The store of a single machine: rows in one SQLite file, pictures in files named by their hash."""
+
+import json
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shoe_classifier.errors import NotFound
+from shoe_classifier.store.base import (
+    FINISHED,
+    Minute,
+    ModelVersion,
+    Prediction,
+    RetrainJob,
+    TrainingPicture,
+)
+
+SCHEMA = """
+create table if not exists Predict (
+    id text primary key, image_path text, predicted_class text not null, confidence_score real not null,
+    decision text not null, probabilities text not null, model_version text not null,
+    response_time real not null, created_at text not null
+) without rowid;
+create table if not exists Training_Data (
+    id text primary key, image_path text not null, sha256 text not null unique, shoe_class text not null,
+    is_processed integer not null default 0, split text not null, source text not null,
+    upload_id text not null, uploaded_at text not null
+) without rowid;
+create index if not exists training_data_unprocessed on Training_Data (id) where is_processed = 0;
+create index if not exists training_data_class on Training_Data (shoe_class);
+create table if not exists Model_Versions (
+    version text primary key, sha256 text not null, labels text not null, metrics text, parent text,
+    state text not null, file_path text not null, created_at text not null
+) without rowid;
+create index if not exists model_versions_sha256 on Model_Versions (sha256);
+create table if not exists Retrain_Jobs (
+    job_id text primary key, state text not null, mode text not null, phase text not null, progress real not null,
+    message text not null, samples integer not null, labels text not null, metrics text, baseline text,
+    model_version text, error text, force integer not null, seconds_left real,
+    created_at text not null, started_at text, finished_at text
+) without rowid;
+create table if not exists System_Metrics (
+    timestamp text primary key, request_count integer not null, avg_response_time real not null,
+    model_uptime_status text not null
+) without rowid;
+"""
+_JSON = {"probabilities", "labels", "metrics", "baseline"}
+_BOOLEAN = {"is_processed", "force"}
+_SYNC_ALL_FROM = 8  # files; below, each is flushed by itself
+
+Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob)
+
+
+class SqliteStore:
+    """See `base.Store`. One connection, used by one thread at a time.
+
+    A write-ahead log keeps every committed row through a killed process. Training rows are also flushed to the
+    disk before they count, so they survive a power cut; predictions are flushed when the log is folded in.
+    """
+
+    kind = "sqlite"
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._pictures = folder / "images"
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(folder / "records.sqlite3", check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;")
+        self._db.executescript(SCHEMA)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # ------------------------------------------------------------ pictures
+
+    def save_picture(self, sha256: str, extension: str, data: bytes | Path) -> str:
+        path = self._pictures / sha256[:2] / f"{sha256}{extension}"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            part = path.with_name(f".{path.name}.{threading.get_ident()}")
+            try:
+                if isinstance(data, Path):
+                    shutil.move(data, part)
+                else:
+                    part.write_bytes(data)
+                part.replace(path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+        return str(path.relative_to(self._folder))
+
+    def picture_file(self, image_path: str) -> Path:
+        path = self._folder / image_path
+        if not path.is_file():
+            raise NotFound(f"Expected a stored picture; {image_path!r} is not there any more.")
+        return path
+
+    def find_picture(self, sha256: str) -> Path:
+        for path in (self._pictures / sha256[:2]).glob(f"{sha256}.*"):
+            return path
+        raise NotFound(f"Expected the SHA-256 of a stored picture; received {sha256[:80]!r}.")
+
+    # ------------------------------------------------------------ predictions
+
+    def add_prediction(self, row: Prediction) -> None:
+        with self._transaction() as db:
+            _insert(db, "Predict", asdict(row))
+
+    def predictions(self, limit: int, before: str | None) -> list[Prediction]:
+        return self._page(Prediction, "Predict", "id", limit, before)
+
+    # ------------------------------------------------------------ training data
+
+    def add_training(self, rows: Sequence[TrainingPicture]) -> set[str]:
+        self._flush([self._folder / row.image_path for row in rows])
+        new = set()
+        with self._transaction(durable=True) as db:
+            for row in rows:
+                if _insert(db, "Training_Data", asdict(row), "insert or ignore"):
+                    new.add(row.id)
+        return new
+
+    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
+        return self._page(TrainingPicture, "Training_Data", "id", limit, before)
+
+    def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
+        question = "select sha256, shoe_class from Training_Data where sha256 in (select value from json_each(?))"
+        return {row["sha256"]: row["shoe_class"] for row in self._select(question, json.dumps(list(hashes)))}
+
+    def training_labels(self) -> dict[str, int]:
+        question = "select shoe_class, count(*) n from Training_Data group by shoe_class order by min(id)"
+        return {row["shoe_class"]: row["n"] for row in self._select(question)}
+
+    def unprocessed(self) -> list[TrainingPicture]:
+        rows = self._select("select * from Training_Data where is_processed = 0 order by id")
+        return [_decode(TrainingPicture, row) for row in rows]
+
+    def processed(self) -> list[TrainingPicture]:
+        rows = self._select("select * from Training_Data where is_processed = 1 order by id")
+        return [_decode(TrainingPicture, row) for row in rows]
+
+    def count_unprocessed(self) -> int:
+        return int(self._select("select count(*) n from Training_Data where is_processed = 0")[0]["n"])
+
+    def mark_processed(self, ids: Sequence[str], job: RetrainJob) -> None:
+        with self._transaction(durable=True) as db:
+            db.execute(
+                "update Training_Data set is_processed = 1 where id in (select value from json_each(?))",
+                [json.dumps(ids)],
+            )
+            _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
+
+    # ------------------------------------------------------------ versions
+
+    def save_version(self, row: ModelVersion) -> None:
+        with self._transaction(durable=True) as db:
+            _insert(db, "Model_Versions", asdict(row), "insert or replace")
+
+    def versions(self) -> list[ModelVersion]:
+        rows = self._select("select * from Model_Versions order by created_at desc, version desc")
+        return [_decode(ModelVersion, row) for row in rows]
+
+    def version(self, version: str) -> ModelVersion | None:
+        return self._one(ModelVersion, "select * from Model_Versions where version = ?", version)
+
+    def version_with(self, sha256: str) -> ModelVersion | None:
+        return self._one(ModelVersion, "select * from Model_Versions where sha256 = ?", sha256)
+
+    def set_live(self, version: str) -> None:
+        with self._transaction(durable=True) as db:
+            db.execute("update Model_Versions set state = 'archived' where state = 'live' and version <> ?", [version])
+            db.execute("update Model_Versions set state = 'live' where version = ?", [version])
+
+    # ------------------------------------------------------------ jobs and metrics
+
+    def save_job(self, job: RetrainJob) -> None:
+        with self._transaction() as db:
+            _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
+
+    def jobs(self, limit: int, before: str | None) -> list[RetrainJob]:
+        return self._page(RetrainJob, "Retrain_Jobs", "job_id", limit, before)
+
+    def job(self, job_id: str) -> RetrainJob | None:
+        return self._one(RetrainJob, "select * from Retrain_Jobs where job_id = ?", job_id)
+
+    def fail_unfinished_jobs(self, error: str) -> None:
+        with self._transaction() as db:
+            states = ", ".join(f"'{state}'" for state in FINISHED)
+            db.execute(
+                f"update Retrain_Jobs set state = 'failed', phase = 'failed', error = ?, message = ?,"
+                f" finished_at = strftime('%Y-%m-%dT%H:%M:%fZ') where state not in ({states})",
+                [error, error],
+            )
+
+    def add_minute(self, row: Minute) -> None:
+        with self._transaction() as db:
+            _insert(db, "System_Metrics", asdict(row), "insert or replace")
+
+    def counts(self) -> dict[str, int]:
+        # Predictions can be many, and SQLite counts row by row; the others are few.
+        question = (
+            "select (select count(*) from Training_Data) training_data, (select count(*) from Model_Versions) versions"
+        )
+        return dict(self._select(question)[0])
+
+    # ------------------------------------------------------------ inside
+
+    @contextmanager
+    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if durable:
+                self._db.execute("pragma synchronous=full")
+            self._db.execute("begin immediate")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            else:
+                self._db.execute("commit")
+            finally:
+                if durable:
+                    self._db.execute("pragma synchronous=normal")
+
+    def _select(self, question: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(question, values).fetchall()
+
+    def _one(self, kind: type[Row], question: str, value: str) -> Row | None:
+        rows = self._select(question, value)
+        return _decode(kind, rows[0]) if rows else None
+
+    def _page(self, kind: type[Row], table: str, key: str, limit: int, before: str | None) -> list[Row]:
+        where, values = (f"where {key} < ?", [before]) if before else ("", [])
+        rows = self._select(f"select * from {table} {where} order by {key} desc limit ?", *values, limit)
+        return [_decode(kind, row) for row in rows]
+
+    def _flush(self, files: Sequence[Path]) -> None:
+        """Bring pictures to the disk, so that a row never outlives its picture."""
+        if len(files) >= _SYNC_ALL_FROM:
+            os.sync()
+            return
+        for path in {*files, *(file.parent for file in files)}:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _insert(db: sqlite3.Connection, table: str, values: dict[str, Any], verb: str = "insert") -> bool:
+    encoded = [json.dumps(value) if name in _JSON and value is not None else value for name, value in values.items()]
+    question = f"{verb} into {table} ({', '.join(values)}) values ({', '.join('?' * len(values))})"
+    return db.execute(question, encoded).rowcount > 0
+
+
+def _decode(kind: type[Row], row: sqlite3.Row) -> Row:
+    values: dict[str, Any] = {item.name: row[item.name] for item in fields(kind)}
+    for name in _JSON & values.keys():
+        values[name] = None if values[name] is None else json.loads(values[name])
+    for name in _BOOLEAN & values.keys():
+        values[name] = bool(values[name])
+    return kind(**values)
