@@ -54,7 +54,8 @@ def train(
     photos: Annotated[Path | None, typer.Option(help="Photos with the same labels: few, as users take them.")] = None,
     backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    start: Annotated[Path | None, typer.Option(help="Model file whose network is trained further.")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder from which a cut-off run goes on.")] = None,
 ) -> None:
     """Train a model from nothing. DATA on white backgrounds gains much from --backgrounds to be pasted on."""
@@ -69,6 +70,7 @@ def train(
             backgrounds=backgrounds,
             exclude=exclude or [],
             epochs=epochs,
+            start=start,
             checkpoints=checkpoints,
             report=lambda phase, done, message: progress.update(task, description=message, completed=done),
         )

@@ -55,7 +55,7 @@ class Form:
     files: list[FormFile] = field(default_factory=list)
 
     def file(self, *names: str) -> FormFile:
-        """The file of the field `names[0]` (or of one of its other names). Raises `InvalidRequest` when it is missing."""
+        """The file of the field `names[0]`, or of one of its other names. Raises `InvalidRequest` without one."""
         for item in self.files:
             if item.field in names:
                 return item

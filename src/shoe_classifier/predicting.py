@@ -36,7 +36,7 @@ class Recognizer:
         with self._lock:
             if self._pending >= self._settings.max_pending:
                 raise Overloaded(
-                    f"Expected at most {self._settings.max_pending} predictions in flight; received one more. Try again.",
+                    f"Expected at most {self._settings.max_pending} predictions in flight; received one more.",
                     headers={"Retry-After": "1"},
                 )
             self._pending += 1

@@ -24,7 +24,7 @@ class Publisher:
         self._lock = threading.Lock()
 
     def restore(self) -> None:
-        """Make the live file serve; when it is broken, the newest version that is whole. Never raises for a bad file."""
+        """Make the live file serve; when it is broken, the newest version that is whole."""
         self._registry.remove_candidates()
         try:
             self._serve(self._open(self._registry.live))

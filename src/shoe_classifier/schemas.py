@@ -31,7 +31,7 @@ JOB = {
     "mode": "quick",
     "phase": "published",
     "progress": 1.0,
-    "message": "Accuracy 0.978 on 936 held-out pictures; before, 0.985 on 900. New labels, with their recall: hat 0.92.",
+    "message": "Accuracy 0.978 on 936 held-out pictures; before, 0.985 on 900.",
     "samples": 240,
     "labels": ["Boot", "Sandal", "Shoe", "hat"],
     "metrics": METRICS,

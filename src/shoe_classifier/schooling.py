@@ -32,6 +32,7 @@ def school(
     backgrounds: Path | None,
     exclude: Sequence[Path],
     epochs: int,
+    start: Path | None,
     checkpoints: Path | None,
     report: Report,
 ) -> Bundle:
@@ -43,12 +44,13 @@ def school(
         photos: few pictures with the same labels, as users take them.
         backgrounds: folders of pictures with none of the labels.
         exclude: pictures that must not be trained on; of backgrounds, also those that look the same.
+        start: model file whose network is trained further.
         checkpoints: folder from which a run that was cut off goes on.
 
     Raises:
         InvalidRequest: fewer than two labels, or no pictures.
     """
-    from shoe_classifier.classifier import training
+    from shoe_classifier.classifier import network, training
 
     recipe = training.Recipe(epochs=epochs)
     excluded = frozenset(hashlib.sha256(p.data).hexdigest() for path in exclude for p in read(path, _NO_LIMITS))
@@ -77,6 +79,7 @@ def school(
         recipe,
         lambda done, message: report("train", done, message),
         checkpoints,
+        network.load(start) if start else None,
     )
     extra = [small_photos] if small_photos else []
     if backgrounds:

@@ -11,7 +11,7 @@ from shoe_classifier.settings import Settings
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that tells the app of SIGTERM at once: streams end, and a retrain stops, while requests finish."""
+    """Tells the app of SIGTERM at once: streams end, and a retrain stops, while requests finish."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app
@@ -26,7 +26,8 @@ def serve(settings: Settings) -> None:
         app = create_app(settings)
     except ConfigurationError as error:
         sys.exit(str(error))
-    shown = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0") else settings.host
+    everywhere = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - compared with, not bound
+    shown = "localhost" if settings.host in everywhere else settings.host
     print(f"Open http://{shown}:{settings.port}/docs to try it.", flush=True)
     config = uvicorn.Config(
         app,

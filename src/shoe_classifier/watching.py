@@ -14,7 +14,7 @@ _POLL_SECONDS = 0.3
 def watch_retrain(
     url: str, options: dict[str, str], data: Path | None, api_key: str | None, show: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Ask for a retrain and poll it to its end; returns the finished job. Exits with the service's words when it refuses."""
+    """Ask for a retrain and poll it to its end; returns the finished job. Exits with the service's words on refusal."""
     headers = {"X-API-Key": api_key} if api_key else {}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False) as client:

@@ -17,7 +17,13 @@ _WHITE = 238  # JPEG noise on a white studio background stays above this
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """`images`: `uint8 (n, side, side, 3)`; `labels`: `int64 (n,)`, places in the list of labels; `hashes`: SHA-256 of each file."""
+    """Columns of equal length.
+
+    Attributes:
+        images: `uint8 (n, side, side, 3)`, RGB.
+        labels: `int64 (n,)`, places in the list of labels.
+        hashes: SHA-256 of each file, hexadecimal.
+    """
 
     images: np.ndarray
     labels: np.ndarray

@@ -14,9 +14,9 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) ->
     """Metrics of `(n, k)` probabilities against `(n,)` labels.
 
     Returns:
-        `accuracy`, `macro_f1` (over the labels that occur), `ece` (expected calibration error, 15 bins), each 0..1;
-        `per_class` of each name: `precision`, `recall`, `f1`, 0..1, and `support`; `confusion_matrix`, rows are the true
-        labels; `samples`; `labels`.
+        `accuracy`, `macro_f1` (over the labels that occur) and `ece` (calibration error, 15 bins), each 0..1;
+        `per_class` of each name: `precision`, `recall`, `f1`, 0..1, and `support`; `samples`; `labels`;
+        `confusion_matrix`, a row for each true label.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 

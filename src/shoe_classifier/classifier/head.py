@@ -10,7 +10,8 @@ import numpy as np
 BACKGROUND = -1  # label of pictures that show none of the labels
 _CENTRES = 8  # per label, for the unknown score
 _SHRINK = 0.05
-_KNOWN_QUANTILE = 0.98  # share of held-out pictures that must count as known
+_KNOWN_QUANTILE = 0.98  # share of each label's held-out pictures that must count as known
+_ENOUGH_HELD_OUT = 10  # pictures of a label; with fewer, those that it was learnt from help to set its thresholds
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Head:
     Attributes:
         kernel, bias: `(d, k)` and `(k,)`, already divided by the temperature.
         temperature: what the raw logits are divided by (Guo et al. 2017), above 0.
-        mean, whitening, centres: `(d,)`, `(d, d)`, `(m, d)`: the distance to the nearest centre in whitened space is the
-            unknown score (Lee et al. 2018, with several centres per label).
+        mean, whitening, centres: `(d,)`, `(d, d)`, `(m, d)`: the distance to the nearest centre in whitened space
+            is the unknown score (Lee et al. 2018, with several centres per label).
         rejection, rejection_bias: `(d,)` and a number: log-odds that a picture is background, before the labels'.
         unknown_threshold: largest distance that counts as known.
         uncertain_threshold: smallest confidence that is accepted.
@@ -49,7 +50,7 @@ class Head:
     def unknown_score(self, features: np.ndarray) -> np.ndarray:
         """How unlike anything taught each of `(n, d)` features is: `(n,)`, above 1 means unknown."""
         distance = self.distance(features) / self.unknown_threshold
-        return np.maximum(distance, self.background_share(features) * 2)
+        return np.maximum(distance, 1 + np.tanh(self.background_odds(features)))
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distance to the nearest centre, `(n,)`."""
@@ -57,12 +58,12 @@ class Head:
         squares = np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
         return np.sqrt(np.maximum(squares.min(axis=1), 0))
 
-    def background_share(self, features: np.ndarray) -> np.ndarray:
-        """Probability, 0..1, that a picture shows none of the labels, as far as the taught backgrounds tell: `(n,)`."""
+    def background_odds(self, features: np.ndarray) -> np.ndarray:
+        """Log-odds that a picture shows none of the labels, as far as the taught backgrounds tell: `(n,)`."""
         known = self.logits(features) * self.temperature
         top = known.max(axis=1)
         known = top + np.log(np.exp(known - top[:, None]).sum(axis=1))
-        return np.asarray(1 / (1 + np.exp(np.clip(known - features @ self.rejection - self.rejection_bias, -50, 50))))
+        return np.asarray(features @ self.rejection + self.rejection_bias - known)
 
     def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[str]:
         """`accepted`, `uncertain` or `unknown` for each of `(n, d)` features with `(n, k)` probabilities."""
@@ -78,7 +79,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes: int) -> Head:
-    """Fit everything to features: the head and the centres to those learnt from, temperature and thresholds to those held out.
+    """Fit the head and the centres to the samples to learn from, temperature and thresholds to those held out.
 
     Args:
         features: `(n, d)`.
@@ -107,8 +108,8 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
         unknown_threshold=np.inf,
         uncertain_threshold=0.0,
     )
-    judge = held_out & (labels >= 0)
-    judge = judge if judge.any() else learn & (labels >= 0)
+    few = [label for label in range(classes) if (held_out & (labels == label)).sum() < _ENOUGH_HELD_OUT]
+    judge = (held_out & (labels >= 0)) | np.isin(labels, few)
     return _calibrate(raw, features[judge], labels[judge])
 
 
@@ -148,10 +149,15 @@ def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray) -> Head:
         whitening=head.whitening.astype(np.float32),
         centres=head.centres.astype(np.float32),
         rejection=head.rejection.astype(np.float32),
-        rejection_bias=head.rejection_bias,
-        unknown_threshold=float(np.quantile(head.distance(features), _KNOWN_QUANTILE)),
+        rejection_bias=head.rejection_bias - max(0.0, _worst_quantile(head.background_odds(features), labels)),
+        unknown_threshold=_worst_quantile(head.distance(features), labels),
         uncertain_threshold=_uncertain_threshold(confidence, wrong),
     )
+
+
+def _worst_quantile(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The score below which the pictures of every label are known: a new label must not stay unknown for being few."""
+    return float(max(np.quantile(scores[labels == label], _KNOWN_QUANTILE) for label in np.unique(labels)))
 
 
 def _uncertain_threshold(confidence: np.ndarray, wrong: np.ndarray) -> float:

@@ -54,7 +54,7 @@ class Registry:
             flush(candidate)
             model = LiveModel(bundles.read(candidate))
             self._archive_live(live_version)
-            os.replace(candidate, self.live)
+            candidate.replace(self.live)
             flush(self.live.parent)
         except BaseException:
             candidate.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ class Registry:
         return self.publish(candidate, live_version)
 
     def prune(self, versions: list[str], keep: int) -> list[str]:
-        """Delete the archived files of all but the first `keep` of `versions`, newest first; returns the deleted ones."""
+        """Delete the archived files after the first `keep` of `versions`, newest first; returns the deleted ones."""
         old = [version for version in versions[keep:] if self.file_of(version).exists()]
         for version in old:
             self.file_of(version).unlink()
@@ -81,7 +81,7 @@ class Registry:
         part = self.archive / f".{version}.part"
         shutil.copyfile(self.live, part)
         flush(part)
-        os.replace(part, self.file_of(version))
+        part.replace(self.file_of(version))
         flush(self.archive)
 
 

@@ -22,16 +22,16 @@ class Recipe:
     """How a network is trained from pictures. Counts are pictures of each kind in one batch."""
 
     side: int = 96
-    epochs: int = 60
+    epochs: int = 100
     steps: int = 100
-    plain: int = 48  # labelled pictures as they are
+    plain: int = 64  # labelled pictures as they are
     pasted: int = 40  # labelled pictures cut out and pasted on backgrounds
-    photos: int = 32  # labelled photos
+    photos: int = 24  # labelled photos
     others: int = 24  # backgrounds themselves, each folder a label of its own that the shipped head does not keep
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     smoothing: float = 0.05
-    mixup: float = 0.3
+    mixup: float = 0.2
 
     @property
     def load_side(self) -> int:
@@ -47,14 +47,19 @@ def train(
     recipe: Recipe,
     report: Report,
     checkpoints: Path | None = None,
+    start: keras.Model | None = None,
 ) -> keras.Model:
     """Train a network for `classes` labels from pictures loaded at `recipe.load_side`.
 
     Labels of `backgrounds` start at `classes`: they teach the backbone what else there is, and leave with the
-    training head. With `checkpoints`, a run that was cut off goes on after its last whole epoch.
+    training head. With `checkpoints`, a run that was cut off goes on after its last whole epoch. With `start`, the
+    layers below the head begin with the weights of a model of the same build.
     """
     outputs = classes + (int(backgrounds.labels.max()) - classes + 1 if backgrounds else 0)
     model = network.build(recipe.side, outputs)
+    if start:
+        for old, new in zip(start.layers[:-1], model.layers[:-1], strict=True):
+            new.set_weights(old.get_weights())
     steps = recipe.epochs * recipe.steps
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5, steps, warmup_target=recipe.learning_rate, warmup_steps=steps // 30

@@ -153,7 +153,7 @@ def _problem(entry: zipfile.ZipInfo, parts: tuple[str, ...], limits: ZipLimits) 
 
 def _wrapping_folder(entries: list[zipfile.ZipInfo]) -> bool:
     """True when all pictures lie below one and the same folder, and some of them three deep: folder/label/picture."""
-    paths = [parts for parts in map(_parts, entries) if not _is_clutter(parts) and parts]
+    paths = [parts for parts in map(_parts, entries) if parts and ".." not in parts and not _is_clutter(parts)]
     paths = [path for path in paths if path[-1].lower().endswith(PICTURE_NAMES)]
     return len({path[0] for path in paths}) == 1 and max(map(len, paths)) == 3
 

@@ -125,7 +125,7 @@ class SqliteStore:
         new = set()
         with self._transaction(durable=True) as db:
             for row in rows:
-                if _insert(db, "Training_Data", asdict(row), "insert or ignore"):
+                if _insert(db, "Training_Data", asdict(row), then="on conflict (sha256) do nothing"):
                     new.add(row.id)
         return new
 
@@ -257,9 +257,9 @@ class SqliteStore:
                 os.close(handle)
 
 
-def _insert(db: sqlite3.Connection, table: str, values: dict[str, Any], verb: str = "insert") -> bool:
+def _insert(db: sqlite3.Connection, table: str, values: dict[str, Any], verb: str = "insert", then: str = "") -> bool:
     encoded = [json.dumps(value) if name in _JSON and value is not None else value for name, value in values.items()]
-    question = f"{verb} into {table} ({', '.join(values)}) values ({', '.join('?' * len(values))})"
+    question = f"{verb} into {table} ({', '.join(values)}) values ({', '.join('?' * len(values))}) {then}"
     return db.execute(question, encoded).rowcount > 0
 
 
