@@ -7,8 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import SHAPES, draw
 
+from conftest import SHAPES, draw
 from shoe_classifier.classifier import bundle as bundles
 from shoe_classifier.classifier.predictor import LiveModel, Predictor
 from shoe_classifier.errors import InvalidImage, InvalidModel, NotReady

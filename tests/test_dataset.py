@@ -1,15 +1,17 @@
 import hashlib
 
 import numpy as np
-from conftest import draw, encode
 from PIL import Image
 
+from conftest import draw, encode
 from shoe_classifier.classifier.dataset import HOLDOUT_SHARE, cut_out, is_held_out, load, without_lookalikes
 from shoe_classifier.images.zip_reader import Picture
 
 
 def pictures(count: int) -> list[Picture]:
-    return [Picture("Boot" if i % 2 else "Shoe", f"{i}.jpg", draw("Boot" if i % 2 else "Shoe", i)) for i in range(count)]
+    return [
+        Picture("Boot" if i % 2 else "Shoe", f"{i}.jpg", draw("Boot" if i % 2 else "Shoe", i)) for i in range(count)
+    ]
 
 
 def test_load_appends_labels_and_leaves_out_what_repeats_or_is_broken() -> None:

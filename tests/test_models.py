@@ -2,8 +2,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import draw, lesson_zip, make_settings, running
 
+from conftest import draw, lesson_zip, make_settings, running
 from shoe_classifier.classifier.registry import sha256_of
 from shoe_classifier.settings import Settings
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import SHAPES, draw, encode, running, zip_of
 from PIL import Image
 
+from conftest import SHAPES, draw, encode, running, zip_of
 from shoe_classifier.settings import Settings
 
 
@@ -67,9 +67,7 @@ def test_failing_record_does_not_fail_the_prediction(client: httpx.Client, setti
         (draw("Boot", 1, (400, 300), quality=1), "x.jpg", 413, "too_large"),
     ],
 )
-def test_bad_pictures(
-    settings: Settings, tmp_path: Path, data: bytes, name: str, status: int, code: str
-) -> None:
+def test_bad_pictures(settings: Settings, tmp_path: Path, data: bytes, name: str, status: int, code: str) -> None:
     limited = settings.model_copy(update={"max_image_bytes": 2900, "max_image_pixels": 100_000})
     with running(limited) as client:
         response = client.post("/predict", files={"file": (name, data)})

@@ -1,12 +1,13 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from conftest import draw, encode
 from PIL import Image
 
+from conftest import draw, encode
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
 from shoe_classifier.images.preprocessing import FORMATS, decode
 
@@ -55,7 +56,16 @@ def test_transparency_is_white() -> None:
 def test_exif_orientation_is_applied(orientation: int) -> None:
     upright = np.zeros((24, 24, 3), np.uint8)
     upright[:12, :12] = RED  # red is at the top left of the upright picture
-    turns = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (1, False), 7: (1, True), 8: (3, False)}
+    turns = {
+        1: (0, False),
+        2: (0, True),
+        3: (2, False),
+        4: (2, True),
+        5: (3, True),
+        6: (1, False),
+        7: (1, True),
+        8: (3, False),
+    }
     quarter, mirrored = turns[orientation]
     stored = np.rot90(upright, quarter)  # undoes what a viewer does
     stored = stored[:, ::-1] if mirrored else stored
@@ -121,7 +131,5 @@ def test_cut_and_changed_files_never_raise_anything_else(kind: str) -> None:
         for place in rng.integers(0, max(1, len(damaged)), 4):
             if damaged:
                 damaged[place] = int(rng.integers(0, 256))
-        try:
+        with suppress(InvalidImage, UnsupportedImage, TooLarge):
             assert decode(bytes(damaged), 16, max_pixels=1_000_000).shape == (16, 16, 3)
-        except (InvalidImage, UnsupportedImage, TooLarge):
-            pass

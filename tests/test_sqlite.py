@@ -134,7 +134,9 @@ def test_failed_transaction_leaves_nothing(store: SqliteStore) -> None:
 
 
 def test_threads_share_the_store(store: SqliteStore) -> None:
-    threads = [threading.Thread(target=lambda: [store.add_prediction(prediction()) for _ in range(50)]) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: [store.add_prediction(prediction()) for _ in range(50)]) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

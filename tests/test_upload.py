@@ -2,14 +2,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import draw, lesson_zip, running, zip_of
 from pydantic import SecretStr
 
+from conftest import draw, lesson_zip, running, zip_of
 from shoe_classifier.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("path", "field"), [("/upload", "file"), ("/upload/", "file"), ("/upload-zip", "zip_file"), ("/upload-data", "file")]
+    ("path", "field"),
+    [("/upload", "file"), ("/upload/", "file"), ("/upload-zip", "zip_file"), ("/upload-data", "file")],
 )
 def test_zip(client: httpx.Client, tmp_path: Path, path: str, field: str) -> None:
     response = client.post(path, files={field: ("x.zip", lesson_zip("hat", 3))})
@@ -94,7 +95,9 @@ def test_without_a_key_little_of_the_body_is_read(settings: Settings) -> None:
 
     with running(settings.model_copy(update={"api_key": SecretStr("right")})) as client:
         try:
-            response = client.post("/upload", content=body(), headers={"Content-Type": "multipart/form-data; boundary=x"})  # type: ignore[arg-type]
+            response = client.post(
+                "/upload", content=body(), headers={"Content-Type": "multipart/form-data; boundary=x"}
+            )  # type: ignore[arg-type]
             assert response.status_code == 401
         except httpx.TransportError:
             pass  # the service hung up while we were still sending

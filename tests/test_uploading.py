@@ -2,8 +2,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import draw, make_settings, zip_of
 
+from conftest import draw, make_settings, zip_of
 from shoe_classifier.errors import InvalidImage, InvalidLabel, InvalidRequest, InvalidZip, NothingAccepted, TooLarge
 from shoe_classifier.store.sqlite import SqliteStore
 from shoe_classifier.uploading import Uploader, UploadReport, clean_label, clean_name

@@ -4,8 +4,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import zip_of
 
+from conftest import zip_of
 from shoe_classifier.errors import InvalidZip, TooLarge
 from shoe_classifier.images.zip_reader import Picture, Skipped, ZipLimits, read_labelled, read_pictures
 
@@ -56,7 +56,8 @@ def test_backslashes_and_folders_without_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../../evil/a.png", "/etc/a.png", "C:/x/a.png", "Boot/../a.png", "..\\evil\\a.png", "a.png", "Boot/sub/a/b.png"]
+    "name",
+    ["../../evil/a.png", "/etc/a.png", "C:/x/a.png", "Boot/../a.png", "..\\evil\\a.png", "a.png", "Boot/sub/a/b.png"],
 )
 def test_paths_that_lead_elsewhere_give_no_label(tmp_path: Path, name: str) -> None:
     entries = read(tmp_path, zip_of({name: b"1", "Boot/a.jpg": b"2"}))

@@ -2,8 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -12,6 +13,7 @@ from shoe_classifier.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+T = TypeVar("T")
 Data = Annotated[Path, typer.Argument(help="A folder, or a ZIP, of labelled folders.", exists=True)]
 
 
@@ -24,7 +26,9 @@ def serve(
     from shoe_classifier.serving import serve as run
 
     given = {"host": host, "port": port}
-    run(_settings(**{name: value for name, value in given.items() if value is not None}))
+    settings = _settings(**{name: value for name, value in given.items() if value is not None})
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
+    run(settings)
 
 
 @app.command()
@@ -55,6 +59,7 @@ def train(
     backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
     start: Annotated[Path | None, typer.Option(help="Model file whose network is trained further.")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder from which a cut-off run goes on.")] = None,
 ) -> None:
@@ -63,13 +68,15 @@ def train(
 
     with _progress() as progress:
         task = progress.add_task("Reading pictures", total=1.0)
-        bundle = school(
+        bundle = _or_exit(
+            school,
             data,
             out,
             photos=photos,
             backgrounds=backgrounds,
             exclude=exclude or [],
             epochs=epochs,
+            steps=steps,
             start=start,
             checkpoints=checkpoints,
             report=lambda phase, done, message: progress.update(task, description=message, completed=done),
@@ -123,11 +130,17 @@ def retrain(
 
 def _settings(**overrides: Any) -> Settings:
     try:
-        settings = load_settings(**overrides)
+        return load_settings(**overrides)
     except ConfigurationError as error:
         sys.exit(str(error))
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
-    return settings
+
+
+def _or_exit(function: Callable[..., T], *values: Any, **options: Any) -> T:
+    """Call, and end with the message of an error that the user can mend."""
+    try:
+        return function(*values, **options)
+    except AppError as error:
+        sys.exit(error.detail)
 
 
 def _predictor(settings: Settings) -> Any:
@@ -135,10 +148,7 @@ def _predictor(settings: Settings) -> Any:
     from shoe_classifier.classifier.predictor import LiveModel, Predictor
 
     predictor = Predictor(settings.max_image_pixels)
-    try:
-        predictor.swap(LiveModel(read(settings.live_model)))
-    except AppError as error:
-        sys.exit(error.detail)
+    predictor.swap(LiveModel(_or_exit(read, settings.live_model)))
     return predictor
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 Decision = Literal["accepted", "uncertain", "unknown"]
 
-PREDICTION = {
+PREDICTION: dict[str, Any] = {
     "prediction_id": "019a8f6e-2c1b-7d10-9a55-3f1f0c4d8e21",
     "predicted_class": "Boot",
     "confidence": 0.9921,
@@ -16,7 +16,7 @@ PREDICTION = {
     "response_time_ms": 1.42,
     "file_url": "/files/8c6f…",
 }
-METRICS = {
+METRICS: dict[str, Any] = {
     "accuracy": 0.985,
     "macro_f1": 0.985,
     "ece": 0.006,
@@ -25,7 +25,7 @@ METRICS = {
     "per_class": {"Boot": {"precision": 0.99, "recall": 0.98, "f1": 0.985, "support": 300}},
     "confusion_matrix": [[294, 1, 5], [2, 296, 2], [4, 1, 295]],
 }
-JOB = {
+JOB: dict[str, Any] = {
     "job_id": "019a8f70-11aa-7c3e-8f00-5d2f4f8f3f10",
     "state": "published",
     "mode": "quick",

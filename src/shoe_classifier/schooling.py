@@ -32,6 +32,7 @@ def school(
     backgrounds: Path | None,
     exclude: Sequence[Path],
     epochs: int,
+    steps: int,
     start: Path | None,
     checkpoints: Path | None,
     report: Report,
@@ -44,6 +45,7 @@ def school(
         photos: few pictures with the same labels, as users take them.
         backgrounds: folders of pictures with none of the labels.
         exclude: pictures that must not be trained on; of backgrounds, also those that look the same.
+        epochs, steps: length of the training; an epoch has so many batches.
         start: model file whose network is trained further.
         checkpoints: folder from which a run that was cut off goes on.
 
@@ -52,7 +54,7 @@ def school(
     """
     from shoe_classifier.classifier import network, training
 
-    recipe = training.Recipe(epochs=epochs)
+    recipe = training.Recipe(epochs=epochs, steps=steps)
     excluded = frozenset(hashlib.sha256(p.data).hexdigest() for path in exclude for p in read(path, _NO_LIMITS))
     labels: list[str] = []
 

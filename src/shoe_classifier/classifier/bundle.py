@@ -86,9 +86,9 @@ def _read(file: h5py.File) -> Bundle:
         raise InvalidModel(f"Expected a model file of format {FORMAT}; received {int(group.attrs['format'])}.")
     about = json.loads(group.attrs["about"])
     numbers = {item.name: group["head"].attrs[item.name] for item in fields(Head) if item.name not in _ARRAYS}
-    head = Head(
-        **{name: group["head"][name][()] for name in _ARRAYS}, **{name: float(n) for name, n in numbers.items()}
-    )
+    values: dict[str, Any] = {name: group["head"][name][()] for name in _ARRAYS}
+    values |= {name: float(number) for name, number in numbers.items()}
+    head = Head(**values)
     if not all(np.isfinite(getattr(head, name)).all() for name in _ARRAYS):
         raise InvalidModel("Expected finite weights in the head; received NaN or infinity.")
     flatbuffer = group["backbone"][()].tobytes()

@@ -34,7 +34,7 @@ class Engine:
 
     def features(self, picture: np.ndarray) -> np.ndarray:
         """`uint8 (side, side, 3)` to pooled features, `float32 (d,)`."""
-        return np.asarray(self.feature_map(picture).mean(axis=(0, 1)))
+        return self.feature_map(picture).mean(axis=(0, 1))
 
     def features_and_latent(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `features`, with the middle layer's activations `float32 (h, w, c)`, which full retraining starts from."""
@@ -66,10 +66,10 @@ class _Interpreter:
     def run(self, picture: np.ndarray) -> np.ndarray:
         self._interpreter.set_tensor(self._input, picture[None].astype(np.float32))
         self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._map)[0])
+        return self._interpreter.get_tensor(self._map)[0]
 
     def latent(self) -> np.ndarray:
-        return np.asarray(self._interpreter.get_tensor(self._latent)[0])
+        return self._interpreter.get_tensor(self._latent)[0]
 
 
 def _shape(details: list[dict[str, Any]], count: int, index: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 BACKGROUND = -1  # label of pictures that show none of the labels
 _CENTRES = 8  # per label, for the unknown score
+_INVERSE_PENALTY = 0.3  # of the logistic regression, on features of unit variance
 _SHRINK = 0.05
 _KNOWN_QUANTILE = 0.98  # share of each label's held-out pictures that must count as known
 _ENOUGH_HELD_OUT = 10  # pictures of a label; with fewer, those that it was learnt from help to set its thresholds
@@ -41,7 +42,7 @@ class Head:
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """`(n, d)` features to `(n, k)` logits over the temperature."""
-        return np.asarray(features @ self.kernel + self.bias)
+        return features @ self.kernel + self.bias
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """`(n, d)` features to `(n, k)` probabilities in label order."""
@@ -63,7 +64,7 @@ class Head:
         known = self.logits(features) * self.temperature
         top = known.max(axis=1)
         known = top + np.log(np.exp(known - top[:, None]).sum(axis=1))
-        return np.asarray(features @ self.rejection + self.rejection_bias - known)
+        return features @ self.rejection + self.rejection_bias - known
 
     def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[str]:
         """`accepted`, `uncertain` or `unknown` for each of `(n, d)` features with `(n, k)` probabilities."""
@@ -75,7 +76,7 @@ class Head:
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities along the last axis."""
     exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True))
+    return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
 def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes: int) -> Head:
@@ -92,7 +93,7 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
     learn = ~held_out
     spread = features[learn].std(axis=0) + 1e-6
     targets = np.where(labels == BACKGROUND, classes, labels)
-    model = LogisticRegression(C=0.05, max_iter=300)
+    model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000, tol=1e-3)
     model.fit(features[learn] / spread, targets[learn])
     kernel, bias = (model.coef_ / spread).T, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn gives one column for two classes
@@ -174,4 +175,4 @@ def activation_map(feature_map: np.ndarray, head: Head, label: int) -> np.ndarra
     others = np.delete(head.kernel, label, axis=1).mean(axis=1) if head.kernel.shape[1] > 1 else 0
     heat = feature_map @ (head.kernel[:, label] - others)
     heat = np.maximum(heat - heat.min(), 0)
-    return np.asarray(heat / (heat.max() + 1e-9))
+    return heat / (heat.max() + 1e-9)

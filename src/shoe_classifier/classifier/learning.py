@@ -76,7 +76,7 @@ def full(lesson: Lesson, report: Report) -> Outcome:
     after = replace(rehearsed, features=features.astype(np.float16))
     after = after.add(_look_at(Engine(flatbuffer), lesson.pictures, report, memory.latent_scale))
     candidate = _candidate(flatbuffer, after, lesson.labels, live.version)
-    model.save(lesson.target)
+    model.save(lesson.target, include_optimizer=False)
     bundles.attach(lesson.target, candidate, after)
     same = memory[np.isin(memory.keys, after.keys)]
     return Outcome(candidate.metrics, _baseline(live.head, same, list(live.labels)))
@@ -109,7 +109,7 @@ def first(
     memory = memory.trimmed()
     bundle = _candidate(flatbuffer, everything, labels, None)
     bundle = replace(bundle, fingerprint=bundles.fingerprint(memory))
-    model.save(target)
+    model.save(target, include_optimizer=False)
     bundles.attach(target, bundle, memory)
     return bundle
 

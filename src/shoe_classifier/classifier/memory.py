@@ -56,8 +56,15 @@ class Memory:
         latent_rows = np.full(len(rows), _NO_LATENT, np.int32)
         latent_rows[kept] = np.arange(len(kept))
         latents = self.latents[rows[kept]]
-        columns = (self.features, self.labels, self.held_out, self.keys)
-        return Memory(*(column[keep] for column in columns), latents, latent_rows, self.latent_scale)
+        return Memory(
+            self.features[keep],
+            self.labels[keep],
+            self.held_out[keep],
+            self.keys[keep],
+            latents,
+            latent_rows,
+            self.latent_scale,
+        )
 
     @property
     def has_latent(self) -> np.ndarray:

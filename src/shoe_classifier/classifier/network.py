@@ -18,9 +18,10 @@ LATENT_LAYER = "latent"  # the middle layer whose activations stand in for pictu
 MAP_LAYER = "feature_map"
 FEATURES_LAYER = "features"
 HEAD_LAYER = "head"
+WIDTHS = (24, 48, 96, 168)  # of the stem and the three stages: 0.93 M weights
 
 
-def build(side: int, classes: int, widths: tuple[int, ...] = (24, 48, 96, 168)) -> keras.Model:
+def build(side: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> keras.Model:
     """Build the network: five times halved resolution, global average pooling, linear softmax head.
 
     Takes RGB 0-255 `float32` of shape `(n, side, side, 3)`, gives probabilities `(n, classes)`.

@@ -22,6 +22,7 @@ class Recipe:
     """How a network is trained from pictures. Counts are pictures of each kind in one batch."""
 
     side: int = 96
+    widths: tuple[int, ...] = network.WIDTHS
     epochs: int = 100
     steps: int = 100
     plain: int = 64  # labelled pictures as they are
@@ -56,7 +57,7 @@ def train(
     layers below the head begin with the weights of a model of the same build.
     """
     outputs = classes + (int(backgrounds.labels.max()) - classes + 1 if backgrounds else 0)
-    model = network.build(recipe.side, outputs)
+    model = network.build(recipe.side, outputs, recipe.widths)
     if start:
         for old, new in zip(start.layers[:-1], model.layers[:-1], strict=True):
             new.set_weights(old.get_weights())
@@ -64,8 +65,9 @@ def train(
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5, steps, warmup_target=recipe.learning_rate, warmup_steps=steps // 30
     )
+    momentum = min(0.998, steps / (steps + 10))  # a short run must not average over its own beginning
     optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=recipe.weight_decay, clipnorm=1.0, use_ema=True, ema_momentum=0.998
+        schedule, weight_decay=recipe.weight_decay, clipnorm=1.0, use_ema=True, ema_momentum=momentum
     )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.compile(
@@ -75,7 +77,9 @@ def train(
     if checkpoints:
         callbacks.append(keras.callbacks.BackupAndRestore(str(checkpoints)))
     batches = _batches(pictures, photos, backgrounds, outputs, recipe)
-    model.fit(batches, epochs=recipe.epochs, steps_per_epoch=recipe.steps, callbacks=callbacks, verbose=0)
+    model.fit(
+        batches, epochs=recipe.epochs, steps_per_epoch=recipe.steps, callbacks=callbacks, shuffle=False, verbose=0
+    )
     return model
 
 

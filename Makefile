@@ -1,0 +1,43 @@
+# `make run` and `make test` are all that a newcomer needs; each sets up what it needs itself.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export KERAS_HOME := $(CURDIR)/.cache/keras
+
+.PHONY: run test check format lock clean
+
+run: .venv/run ## Start the service
+	@exec $(BIN)/python -m shoe_classifier serve
+
+test: .venv/dev ## Run all tests
+	$(BIN)/python -m pytest
+
+check: .venv/dev ## Format, lint and types; warnings are errors
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+
+format: .venv/dev ## Bring the code into form
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+lock: .venv/dev ## Compile the pinned requirements from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --python-version 3.11 --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --python-version 3.11 --no-annotate --group dev \
+		--constraints requirements.txt --output-file requirements-dev.txt
+
+clean: ## Remove the environment and the caches; records and models stay
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.txt | .venv/bin/python
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'src.pth').write_text('$(CURDIR)/src')"
+	@touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
