@@ -82,7 +82,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = training.Recipe(
         side=SIDE, widths=(8, 16, 24, 32), epochs=8, steps=25, plain=32, pasted=0, learning_rate=5e-3
     )
-    large, small = (load(drawn(range(150)), side, labels) for side in (recipe.load_side, SIDE))
+    large, small = (load(drawn(range(400)), side, labels) for side in (recipe.load_side, SIDE))
     model = training.train(large.split()[0], None, None, len(labels), recipe, lambda *progress: None)
     path = tmp_path_factory.mktemp("model") / "shoe_classifier.h5"
     bundle = learning.first(model, path, small, [], labels, lambda *progress: None)

@@ -186,7 +186,7 @@ class Retrainer:
         else:
             outcome = learning.full(lesson, report)
         report("judge", 0.0, "Comparing with the live model.")
-        return outcome, gate(outcome.metrics, outcome.baseline)
+        return outcome, gate(outcome.baseline, outcome.retained, outcome.lesson)
 
     def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> Lesson:
         live = self._predictor.live
@@ -244,7 +244,8 @@ class Retrainer:
 def _verdict(outcome: Outcome, overruled: list[str]) -> str:
     new = [name for name in outcome.metrics["labels"] if name not in outcome.baseline["labels"]]
     text = f"Accuracy {outcome.metrics['accuracy']:.3f} on {outcome.metrics['samples']} held-out pictures"
-    text += f"; before, {outcome.baseline['accuracy']:.3f} on {outcome.baseline['samples']}."
+    text += f"; on the {outcome.baseline['samples']} held out before, {outcome.retained['accuracy']:.3f}"
+    text += f" after {outcome.baseline['accuracy']:.3f}."
     if new:
         recalls = [f"{name} {outcome.metrics['per_class'][name]['recall']:.2f}" for name in new]
         text += f" New labels, with their recall: {', '.join(recalls)}."

@@ -42,22 +42,31 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Metrics of the new model on all held-out pictures, and of the live one on those whose labels it knows."""
+    """What the gate judges by.
+
+    Attributes:
+        metrics: of the new model, on all held-out pictures.
+        baseline: of the live model, on the pictures held out before this lesson: whoever brought the lesson may have
+            labelled it wrongly, and must not set its own examination.
+        retained: of the new model, on those same pictures.
+        lesson: of the new model, on the pictures of this lesson that are held out.
+    """
 
     metrics: dict[str, Any]
     baseline: dict[str, Any]
+    retained: dict[str, Any]
+    lesson: dict[str, Any]
 
 
 def quick(lesson: Lesson, report: Report) -> Outcome:
     """Learn a new head from the features of the new pictures and the replay memory; the backbone stays."""
-    live, memory = bundles.read(lesson.source), bundles.read_memory(lesson.source)
-    learnt = _look_at(live.engine(), lesson.pictures, report, memory.latent_scale)
-    memory = memory.add(learnt)
+    live, before = bundles.read(lesson.source), bundles.read_memory(lesson.source)
+    memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale))
     report("train", 0.0, f"Fitting the head to {int((~memory.held_out).sum())} samples.")
     candidate = _candidate(live.flatbuffer, memory, lesson.labels, live.version)
     report("train", 1.0, "The head is fitted.")
     bundles.derive(lesson.source, lesson.target, candidate, memory)
-    return Outcome(candidate.metrics, _baseline(live.head, memory, list(live.labels)))
+    return _outcome(candidate, memory, live, before, lesson)
 
 
 def full(lesson: Lesson, report: Report) -> Outcome:
@@ -65,8 +74,8 @@ def full(lesson: Lesson, report: Report) -> Outcome:
     report("train", 0.0, "Starting TensorFlow.")
     from shoe_classifier.classifier import network, training  # takes seconds and 450 MB, so only here
 
-    live, memory = bundles.read(lesson.source), bundles.read_memory(lesson.source)
-    memory = memory.add(_look_at(live.engine(), lesson.pictures, report, memory.latent_scale))
+    live, before = bundles.read(lesson.source), bundles.read_memory(lesson.source)
+    memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale))
     rehearsed = memory[memory.has_latent & ~np.isin(memory.keys, keys_of(lesson.pictures.hashes))]
     model = network.load(lesson.source)
     _tune(training, model, lesson, rehearsed, report)
@@ -74,12 +83,11 @@ def full(lesson: Lesson, report: Report) -> Outcome:
     flatbuffer = network.compile_backbone(model)
     features = network.call_in_batches(network.upper(model), rehearsed.float_latents())
     after = replace(rehearsed, features=features.astype(np.float16))
-    after = after.add(_look_at(Engine(flatbuffer), lesson.pictures, report, memory.latent_scale))
+    after = after.add(_look_at(Engine(flatbuffer), lesson.pictures, report, before.latent_scale))
     candidate = _candidate(flatbuffer, after, lesson.labels, live.version)
     model.save(lesson.target, include_optimizer=False)
     bundles.attach(lesson.target, candidate, after)
-    same = memory[np.isin(memory.keys, after.keys)]
-    return Outcome(candidate.metrics, _baseline(live.head, same, list(live.labels)))
+    return _outcome(candidate, after, live, before, lesson)
 
 
 def first(
@@ -153,20 +161,35 @@ def _tune(training: Any, model: Any, lesson: Lesson, rehearsed: Memory, report: 
 def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str | None) -> Bundle:
     features = memory.features.astype(np.float32)
     head = heads.fit(features, memory.labels, memory.held_out, len(labels))
-    judged = memory.held_out & (memory.labels != BACKGROUND)
-    metrics = evaluate(head.probabilities(features[judged]), memory.labels[judged], labels)
     return Bundle(
         version=bundles.new_version(),
         parent=parent,
         labels=tuple(labels),
         head=head,
         flatbuffer=flatbuffer,
-        metrics=metrics,
+        metrics=_metrics(head, memory, labels),
         fingerprint=bundles.fingerprint(memory),
         created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )
 
 
-def _baseline(head: heads.Head, memory: Memory, labels: list[str]) -> dict[str, Any]:
-    judged = memory.held_out & (memory.labels >= 0) & (memory.labels < len(labels))
-    return evaluate(head.probabilities(memory.features[judged].astype(np.float32)), memory.labels[judged], labels)
+def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, lesson: Lesson) -> Outcome:
+    """Judge both models on the pictures held out in both memories; their features differ when the backbone does."""
+    both = np.intersect1d(before.keys[_judged(before)], after.keys[_judged(after)])
+    old, new = before[np.isin(before.keys, both)], after[np.isin(after.keys, both)]
+    taught = after[np.isin(after.keys, keys_of(lesson.pictures.hashes))]
+    return Outcome(
+        metrics=candidate.metrics,
+        baseline=_metrics(live.head, old, list(live.labels)),
+        retained=_metrics(candidate.head, new, lesson.labels),
+        lesson=_metrics(candidate.head, taught, lesson.labels),
+    )
+
+
+def _judged(memory: Memory) -> np.ndarray:
+    return memory.held_out & (memory.labels != BACKGROUND)
+
+
+def _metrics(head: heads.Head, memory: Memory, labels: list[str]) -> dict[str, Any]:
+    judged = memory[_judged(memory)]
+    return evaluate(head.probabilities(judged.features.astype(np.float32)), judged.labels, labels)
