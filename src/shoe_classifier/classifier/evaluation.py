@@ -23,8 +23,10 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) ->
 
     places = np.arange(len(names))
     guesses = probabilities.argmax(axis=1)
-    figures = precision_recall_fscore_support(labels, guesses, labels=places, zero_division=0)
-    precision, recall, f1, support = (column.tolist() for column in figures)
+    figures = np.zeros((4, len(names)))
+    if len(labels):
+        figures = np.array(precision_recall_fscore_support(labels, guesses, labels=places, zero_division=0))
+    precision, recall, f1, support = figures.tolist()
     confusion = np.zeros((len(names), len(names)), int)
     np.add.at(confusion, (labels, guesses), 1)
     present = [f for f, s in zip(f1, support, strict=True) if s]
