@@ -14,18 +14,20 @@ test: .venv/dev ## Run all tests
 	$(BIN)/python -m pytest
 
 check: .venv/dev ## Format, lint and types; warnings are errors
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 format: .venv/dev ## Bring the code into form
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 lock: .venv/dev ## Compile the pinned requirements from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --python-version 3.11 --output-file requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --python-version 3.11 --no-annotate --group dev \
 		--constraints requirements.txt --output-file requirements-dev.txt
+	$(BIN)/uv pip compile --group load --quiet --no-header --python-version 3.11 --no-annotate \
+		--output-file performance_testing/requirements.txt
 
 clean: ## Remove the environment and the caches; records and models stay
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache
