@@ -80,7 +80,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tf.config.experimental.enable_op_determinism()  # the same model in every run of the tests
     labels = list(SHAPES)
     recipe = training.Recipe(
-        side=SIDE, widths=(8, 16, 24, 32), epochs=8, steps=25, plain=32, pasted=0, learning_rate=5e-3
+        side=SIDE, stages=small_stages(), epochs=8, steps=25, plain=32, pasted=0, learning_rate=5e-3
     )
     large, small = (load(drawn(range(400)), side, labels) for side in (recipe.load_side, SIDE))
     model = training.train(large.split()[0], None, None, len(labels), recipe, lambda *progress: None)
@@ -88,6 +88,12 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundle = learning.first(model, path, small, [], labels, lambda *progress: None)
     assert bundle.metrics["accuracy"] > 0.95
     return path
+
+
+def small_stages() -> tuple[object, ...]:
+    from shoe_classifier.classifier.network import Stage
+
+    return (Stage(3, 1, 1, 8, 1), Stage(3, 2, 4, 12, 1), Stage(3, 2, 4, 24, 2))
 
 
 def drawn(seeds: range) -> list[Picture]:
@@ -123,7 +129,7 @@ def running(settings: Settings) -> Iterator[httpx.Client]:
     wait_for(lambda: server.started or not thread.is_alive())
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=200, trust_env=False) as client:
             client.app = app  # type: ignore[attr-defined]
             service = app.state.service
             wait_for(lambda: service.predictor.loaded or service.predictor.failed)

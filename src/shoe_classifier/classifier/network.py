@@ -5,6 +5,7 @@ Importing this module imports TensorFlow: only training and compiling do that.
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -18,45 +19,85 @@ LATENT_LAYER = "latent"  # the middle layer whose activations stand in for pictu
 MAP_LAYER = "feature_map"
 FEATURES_LAYER = "features"
 HEAD_LAYER = "head"
-WIDTHS = (24, 48, 96, 168)  # of the stem and the three stages: 0.93 M weights
 
 
-def build(side: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> keras.Model:
-    """Build the network: five times halved resolution, global average pooling, linear softmax head.
+class Stage(NamedTuple):
+    """Inverted residual blocks: kernel size, stride of the first, expansion, channels, and how many."""
+
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    blocks: int
+
+
+# The first five of the seven stages of EfficientNet-Lite0, so that its ImageNet weights fit: 0.75 M weights.
+STAGES = (
+    Stage(3, 1, 1, 16, 1),
+    Stage(3, 2, 6, 24, 2),
+    Stage(5, 2, 6, 40, 2),
+    Stage(3, 2, 6, 80, 3),
+    Stage(5, 1, 6, 112, 3),
+)
+WIDTH = 256  # features
+
+
+def build(side: int, classes: int, stages: tuple[Stage, ...] = STAGES, width: int = WIDTH) -> keras.Model:
+    """Build the network: four times halved resolution, global average pooling, linear softmax head.
 
     Takes RGB 0-255 `float32` of shape `(n, side, side, 3)`, gives probabilities `(n, classes)`.
-    Residual blocks as in He et al. 2016, "Identity Mappings in Deep Residual Networks", with the
-    activation after the addition so that each batch normalisation folds into its convolution.
+    Inverted residual blocks as in Sandler et al. 2018, "MobileNetV2", in the stages of Tan and Le 2019, "EfficientNet",
+    without squeeze-and-excitation and with ReLU6 (the Lite variant), which compile to fast integer-friendly kernels.
     """
     image = keras.Input((side, side, 3), name="image")
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)
-    x = _convolution(x, widths[0], stride=2, name="stem")
-    for stage, width in enumerate(widths[1:], start=1):
-        x = _convolution(x, width, stride=2, name=f"stage{stage}_down")
-        last = stage == len(widths) - 1
-        name = MAP_LAYER if last else LATENT_LAYER if stage == len(widths) - 2 else f"stage{stage}_out"
-        x = _residual(x, width, name=f"stage{stage}", out=name)
+    x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(image)
+    x = _convolution(x, 32, 3, stride=2, name="stem")
+    block = 0
+    for number, stage in enumerate(stages):
+        for repeat in range(stage.blocks):
+            x = _block(x, stage, first=repeat == 0, name=f"block{block}")
+            block += 1
+        if number == len(stages) - 2:
+            x = layers.Activation("linear", name=LATENT_LAYER)(x)
+    x = _convolution(x, width, 1, name="top")
+    x = layers.Activation("linear", name=MAP_LAYER)(x)
     x = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(x)
     x = layers.Dense(classes, activation="softmax", name=HEAD_LAYER)(x)
     return keras.Model(image, x, name="shoe_classifier")
 
 
-def _convolution(x: keras.KerasTensor, width: int, *, stride: int, name: str) -> keras.KerasTensor:
-    x = layers.Conv2D(width, 3, strides=stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(momentum=0.97, name=f"{name}_norm")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+def _block(x: keras.KerasTensor, stage: Stage, *, first: bool, name: str) -> keras.KerasTensor:
+    y = x
+    if stage.expansion > 1:
+        y = _convolution(y, x.shape[-1] * stage.expansion, 1, name=f"{name}_expand")
+    stride = stage.stride if first else 1
+    y = layers.DepthwiseConv2D(stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depth_conv")(
+        y
+    )
+    y = layers.ReLU(6.0, name=f"{name}_depth_relu")(_norm(f"{name}_depth")(y))
+    y = layers.Conv2D(stage.channels, 1, padding="same", use_bias=False, name=f"{name}_project_conv")(y)
+    y = _norm(f"{name}_project")(y)
+    return y if first else layers.Add(name=f"{name}_add")([x, y])
 
 
-def _residual(x: keras.KerasTensor, width: int, *, name: str, out: str) -> keras.KerasTensor:
-    y = _convolution(x, width, stride=1, name=f"{name}_a")
-    y = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"{name}_b_conv")(y)
-    y = layers.BatchNormalization(momentum=0.97, name=f"{name}_b_norm")(y)
-    return layers.ReLU(name=out)(layers.Add(name=f"{name}_add")([x, y]))
+def _convolution(x: keras.KerasTensor, channels: int, kernel: int, *, name: str, stride: int = 1) -> keras.KerasTensor:
+    x = layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(_norm(name)(x))
+
+
+def _norm(name: str) -> keras.layers.Layer:
+    return layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_norm")
 
 
 def load(path: Path) -> keras.Model:
     """Open the Keras model of a model file that this service wrote."""
     return keras.models.load_model(path, compile=False)
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copy the weights of all layers below the head from a model of the same build; the input sides may differ."""
+    for old, new in zip(source.layers[:-1], target.layers[:-1], strict=True):
+        new.set_weights(old.get_weights())
 
 
 def lower(model: keras.Model) -> keras.Model:

@@ -21,18 +21,18 @@ Report = Callable[[float, str], None]  # progress 0..1, message
 class Recipe:
     """How a network is trained from pictures. Counts are pictures of each kind in one batch."""
 
-    side: int = 96
-    widths: tuple[int, ...] = network.WIDTHS
-    epochs: int = 100
+    side: int = 128
+    stages: tuple[network.Stage, ...] = network.STAGES
+    epochs: int = 26
     steps: int = 100
-    plain: int = 64  # labelled pictures as they are
-    pasted: int = 40  # labelled pictures cut out and pasted on backgrounds
+    plain: int = 36  # labelled pictures as they are
+    pasted: int = 30  # labelled pictures cut out and pasted on backgrounds
     photos: int = 24  # labelled photos
-    others: int = 24  # backgrounds themselves, each folder a label of its own that the shipped head does not keep
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
+    others: int = 14  # backgrounds themselves, each folder a label of its own that the shipped head does not keep
+    learning_rate: float = 8e-4
+    weight_decay: float = 0.05
     smoothing: float = 0.05
-    mixup: float = 0.2
+    mixup: float = 0.15
 
     @property
     def load_side(self) -> int:
@@ -57,10 +57,9 @@ def train(
     layers below the head begin with the weights of a model of the same build.
     """
     outputs = classes + (int(backgrounds.labels.max()) - classes + 1 if backgrounds else 0)
-    model = network.build(recipe.side, outputs, recipe.widths)
+    model = network.build(recipe.side, outputs, recipe.stages)
     if start:
-        for old, new in zip(start.layers[:-1], model.layers[:-1], strict=True):
-            new.set_weights(old.get_weights())
+        network.copy_weights(start, model)
     steps = recipe.epochs * recipe.steps
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5, steps, warmup_target=recipe.learning_rate, warmup_steps=steps // 30

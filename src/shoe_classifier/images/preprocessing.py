@@ -1,6 +1,8 @@
 """Bytes to array: the one preprocessing of training, teaching and serving."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 
 import numpy as np
@@ -70,19 +72,24 @@ def decode(data: bytes, side: int, *, name: str = "", max_pixels: int = MAX_PIXE
         InvalidImage: damaged or empty; `TooSmall`, one of them, when an edge is below `min_side`.
         TooLarge: more than `max_pixels`.
     """
-    image = _open(data, name)
-    check_size(image.size, max_pixels, min_side)
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    image, turn = _open(data, name, max_pixels, min_side)
+    with _damage(data):
         image.draft("RGB", (side, side))
         image = _to_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
-    except MemoryError:
-        raise
-    except Exception as error:  # a decoder may fail in any way on damaged bytes; each way means the same to the client
-        raise InvalidImage(f"Expected a complete {sniff(data)} picture; received one that does not decode.") from error
-    if orientation in _TURNS:  # turning the small square costs less than turning the large picture
-        image = image.transpose(_TURNS[orientation])
-    return np.asarray(image)
+    return np.asarray(image if turn is None else image.transpose(turn))  # cheaper than turning the large picture
+
+
+def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a picture for people to look at: upright, RGB, its proportions kept, no edge above `max_side` pixels.
+
+    Raises as `decode` does.
+    """
+    image, turn = _open(data, name, max_pixels, 1)
+    with _damage(data):
+        image.draft("RGB", (max_side, max_side))
+        image = _to_rgb(image)
+        image.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
+    return image if turn is None else image.transpose(turn)
 
 
 def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
@@ -94,7 +101,8 @@ def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
         raise TooSmall(f"Expected at least {min_side} x {min_side} pixels; received {width} x {height}.")
 
 
-def _open(data: bytes, name: str) -> Image.Image:
+def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> tuple[Image.Image, Image.Transpose | None]:
+    """Read the header, check it, and say how the picture must be turned to be upright."""
     expected = "Expected a JPEG, PNG, WebP, BMP or GIF picture"
     if not data:
         raise InvalidImage(f"{expected}; received an empty file.")
@@ -104,12 +112,21 @@ def _open(data: bytes, name: str) -> Image.Image:
         if other:
             raise UnsupportedImage(f"{expected}; received {other}.")
         raise InvalidImage(f"{expected}; received bytes that are none of these.")
+    with _damage(data):
+        image: Image.Image = Image.open(io.BytesIO(data), formats=(kind.upper(),))
+    check_size(image.size, max_pixels, min_side)
+    with _damage(data):
+        return image, _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+
+
+@contextmanager
+def _damage(data: bytes) -> Iterator[None]:
     try:
-        return Image.open(io.BytesIO(data), formats=(kind.upper(),))
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # as in `decode`
-        raise InvalidImage(f"Expected a complete {kind} picture; received one whose header does not read.") from error
+    except Exception as error:  # a decoder may fail in any way on damaged bytes; each way means the same to the client
+        raise InvalidImage(f"Expected a complete {sniff(data)} picture; received one that does not decode.") from error
 
 
 def _other_format(data: bytes, name: str) -> str | None:

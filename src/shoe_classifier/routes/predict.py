@@ -1,4 +1,4 @@
-"""`POST /predict` and `POST /predict/batch`."""
+"""`POST /predict`, `POST /predict/batch` and `POST /explain`."""
 
 import asyncio
 import time
@@ -10,6 +10,7 @@ import anyio.to_thread
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from shoe_classifier.classifier.explanation import explain
 from shoe_classifier.dependencies import Service, Services
 from shoe_classifier.errors import AppError, TooLarge
 from shoe_classifier.forms import Form, private_folder, read_form
@@ -36,6 +37,27 @@ async def predict(request: Request, service: Services) -> Response:
         file = form.file("file")
         answer = await _predict(service, file.data, file.name, started)
     return Response(orjson.dumps(answer), media_type="application/json")
+
+
+@router.post(
+    "/explain",
+    summary="Show where the network looked",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "The picture with its class activation map."},
+        **errors(408, 413, 415, 422, 503),
+    },
+    openapi_extra=PREDICT_FORM,
+)
+async def explain_picture(request: Request, service: Services) -> Response:
+    settings = service.settings
+    with service.recognizer.slot():
+        form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
+        file = form.file("file")
+        live, threads = service.predictor.live, service.recognizer.threads
+        loop = asyncio.get_running_loop()
+        png = await loop.run_in_executor(threads, explain, live, file.data, file.name, settings.max_image_pixels)
+    return Response(png, media_type="image/png")
 
 
 @router.post(
