@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shoe_classifier.classifier.evaluation import calibration_error, evaluate, gate
+from shoe_classifier.classifier.evaluation import calibration_error, evaluate, gate, interval
 
 NAMES = ["a", "b", "c"]
 
@@ -63,3 +63,11 @@ def test_gate_stops_not_a_number() -> None:
 
 def test_nothing_to_judge_is_zero_not_a_failure() -> None:
     assert judged([], [])["accuracy"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("hits", "tries", "low", "high"),
+    [(50, 100, 0.404, 0.596), (10, 10, 0.722, 1.0), (0, 0, 0.0, 1.0), (0, 5, 0.0, 0.434)],
+)
+def test_interval(hits: int, tries: int, low: float, high: float) -> None:
+    assert interval(hits, tries) == pytest.approx([low, high], abs=1e-3)

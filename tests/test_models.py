@@ -1,10 +1,13 @@
+import io
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from conftest import draw, lesson_zip, make_settings, running
 from shoe_classifier.classifier.registry import sha256_of
+from shoe_classifier.reporting import draw_report
 from shoe_classifier.settings import Settings
 
 
@@ -43,7 +46,17 @@ def test_one_version_and_its_file(client: httpx.Client, tmp_path: Path) -> None:
     assert client.get(f"/models/{row['version']}/file", params={"format": "onnx"}).status_code == 422
 
 
-@pytest.mark.parametrize("call", [("GET", ""), ("GET", "/file"), ("POST", "/activate")])
+def test_report_is_a_picture_with_room_for_all_labels(client: httpx.Client) -> None:
+    row = client.get("/models").json()[0]
+    response = client.get(f"/models/{row['version']}/report.png")
+    assert response.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(response.content)).width > 400
+    many = {f"label {i}": {"precision": 0.5, "recall": 0.4, "f1": 0.45, "support": 3} for i in range(20)}
+    metrics = {**row["metrics"], "per_class": many, "confusion_matrix": [[1] * 20] * 20}
+    assert Image.open(io.BytesIO(draw_report("x", metrics))).width > 20 * 56
+
+
+@pytest.mark.parametrize("call", [("GET", ""), ("GET", "/report.png"), ("GET", "/file"), ("POST", "/activate")])
 def test_unknown_version(client: httpx.Client, call: tuple[str, str]) -> None:
     response = client.request(call[0], f"/models/none{call[1]}")
     assert (response.status_code, response.json()["code"]) == (404, "not_found")

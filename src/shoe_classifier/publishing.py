@@ -61,24 +61,25 @@ class Publisher:
             live = self._predictor.live.bundle.version
             file = self.file_of(version)
             if version != live:
-                row = self._known(version)
+                row = self.known(version)
                 if sha256_of(file) != row.sha256:
                     raise InvalidModel(
                         f"Expected the file of version {version!r} as it was archived; it has changed since."
                     )
                 self._serve(self._registry.activate(version, live))
-            return self._known(version)
+            return self.known(version)
 
     def file_of(self, version: str) -> Path:
         """The file of a version. Raises `NotFound`."""
-        self._known(version)
+        self.known(version)
         live = self._predictor.live.bundle.version
         file = self._registry.live if version == live else self._registry.file_of(version)
         if not file.exists():
             raise NotFound(f"Expected a version whose file is kept; that of {version!r} was deleted.")
         return file
 
-    def _known(self, version: str) -> ModelVersion:
+    def known(self, version: str) -> ModelVersion:
+        """The row of a version. Raises `NotFound`."""
         row = self._store.version(version)
         if row is None:
             raise NotFound(f"Expected the name of a version, as GET /models lists them; received {version[:80]!r}.")
@@ -103,7 +104,7 @@ class Publisher:
         live = self._predictor.live.bundle.version
         versions = [row for row in self._store.versions() if row.version != live and row.state != "deleted"]
         for version in self._registry.prune([row.version for row in versions], self._keep):
-            row = self._known(version)
+            row = self.known(version)
             self._store.save_version(ModelVersion(**{**vars(row), "state": "deleted"}))
 
     @staticmethod

@@ -15,7 +15,8 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) ->
     """Metrics of `(n, k)` probabilities against `(n,)` labels.
 
     Returns:
-        `accuracy`, `macro_f1` (over the labels that occur) and `ece` (calibration error, 15 bins), each 0..1;
+        `accuracy`, `balanced_accuracy` (mean recall) and `macro_f1` over the labels that occur, and `ece` (calibration
+        error, 15 bins), each 0..1; `accuracy_interval`, 95 %;
         `per_class` of each name: `precision`, `recall`, `f1`, 0..1, and `support`; `samples`; `labels`;
         `confusion_matrix`, a row for each true label.
     """
@@ -32,6 +33,8 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) ->
     present = [f for f, s in zip(f1, support, strict=True) if s]
     return {
         "accuracy": round(float(np.mean(guesses == labels)), 5) if present else 0.0,
+        "accuracy_interval": interval(int((guesses == labels).sum()), len(labels)),
+        "balanced_accuracy": round(float(np.mean([r for r, s in zip(recall, support, strict=True) if s] or [0])), 5),
         "macro_f1": round(float(np.mean(present)), 5) if present else 0.0,
         "ece": round(calibration_error(probabilities, labels), 5),
         "samples": len(labels),
@@ -42,6 +45,16 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) ->
         },
         "confusion_matrix": confusion.tolist(),
     }
+
+
+def interval(hits: int, tries: int) -> list[float]:
+    """The 95 % interval of a share, 0..1 (Wilson 1927), which also holds for few tries and shares near 1."""
+    if not tries:
+        return [0.0, 1.0]
+    share, z = hits / tries, 1.96
+    centre = (share + z * z / (2 * tries)) / (1 + z * z / tries)
+    half = z / (1 + z * z / tries) * np.sqrt(share * (1 - share) / tries + z * z / (4 * tries * tries))
+    return [round(max(0.0, float(centre - half)), 5), round(min(1.0, float(centre + half)), 5)]
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -3,12 +3,12 @@
 from typing import Annotated, Literal
 
 import anyio.to_thread
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
 from shoe_classifier.dependencies import MayWrite, Services
-from shoe_classifier.errors import NotFound
 from shoe_classifier.openapi import errors
+from shoe_classifier.reporting import draw_report
 from shoe_classifier.schemas import ModelBody
 from shoe_classifier.store.base import ModelVersion
 
@@ -22,10 +22,19 @@ async def versions(service: Services) -> list[ModelVersion]:
 
 @router.get("/{version}", summary="One version, with its metrics", response_model=ModelBody, responses=errors(404))
 async def version(version: str, service: Services) -> ModelVersion:
-    row = await anyio.to_thread.run_sync(service.store.version, version)
-    if row is None:
-        raise NotFound(f"Expected the name of a version, as GET /models lists them; received {version[:80]!r}.")
-    return row
+    return await anyio.to_thread.run_sync(service.publisher.known, version)
+
+
+@router.get(
+    "/{version}/report.png",
+    summary="Confusion matrix and per-class bars",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "The metrics as a picture."}, **errors(404)},
+)
+async def report(version: str, service: Services) -> Response:
+    row = await anyio.to_thread.run_sync(service.publisher.known, version)
+    png = await anyio.to_thread.run_sync(draw_report, f"Version {version}", row.metrics or {})
+    return Response(png, media_type="image/png")
 
 
 @router.post(
