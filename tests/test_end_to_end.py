@@ -36,7 +36,7 @@ def test_killed_in_a_retrain_the_old_model_serves(start: Callable[..., Process],
     wait_for(lambda: process.client.get(f"/retrain/{job_id}").json()["phase"] == "train")
     process.process.kill()
     process.process.wait()
-    (tmp_path / "temp_uploads" / "left").mkdir(exist_ok=True)
+    (tmp_path / "temp_uploads" / "upload-left").mkdir(exist_ok=True)
     client = start().client
     assert client.get("/models").json()[0]["version"] == version
     assert client.post("/predict", files={"file": draw("Boot", 1)}).json()["model_version"] == version

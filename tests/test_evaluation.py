@@ -55,6 +55,12 @@ def test_gate_asks_something_of_what_was_taught() -> None:
     assert gate(PERFECT, PERFECT, judged([0, 0], [2, 2])) == []  # too few to tell
 
 
+def test_gate_stops_labels_that_the_live_model_is_sure_are_wrong() -> None:
+    assert "sure of another label for 30 of 100" in gate(PERFECT, PERFECT, PERFECT, 100, 30)[0]
+    assert gate(PERFECT, PERFECT, PERFECT, 15, 15) == []  # a few corrections
+    assert gate(PERFECT, PERFECT, PERFECT, 1000, 50) == []
+
+
 def test_gate_stops_not_a_number() -> None:
     broken = judged([0, 1], [0, 1])
     broken["per_class"]["a"]["f1"] = float("nan")  # type: ignore[index]

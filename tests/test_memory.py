@@ -10,14 +10,16 @@ def remembered(count: int, label: int, first_key: int = 0, scale: float = 0.1) -
     held_out = np.arange(count) % 5 == 0
     recorder = Recorder(scale)
     for i in range(count):
-        recorder.record(np.full(4, i, np.float32), np.full((2, 2, 3), i / 10, np.float32), label, bool(held_out[i]))
+        recorder.record(
+            np.full(4, i, np.float32), np.full((2, 2, 3), i / 10 - 0.5, np.float32), label, bool(held_out[i])
+        )
     keys = rng.permutation(count).astype(np.uint64) * np.uint64(1 << 40) + np.uint64(first_key)
     return recorder.memory(np.full(count, label), held_out, keys)
 
 
 def test_latents_come_back_within_a_step() -> None:
     memory = remembered(20, 0)
-    expected = np.arange(20, dtype=np.float32) / 10
+    expected = np.arange(20, dtype=np.float32) / 10 - 0.5
     assert np.abs(memory.float_latents()[:, 0, 0, 0] - expected).max() <= 0.05 + 1e-6
 
 
@@ -26,7 +28,7 @@ def test_choosing_samples_takes_their_latents_along() -> None:
     chosen = memory[memory.features[:, 0] >= 15]
     assert len(chosen) == 5
     assert len(chosen.latents) == 5
-    assert np.allclose(chosen.float_latents()[:, 0, 0, 0], chosen.features[:, 0] / 10, atol=0.051)
+    assert np.allclose(chosen.float_latents()[:, 0, 0, 0], chosen.features[:, 0] / 10 - 0.5, atol=0.051)
 
 
 def test_add_replaces_known_keys() -> None:
@@ -40,7 +42,7 @@ def test_add_replaces_known_keys() -> None:
 def test_other_scales_are_converted() -> None:
     both = remembered(10, 0, scale=0.1).add(remembered(10, 1, first_key=7, scale=0.02))
     of_second = both[both.labels == 1]
-    assert np.allclose(of_second.float_latents()[:, 0, 0, 0], of_second.features[:, 0] / 10, atol=0.11)
+    assert np.allclose(of_second.float_latents()[:, 0, 0, 0], of_second.features[:, 0] / 10 - 0.5, atol=0.11)
 
 
 def test_full_memory_keeps_a_fair_share_and_forgets_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +60,6 @@ def test_full_memory_keeps_a_fair_share_and_forgets_the_same(monkeypatch: pytest
 
 
 def test_recorder_keeps_no_more_latents_than_fit() -> None:
-    memory = remembered(400, 0)
+    memory = remembered(1000, 0)
     assert memory.has_latent.sum() == memories.LATENTS.per_label + memories.HELD_OUT_LATENTS.per_label
-    assert len(memory) == 400
+    assert len(memory) == 1000

@@ -74,6 +74,8 @@ def test_key(settings: Settings) -> None:
         {"X-Forwarded-For": "127.0.0.1"},
         {"Forwarded": "for=127.0.0.1"},
         {"Host": "evil.example"},
+        {"Host": "["},
+        {"Origin": "http://["},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
     ],

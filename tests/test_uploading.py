@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,23 @@ def test_a_zip_that_is_refused_halfway_leaves_nothing(tmp_path: Path) -> None:
     assert intake.store.training_data(10, None) == []
     assert not list((tmp_path / "dataset/images").rglob("*.jpg"))
     intake.store.close()
+
+
+def test_uploads_at_once_agree_on_one_spelling(intake: Intake, tmp_path: Path) -> None:
+    def upload(spelling: str, first: int) -> None:
+        folder = tmp_path / spelling
+        folder.mkdir()
+        (folder / "part").write_bytes(
+            zip_of({f"{spelling}/{i}.jpg": draw("Kilt", i) for i in range(first, first + 30)})
+        )
+        intake.uploader.take(folder / "part", "x.zip", None, folder, KNOWN)
+
+    threads = [threading.Thread(target=upload, args=values) for values in (("Kilt", 0), ("kilt", 15), ("KILT", 30))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(intake.store.training_labels().values()) == [60]
 
 
 def test_single_picture_with_its_label(intake: Intake) -> None:

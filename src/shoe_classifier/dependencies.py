@@ -40,12 +40,12 @@ class Service:
     stopping: bool = field(default=False)
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # async, because FastAPI sends others through a thread
     service: Service = request.app.state.service
     return service
 
 
-def _may_write(
+async def _may_write(
     request: Request,
     service: Annotated[Service, Depends(_service)],
     key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
@@ -62,19 +62,25 @@ def _may_write(
 
 def _check_loopback(request: Request) -> None:
     forwarded = [name for name in _FORWARDING if name in request.headers]
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    origin = request.headers.get("origin")
+    host, origin = _host(f"//{request.headers.get('host', '')}"), request.headers.get("origin")
     if request.client is None or request.client.host not in _LOOPBACK or forwarded:
         problem = "a request from elsewhere"
     elif host not in _LOCAL_NAMES:  # a name that an attacker's DNS points at this machine
         problem = f"one for the host {str(host)[:80]!r}"
-    elif origin and urlsplit(origin).netloc != request.headers.get("host"):  # a web page that this browser has open
+    elif origin and origin.partition("://")[2] != request.headers.get("host"):  # a web page that this browser has open
         problem = f"one from a page of {origin[:80]!r}"
     else:
         return
     raise Forbidden(
         f"Expected a direct request from this machine, because no API_KEY is set; received {problem}.", headers=CLOSE
     )
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # as in "//["
+        return None
 
 
 Services = Annotated[Service, Depends(_service)]

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from shoe_classifier.errors import InvalidRequest, RequestTimeout, TooLarge
 
+FOLDER_PREFIX = "upload-"  # of private folders; what a killed process left is known by it
 MAX_PARTS = 1000
 MAX_HEADER_BYTES = 8 << 10  # of one part
 MAX_FIELD_BYTES = 4 << 10
@@ -34,6 +35,18 @@ class FormFile:
     name: str
     data: bytes = b""
     path: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size if self.path else len(self.data)
+
+    def start(self) -> bytes:
+        """The first two bytes, which tell a ZIP."""
+        if self.path is None:
+            return self.data[:2]
+        with self.path.open("rb") as file:
+            return file.read(2)
 
     def read(self) -> bytes:
         """All bytes, from wherever they are."""
@@ -67,7 +80,7 @@ class Form:
 async def private_folder(parent: Path) -> AsyncIterator[Path]:
     """A folder for one request, always removed."""
     await anyio.to_thread.run_sync(lambda: parent.mkdir(parents=True, exist_ok=True))
-    folder = Path(await anyio.to_thread.run_sync(lambda: tempfile.mkdtemp(dir=parent)))
+    folder = Path(await anyio.to_thread.run_sync(lambda: tempfile.mkdtemp(dir=parent, prefix=FOLDER_PREFIX)))
     try:
         yield folder
     finally:
@@ -129,7 +142,7 @@ class _FormReader:
     def __init__(self, boundary: bytes, max_bytes: int, folder: Path | None):
         self._max_bytes, self._folder = max_bytes, folder
         self._form = Form()
-        self._total = self._parts = 0
+        self._total = self._parts = self._held = 0  # `_held`: bytes of whole files that stay in memory
         self._header_name, self._header_value = b"", b""
         self._headers: dict[bytes, bytes] = {}
         self._file: FormFile | None = None
@@ -214,7 +227,7 @@ class _FormReader:
                 )
         elif self._total > self._max_bytes:
             raise TooLarge(f"Expected at most {self._max_bytes:,} bytes; received more.", headers=CLOSE)
-        elif self._folder and len(self._data) >= _WRITE_BYTES:
+        elif self._folder and len(self._data) + self._held >= _WRITE_BYTES:
             self._to_disk(self._file, self._folder)
 
     def _to_disk(self, file: FormFile, folder: Path) -> None:
@@ -231,6 +244,7 @@ class _FormReader:
             self._to_disk(self._file, self._folder)
         else:
             self._file.data = bytes(self._data)
+            self._held += len(self._data)
         self._form.files.append(self._file)
 
     def _end(self) -> None:

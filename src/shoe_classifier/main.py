@@ -19,6 +19,7 @@ from shoe_classifier.classifier.predictor import Predictor
 from shoe_classifier.classifier.registry import Registry
 from shoe_classifier.dependencies import Service
 from shoe_classifier.errors import AppError, ConfigurationError, StorageFull
+from shoe_classifier.forms import FOLDER_PREFIX
 from shoe_classifier.predicting import Recognizer
 from shoe_classifier.publishing import Publisher
 from shoe_classifier.retraining import Retrainer
@@ -91,6 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.warning(
             "No API_KEY is set: writing calls are open to direct requests from this machine, and to no others."
         )
+    await asyncio.to_thread(_clear, service.settings)
     loading = asyncio.create_task(asyncio.to_thread(_start, service))  # meanwhile, /health answers
     minutes = asyncio.create_task(write_minutes(service.traffic, service.store, lambda: _state(service)))
     yield
@@ -102,11 +104,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.store.close()
 
 
+def _clear(settings: Settings) -> None:
+    """Remove the folders that a killed process left."""
+    for folder in settings.temp_uploads_dir.glob(f"{FOLDER_PREFIX}*/"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _start(service: Service) -> None:
-    """Clear away what a killed process left, and make a model live."""
+    """Tell interrupted jobs so, and make a model live."""
     try:
-        for folder in service.settings.temp_uploads_dir.glob("*/"):
-            shutil.rmtree(folder, ignore_errors=True)
         service.store.fail_unfinished_jobs(_INTERRUPTED)
         service.publisher.restore()
     except Exception:  # without a model the service still answers, and /ready says why

@@ -46,10 +46,10 @@ class Publisher:
             InvalidModel: the file does not read back; the old one stays.
         """
         with self._lock:
-            row = self._row(bundle, sha256_of(candidate), "candidate")
-            self._store.save_version(row)
-            self._serve(self._registry.publish(candidate, self._predictor.live.bundle.version))
-            self._prune()
+            before = self._predictor.live.bundle.version
+            self._store.save_version(self._row(bundle, sha256_of(candidate), "candidate"))
+            self._serve(self._registry.publish(candidate, before))
+            self._prune(before)
 
     def activate(self, version: str) -> ModelVersion:
         """Go back, or forward, to a version that is kept.
@@ -91,6 +91,9 @@ class Publisher:
         sha256 = sha256_of(path)
         known = self._store.version_with(sha256) is not None
         model = LiveModel(open_checked(path, known))
+        row = self._store.version(model.bundle.version)
+        if row is not None and row.sha256 != sha256:
+            raise InvalidModel(f"Expected version {row.version} as it was published; {path.name} has changed since.")
         if not known:
             self._store.save_version(self._row(model.bundle, sha256, "candidate"))
         return model
@@ -100,10 +103,11 @@ class Publisher:
         self._store.set_live(model.bundle.version)
         logger.info("Version %s is live.", model.bundle.version)
 
-    def _prune(self) -> None:
-        live = self._predictor.live.bundle.version
-        versions = [row for row in self._store.versions() if row.version != live and row.state != "deleted"]
-        for version in self._registry.prune([row.version for row in versions], self._keep):
+    def _prune(self, before: str) -> None:
+        """Delete the oldest files; never that of the version that was live until now, however old it is."""
+        kept = [row.version for row in self._store.versions() if self._registry.file_of(row.version).exists()]
+        others = [version for version in kept if version not in (before, self._predictor.live.bundle.version)]
+        for version in self._registry.prune(others, self._keep - 1):
             row = self.known(version)
             self._store.save_version(ModelVersion(**{**vars(row), "state": "deleted"}))
 

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from shoe_classifier.errors import AppError, Cancelled, NoNewData, NotCancellabl
 from shoe_classifier.images.zip_reader import Picture
 from shoe_classifier.publishing import Publisher
 from shoe_classifier.settings import Settings
-from shoe_classifier.store.base import FINISHED, RetrainJob, Store, TrainingPicture, now
+from shoe_classifier.store.base import FINISHED, ModelVersion, RetrainJob, Store, TrainingPicture, now
 
 logger = logging.getLogger(__name__)
 
@@ -106,11 +107,22 @@ class Retrainer:
 
     def cancel(self, job_id: str) -> RetrainJob:
         """Ask a running job to stop; its pictures stay unprocessed. Raises `NotFound` and `NotCancellable`."""
-        job = self.job(job_id)
-        if job.state in FINISHED or job.phase == "publish":
-            raise NotCancellable(f"Expected a job that is still training; job {job_id} is {job.state}.")
-        self._cancelled.set()
-        return job
+        with self._lock:
+            job = self.job(job_id)
+            if job.state in FINISHED or job.phase == "publish":
+                raise NotCancellable(f"Expected a job that is still training; job {job_id} is {job.state}.")
+            self._cancelled.set()
+            return job
+
+    def activate(self, version: str) -> ModelVersion:
+        """Make another version live while no job runs: a job is judged against the version that was live at its start.
+
+        Raises:
+            RetrainRunning, and what `Publisher.activate` raises.
+        """
+        with self._lock:
+            self.check_idle()
+            return self._publisher.activate(version)
 
     def wait(self, job_id: str) -> RetrainJob:
         """Block until a job has ended."""
@@ -152,7 +164,7 @@ class Retrainer:
 
     def _learn_and_publish(self, job: RetrainJob, candidate: Path, deadline: float) -> None:
         report = self._reporter(job)
-        rows = self._store.unprocessed()
+        rows = _learnable(self._store.unprocessed(), self._predictor.live.bundle.labels)
         job.samples = len(rows)
         wanted = job.mode
         if wanted == "auto":
@@ -167,7 +179,9 @@ class Retrainer:
         if reasons and not job.force:
             self._end(job, "rejected", f"The live model stays: {'; '.join(reasons)}.")
             return
-        report("publish", 0.0, "Publishing.")
+        with self._lock:  # from here on, `cancel` refuses
+            report("judge", 1.0, "Publishing.")
+            job.phase = "publish"
         bundle = bundles.read(candidate)
         self._publisher.publish(candidate, bundle)
         job.model_version = bundle.version
@@ -186,7 +200,7 @@ class Retrainer:
         else:
             outcome = learning.full(lesson, report)
         report("judge", 0.0, "Comparing with the live model.")
-        return outcome, gate(outcome.baseline, outcome.retained, outcome.lesson)
+        return outcome, gate(outcome.baseline, outcome.retained, outcome.lesson, outcome.sure, outcome.contradicted)
 
     def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> Lesson:
         live = self._predictor.live
@@ -215,7 +229,7 @@ class Retrainer:
         started = time.monotonic()
 
         def report(phase: str, progress: float, message: str) -> None:
-            if self._cancelled.is_set() and phase != "publish":
+            if self._cancelled.is_set():
                 raise Cancelled
             begin, end = _PHASES[phase]
             job.progress = round(begin + (end - begin) * progress, 4)
@@ -239,6 +253,20 @@ class Retrainer:
         finally:
             job.state = state
         logger.info("Retrain %s %s: %s", job.job_id, state, message)
+
+
+def _learnable(rows: list[TrainingPicture], known: Sequence[str]) -> list[TrainingPicture]:
+    """Leave pictures for a later retrain whose label is new, and all of whose pictures are held out.
+
+    Raises:
+        NoNewData: nothing else is there.
+    """
+    labels = {row.shoe_class for row in rows if row.split == "train"} | set(known)
+    ready = [row for row in rows if row.shoe_class in labels]
+    if not ready:
+        waiting = sorted({row.shoe_class for row in rows})
+        raise NoNewData(f"Expected more pictures of {', '.join(waiting)}; the few there are, are all held out.")
+    return ready
 
 
 def _verdict(outcome: Outcome, overruled: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Counts requests: for Prometheus, for `/status`, and a row a minute for the records."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoe_classifier.store.base import Minute, Store, now
+
+logger = logging.getLogger(__name__)
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -49,7 +52,10 @@ async def write_minutes(traffic: Traffic, store: Store, status: Callable[[], str
             await asyncio.sleep(seconds)
             minute = traffic.take_minute(status())
             if minute:
-                await asyncio.to_thread(store.add_minute, minute)
+                try:
+                    await asyncio.to_thread(store.add_minute, minute)
+                except Exception:  # a full disk now must not end the counting for good
+                    logger.exception("A minute of traffic could not be written down.")
     finally:
         minute = traffic.take_minute(status())
         if minute:

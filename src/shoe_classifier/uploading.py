@@ -1,10 +1,11 @@
 """Taking in training pictures: check, tell apart from what is known, keep durably."""
 
 import hashlib
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shoe_classifier.classifier.dataset import is_held_out
@@ -47,6 +48,7 @@ class Uploader:
     def __init__(self, settings: Settings, store: Store):
         self._settings = settings
         self._store = store
+        self._lock = threading.Lock()
         self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
 
     def take(self, file: Path, name: str, label: str | None, folder: Path, known_labels: Iterable[str]) -> UploadReport:
@@ -132,6 +134,23 @@ class Uploader:
 
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
         """Pictures first, then all rows at once: a row never lacks its picture."""
+        with self._lock:  # another upload may have brought the same picture, or label, since ours was checked
+            self._keep_alone(self._settled(waiting, report), report, source)
+
+    def _settled(self, waiting: list["_Waiting"], report: UploadReport) -> list["_Waiting"]:
+        stored = self._store.labels_of([item.sha256 for item in waiting])
+        spelling = {_key_of(label): label for label in self._store.training_labels()}
+        new = []
+        for item in waiting:
+            label = spelling.get(_key_of(item.label), item.label)
+            if item.sha256 in stored:
+                reason = "duplicate" if stored[item.sha256] == label else "conflict"
+                report.skipped.append(Skipped(item.name, reason, "Another upload brought it at the same time."))
+            else:
+                new.append(replace(item, label=label))
+        return new
+
+    def _keep_alone(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
         rows = [
             TrainingPicture(
                 id=new_id(),
@@ -146,13 +165,8 @@ class Uploader:
             )
             for item in waiting
         ]
-        new = self._store.add_training(rows) if rows else set()
-        for row, item in zip(rows, waiting, strict=True):
-            if row.id in new:
-                report.labels[row.shoe_class] += 1
-            else:
-                report.skipped.append(Skipped(item.name, "duplicate", "Another upload brought it at the same time."))
-        report.accepted = len(new)
+        report.accepted = len(self._store.add_training(rows)) if rows else 0
+        report.labels.update(row.shoe_class for row in rows)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ MACRO_F1_LOSS = 0.01  # a candidate may lose so much against the live model
 RECALL_LOSS = 0.03  # and so much on any one label
 LESSON_RECALL = 0.5  # what it must reach on each label's new pictures: their labels may be wrong, or hopeless
 LESSON_PICTURES = 3  # with fewer of them held out, chance decides
+CONTRADICTED_SHARE = 0.1  # labels that the live model is sure are wrong, among those that it is sure of
+CONTRADICTIONS = 20  # fewer may be what users correct it with
 _BINS = 15
 
 
@@ -65,13 +67,16 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(sum(gaps))
 
 
-def gate(baseline: dict[str, Any], retained: dict[str, Any], lesson: dict[str, Any]) -> list[str]:
+def gate(
+    baseline: dict[str, Any], retained: dict[str, Any], lesson: dict[str, Any], sure: int = 0, contradicted: int = 0
+) -> list[str]:
     """Reasons why a model must not replace the live one; none means that it may.
 
     Args:
         baseline: metrics of the live model, on the pictures that were held out before.
         retained: of the candidate, on those same pictures.
         lesson: of the candidate, on the held-out pictures of what it was just taught.
+        sure, contradicted: see `learning.Outcome`.
     """
     reasons = []
     old = [name for name, figures in baseline["per_class"].items() if figures["support"]]
@@ -85,4 +90,6 @@ def gate(baseline: dict[str, Any], retained: dict[str, Any], lesson: dict[str, A
     for name, figures in lesson["per_class"].items():
         if figures["support"] >= LESSON_PICTURES and figures["recall"] < LESSON_RECALL:
             reasons.append(f"it knows only {figures['recall']:.0%} of the new pictures of {name!r} that were held out")
+    if contradicted >= CONTRADICTIONS and contradicted > CONTRADICTED_SHARE * sure:
+        reasons.append(f"the live model is sure of another label for {contradicted} of {sure} of the new pictures")
     return reasons

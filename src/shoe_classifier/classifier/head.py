@@ -89,12 +89,14 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
         classes: number of labels; each has at least one picture that is not held out.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     learn = ~held_out
     spread = features[learn].std(axis=0) + 1e-6
     targets = np.where(labels == BACKGROUND, classes, labels)
     model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000, tol=1e-3)
-    model.fit(features[learn] / spread, targets[learn])
+    with threadpool_limits(1):  # more threads of low priority wait for each other, and cost predictions their core
+        model.fit(features[learn] / spread, targets[learn])
     kernel, bias = (model.coef_ / spread).T, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn gives one column for two classes
         kernel, bias = np.concatenate([-kernel / 2, kernel / 2], 1), np.concatenate([-bias / 2, bias / 2])
@@ -117,12 +119,14 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
 def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     """Cluster each label, then whiten by the scatter around the centres, so that all directions count alike."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     clusters = []
     for label in range(classes):
         members = features[labels == label]
         count = min(_CENTRES, 1 + len(members) // 20)
-        clusters.append(KMeans(count, n_init=1, random_state=0).fit(members))
+        with threadpool_limits(1):
+            clusters.append(KMeans(count, n_init=1, random_state=0).fit(members))
     scatter = np.concatenate(
         [features[labels == label] - model.cluster_centers_[model.labels_] for label, model in enumerate(clusters)]
     )

@@ -50,12 +50,16 @@ class Outcome:
             labelled it wrongly, and must not set its own examination.
         retained: of the new model, on those same pictures.
         lesson: of the new model, on the pictures of this lesson that are held out.
+        sure, contradicted: of how many of the lesson's pictures with old labels the live model was sure, and of how
+            many of these it is sure that they show something else.
     """
 
     metrics: dict[str, Any]
     baseline: dict[str, Any]
     retained: dict[str, Any]
     lesson: dict[str, Any]
+    sure: int
+    contradicted: int
 
 
 def quick(lesson: Lesson, report: Report) -> Outcome:
@@ -66,7 +70,7 @@ def quick(lesson: Lesson, report: Report) -> Outcome:
     candidate = _candidate(live.flatbuffer, memory, lesson.labels, live.version)
     report("train", 1.0, "The head is fitted.")
     bundles.derive(lesson.source, lesson.target, candidate, memory)
-    return _outcome(candidate, memory, live, before, lesson)
+    return _outcome(candidate, memory, live, before, memory, lesson)
 
 
 def full(lesson: Lesson, report: Report) -> Outcome:
@@ -87,7 +91,7 @@ def full(lesson: Lesson, report: Report) -> Outcome:
     candidate = _candidate(flatbuffer, after, lesson.labels, live.version)
     model.save(lesson.target, include_optimizer=False)
     bundles.attach(lesson.target, candidate, after)
-    return _outcome(candidate, after, live, before, lesson)
+    return _outcome(candidate, after, live, before, memory, lesson)
 
 
 def first(
@@ -139,9 +143,9 @@ def _look_at(engine: Engine, pictures: LabelledPictures, report: Report, latent_
 
 
 def _latent_scale(engine: Engine, pictures: LabelledPictures) -> float:
-    """The step of 8-bit latents: nearly all activations of a few pictures fit below 255 steps."""
+    """The step of 8-bit latents: nearly all activations of a few pictures fit into 127 steps."""
     latents = [engine.features_and_latent(picture)[1] for picture in pictures.images[:100]]
-    return float(np.quantile(latents, 0.9995)) / 255
+    return float(np.quantile(np.abs(latents), 0.9995)) / 127
 
 
 def _tune(training: Any, model: Any, lesson: Lesson, rehearsed: Memory, report: Report) -> None:
@@ -173,7 +177,7 @@ def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str
     )
 
 
-def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, lesson: Lesson) -> Outcome:
+def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, seen: Memory, lesson: Lesson) -> Outcome:
     """Judge both models on the pictures held out in both memories; their features differ when the backbone does."""
     both = np.intersect1d(before.keys[_judged(before)], after.keys[_judged(after)])
     old, new = before[np.isin(before.keys, both)], after[np.isin(after.keys, both)]
@@ -183,7 +187,19 @@ def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, les
         baseline=_metrics(live.head, old, list(live.labels)),
         retained=_metrics(candidate.head, new, lesson.labels),
         lesson=_metrics(candidate.head, taught, lesson.labels),
+        **_doubts(live, seen, lesson),
     )
+
+
+def _doubts(live: Bundle, seen: Memory, lesson: Lesson) -> dict[str, int]:
+    """What the live model thinks of the lesson's labels. `seen` has its features."""
+    known = (seen.labels >= 0) & (seen.labels < len(live.labels)) & np.isin(seen.keys, keys_of(lesson.pictures.hashes))
+    if not known.any():
+        return {"sure": 0, "contradicted": 0}
+    features, labels = seen.features[known].astype(np.float32), seen.labels[known]
+    probabilities = live.head.probabilities(features)
+    sure = np.array(live.head.decide(features, probabilities)) == "accepted"
+    return {"sure": int(sure.sum()), "contradicted": int((sure & (probabilities.argmax(axis=1) != labels)).sum())}
 
 
 def _judged(memory: Memory) -> np.ndarray:

@@ -22,7 +22,7 @@ class Room:
 
 
 FEATURES, HELD_OUT_FEATURES = Room(6000, 600), Room(3000, 300)
-LATENTS, HELD_OUT_LATENTS = Room(480, 140), Room(240, 60)
+LATENTS, HELD_OUT_LATENTS = Room(1500, 300), Room(600, 150)  # 5 KB each
 _NO_LATENT = -1
 
 
@@ -35,7 +35,7 @@ class Memory:
         labels: `int16 (n,)`, places in the list of labels, or `BACKGROUND`.
         held_out: `bool (n,)`.
         keys: `uint64 (n,)`, the first 8 bytes of each picture's SHA-256.
-        latents: `uint8 (m, h, w, c)`, in steps of `latent_scale`.
+        latents: `int8 (m, h, w, c)`, in steps of `latent_scale`.
         latent_rows: `int32 (n,)`, the place of each sample's latent, or -1.
     """
 
@@ -83,7 +83,7 @@ class Memory:
         old = self[~np.isin(self.keys, other.keys)]
         shifted = np.where(other.has_latent, other.latent_rows + len(old.latents), _NO_LATENT).astype(np.int32)
         ratio = other.latent_scale / self.latent_scale
-        rescaled = other.latents if ratio == 1 else np.clip(other.latents * ratio + 0.5, 0, 255).astype(np.uint8)
+        rescaled = other.latents if ratio == 1 else _to_steps(other.latents.astype(np.float32), 1 / ratio)
         return Memory(
             np.concatenate([old.features, other.features]),
             np.concatenate([old.labels, other.labels]),
@@ -113,6 +113,10 @@ class Memory:
         return replace(self, latent_rows=rows)[np.unique(np.concatenate(kept + with_latent))]
 
 
+def _to_steps(latents: np.ndarray, scale: float) -> np.ndarray:
+    return np.clip(np.rint(latents / scale), -127, 127).astype(np.int8)
+
+
 class Recorder:
     """Collects samples one by one. Of each label it keeps no more latents than a memory has room for."""
 
@@ -130,7 +134,7 @@ class Recorder:
         if self._kept[label, held_out] < room.per_label:
             self._kept[label, held_out] += 1
             self._rows.append(len(self._latents))
-            self._latents.append((np.clip(latent / self._scale, 0, 254.5) + 0.5).astype(np.uint8))
+            self._latents.append(_to_steps(latent, self._scale))
         else:
             self._rows.append(_NO_LATENT)
 

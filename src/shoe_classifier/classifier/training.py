@@ -110,7 +110,7 @@ def tune(
         pictures: new ones, at the network's own side.
         latents: `float32 (m, h, w, c)`, with labels `(m,)`; `classes` and above stand for backgrounds.
         report: is told of the progress, and may raise to stop.
-        out_of_time: asked after each epoch; True ends the training there.
+        out_of_time: asked every few steps; True ends the training there.
     """
     lower, upper = network.lower(model), network.upper(model)
     for layer in upper.layers:
@@ -148,9 +148,9 @@ def tune(
             losses.append(float(step(next(batches))))
             if i % 5 == 0:  # often enough to be stopped within a second or two
                 report((epoch + i / steps) / epochs, f"epoch {epoch + 1} of {epochs}")
+                if out_of_time():
+                    return
         report((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}, loss {np.mean(losses):.3f}")
-        if out_of_time():
-            return
 
 
 def _tuning_sources(

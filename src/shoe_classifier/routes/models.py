@@ -45,8 +45,7 @@ async def report(version: str, service: Services) -> Response:
     dependencies=[MayWrite],
 )
 async def activate(version: str, service: Services) -> ModelVersion:
-    service.retrainer.check_idle()  # it would otherwise be judged against a model that is not live any more
-    return await anyio.to_thread.run_sync(service.publisher.activate, version)
+    return await anyio.to_thread.run_sync(service.retrainer.activate, version)
 
 
 @router.get("/{version}/file", summary="Download the model", response_class=FileResponse, responses=errors(404, 422))

@@ -32,9 +32,9 @@ router = APIRouter(tags=["predict"])
 async def predict(request: Request, service: Services) -> Response:
     started = time.perf_counter()
     settings = service.settings
-    with service.recognizer.slot():
-        form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
-        file = form.file("file")
+    form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
+    file = form.file("file")
+    with service.recognizer.slot():  # only now: a slow sender must not keep others out
         answer = await _predict(service, file.data, file.name, started)
     return Response(orjson.dumps(answer), media_type="application/json")
 
@@ -51,9 +51,9 @@ async def predict(request: Request, service: Services) -> Response:
 )
 async def explain_picture(request: Request, service: Services) -> Response:
     settings = service.settings
+    form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
+    file = form.file("file")
     with service.recognizer.slot():
-        form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
-        file = form.file("file")
         live, threads = service.predictor.live, service.recognizer.threads
         loop = asyncio.get_running_loop()
         png = await loop.run_in_executor(threads, explain, live, file.data, file.name, settings.max_image_pixels)
@@ -69,9 +69,10 @@ async def explain_picture(request: Request, service: Services) -> Response:
 )
 async def predict_batch(request: Request, service: Services) -> Response:
     settings = service.settings
-    with service.recognizer.slot():
-        async with private_folder(settings.temp_uploads_dir) as folder:
-            form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+    service.predictor.live  # noqa: B018 - raises NotReady
+    async with private_folder(settings.temp_uploads_dir) as folder:
+        form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+        with service.recognizer.slot():
             results = [await _result(service, picture) async for picture in _pictures(form, folder, service)]
     return Response(orjson.dumps({"results": results}), media_type="application/json")
 
@@ -101,18 +102,16 @@ async def _pictures(form: Form, folder: Path, service: Service) -> AsyncIterator
     if len(form.files) > settings.max_batch_files:
         raise TooLarge(f"Expected at most {settings.max_batch_files} files; received {len(form.files)}.")
     first = form.files[0]
-    data = await anyio.to_thread.run_sync(first.read)
-    if len(form.files) > 1 or data[:2] != b"PK":
+    if len(form.files) > 1 or await anyio.to_thread.run_sync(first.start) != b"PK":
         for file in form.files:
-            data = await anyio.to_thread.run_sync(file.read)
-            if len(data) > settings.max_image_bytes:
+            if file.size > settings.max_image_bytes:
                 yield Skipped(
                     file.name,
                     "too_large",
-                    f"Expected at most {settings.max_image_bytes:,} bytes; received {len(data):,}.",
+                    f"Expected at most {settings.max_image_bytes:,} bytes; received {file.size:,}.",
                 )
             else:
-                yield Picture("", file.name, data)
+                yield Picture("", file.name, await anyio.to_thread.run_sync(file.read))
         return
     entries = read_pictures(await anyio.to_thread.run_sync(first.on_disk, folder), service.uploader.zip_limits)
     count = 0

@@ -97,7 +97,7 @@ async def _options_and_pictures(request: Request, service: Service) -> Options:
     settings = service.settings
     form = Form()
     async with private_folder(settings.temp_uploads_dir) as folder:
-        if request.headers.get("content-type", "").startswith("multipart/"):
+        if request.headers.get("content-type"):
             form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
         options = _options({**request.query_params, **form.fields})
         if form.files and (form.files[0].path or form.files[0].data or form.files[0].name):
@@ -131,12 +131,13 @@ async def _events(job: RetrainJob, service: Service) -> AsyncIterator[bytes]:
     """An event whenever something changed, and a comment now and then, so that proxies keep the line open."""
     last, silent = b"", 0.0
     while not service.stopping:
+        finished = job.finished  # before the copy, so that the last event is never older than the end
         present = orjson.dumps(asdict(job))
         if present != last:
-            name = "end" if job.finished else "progress"
+            name = "end" if finished else "progress"
             yield b"event: " + name.encode() + b"\ndata: " + present + b"\n\n"
             last, silent = present, 0.0
-        if job.finished:
+        if finished:
             return
         await asyncio.sleep(_WATCH_SECONDS)
         silent += _WATCH_SECONDS

@@ -223,7 +223,8 @@ class SqliteStore:
             try:
                 yield self._db
             except BaseException:
-                self._db.execute("rollback")
+                if self._db.in_transaction:  # a full disk has ended it already
+                    self._db.execute("rollback")
                 raise
             else:
                 self._db.execute("commit")
