@@ -13,6 +13,7 @@ from shoe_classifier.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+PRETRAINED = Path("models/pretrained.h5")
 T = TypeVar("T")
 Data = Annotated[Path, typer.Argument(help="A folder, or a ZIP, of labelled folders.", exists=True)]
 
@@ -58,12 +59,15 @@ def train(
     photos: Annotated[Path | None, typer.Option(help="Photos with the same labels: few, as users take them.")] = None,
     backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    epochs: Annotated[int, typer.Option(min=1)] = 26,
     steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
-    start: Annotated[Path | None, typer.Option(help="Model file whose network is trained further.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Model file whose network is trained further; models/pretrained.h5.", exists=True),
+    ] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder from which a cut-off run goes on.")] = None,
 ) -> None:
-    """Train a model from nothing. DATA on white backgrounds gains much from --backgrounds to be pasted on."""
+    """Train a model from pictures. DATA on white backgrounds gains much from --backgrounds to be pasted on."""
     from shoe_classifier.schooling import school
 
     with _progress() as progress:
@@ -77,7 +81,7 @@ def train(
             exclude=exclude or [],
             epochs=epochs,
             steps=steps,
-            start=start,
+            start=start or (PRETRAINED if PRETRAINED.exists() else None),
             checkpoints=checkpoints,
             report=lambda phase, done, message: progress.update(task, description=message, completed=done),
         )

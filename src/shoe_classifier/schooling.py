@@ -1,4 +1,4 @@
-"""Training from nothing and measuring, on labelled pictures of this machine's disk."""
+"""Training and measuring, on labelled pictures of this machine's disk."""
 
 import hashlib
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def school(
     checkpoints: Path | None,
     report: Report,
 ) -> Bundle:
-    """Train a network from nothing and write its model file.
+    """Train a network and write its model file.
 
     Args:
         data: folder or ZIP of labelled folders.

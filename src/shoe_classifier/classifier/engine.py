@@ -14,7 +14,7 @@ class Engine:
 
     Args:
         flatbuffer: LiteRT model that takes `float32 (1, side, side, 3)`, RGB 0-255, and gives two outputs of one
-            picture: latents `(1, h, w, c)` and the smaller last feature map `(1, h', w', d)`.
+            picture: first latents `(1, h, w, c)`, then the last feature map `(1, h', w', d)`.
 
     Raises:
         InvalidModel: the flatbuffer does not load, or has other inputs or outputs.
@@ -59,7 +59,7 @@ class _Interpreter:
         except (ValueError, RuntimeError) as error:
             raise InvalidModel("Expected a compiled backbone; received bytes that LiteRT does not load.") from error
         self.input_shape = _shape(inputs, 1, 0)
-        outputs = sorted(outputs, key=lambda output: -int(output["shape"][1]))
+        outputs = sorted(outputs, key=lambda output: str(output["name"]))  # named by their places, listed in any order
         self.latent_shape, self.map_shape = _shape(outputs, 2, 0), _shape(outputs, 2, 1)
         self._input, (self._latent, self._map) = inputs[0]["index"], (output["index"] for output in outputs)
 

@@ -3,6 +3,7 @@
 Serving uses NumPy alone; `fit` imports scikit-learn, which takes a second, only when something is learnt.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,10 @@ BACKGROUND = -1  # label of pictures that show none of the labels
 _CENTRES = 8  # per label, for the unknown score
 _INVERSE_PENALTY = 0.3  # of the logistic regression, on features of unit variance
 _SHRINK = 0.05
-_KNOWN_QUANTILE = 0.98  # share of each label's held-out pictures that must count as known
+_NEVER = -1e9  # log-odds
+_KNOWN_QUANTILE = (
+    0.98  # share of each label's held-out pictures that must count as known, and of backgrounds as unknown
+)
 _ENOUGH_HELD_OUT = 10  # pictures of a label; with fewer, those that it was learnt from help to set its thresholds
 
 
@@ -107,13 +111,13 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
         temperature=1.0,
         **_centres(features[learn & (labels >= 0)], labels[learn & (labels >= 0)], classes),
         rejection=kernel[:, classes] if has_background else np.zeros(len(spread)),
-        rejection_bias=float(bias[classes]) if has_background else -1e9,
+        rejection_bias=float(bias[classes]) if has_background else _NEVER,
         unknown_threshold=np.inf,
         uncertain_threshold=0.0,
     )
     few = [label for label in range(classes) if (held_out & (labels == label)).sum() < _ENOUGH_HELD_OUT]
     judge = (held_out & (labels >= 0)) | np.isin(labels, few)
-    return _calibrate(raw, features[judge], labels[judge])
+    return _calibrate(raw, features[judge], labels[judge], features[held_out & (labels == BACKGROUND)])
 
 
 def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
@@ -139,7 +143,7 @@ def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str
     return {"mean": mean, "whitening": whitening, "centres": (centres - mean) @ whitening}
 
 
-def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray) -> Head:
+def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray, backgrounds: np.ndarray) -> Head:
     temperatures = np.exp(np.linspace(np.log(0.2), np.log(10), 200))
     logits = head.logits(features)
     losses = [-np.log(softmax(logits / t)[np.arange(len(labels)), labels] + 1e-12).mean() for t in temperatures]
@@ -154,15 +158,25 @@ def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray) -> Head:
         whitening=head.whitening.astype(np.float32),
         centres=head.centres.astype(np.float32),
         rejection=head.rejection.astype(np.float32),
-        rejection_bias=head.rejection_bias - max(0.0, _worst_quantile(head.background_odds(features), labels)),
-        unknown_threshold=_worst_quantile(head.distance(features), labels),
+        rejection_bias=head.rejection_bias - max(0.0, _border(head.background_odds, features, labels, backgrounds)),
+        unknown_threshold=_border(head.distance, features, labels, backgrounds),
         uncertain_threshold=_uncertain_threshold(confidence, wrong),
     )
 
 
-def _worst_quantile(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The score below which the pictures of every label are known: a new label must not stay unknown for being few."""
-    return float(max(np.quantile(scores[labels == label], _KNOWN_QUANTILE) for label in np.unique(labels)))
+def _border(
+    score: Callable[[np.ndarray], np.ndarray], features: np.ndarray, labels: np.ndarray, backgrounds: np.ndarray
+) -> float:
+    """The score above which pictures are unknown.
+
+    As high as the backgrounds allow, because users' pictures differ more from those taught than held-out ones do; but
+    never so low that a label loses its own pictures.
+    """
+    known = score(features)
+    border = max(np.quantile(known[labels == label], _KNOWN_QUANTILE) for label in np.unique(labels))
+    if len(backgrounds) >= _ENOUGH_HELD_OUT:
+        border = max(border, np.quantile(score(backgrounds), 1 - _KNOWN_QUANTILE))
+    return float(border)
 
 
 def _uncertain_threshold(confidence: np.ndarray, wrong: np.ndarray) -> float:
