@@ -78,3 +78,10 @@ def test_activation_map_is_hot_where_the_label_is() -> None:
     assert heat.shape == (3, 3)
     assert np.unravel_index(heat.argmax(), heat.shape) == (2, 1)
     assert heat.max() == pytest.approx(1, abs=1e-6)
+
+
+def test_features_that_say_nothing_still_give_finite_numbers() -> None:
+    labels = np.arange(40) % 2
+    head = fit(np.zeros((40, 12), np.float32), labels, np.arange(40) % 5 == 0, 2)
+    assert np.isfinite(head.whitening).all()
+    assert np.allclose(head.probabilities(np.zeros((1, 12), np.float32)), 0.5, atol=0.1)

@@ -135,7 +135,7 @@ def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str
         [features[labels == label] - model.cluster_centers_[model.labels_] for label, model in enumerate(clusters)]
     )
     covariance = scatter.T @ scatter / len(scatter)
-    covariance += np.eye(len(covariance)) * _SHRINK * np.trace(covariance) / len(covariance)
+    covariance += np.eye(len(covariance)) * (_SHRINK * np.trace(covariance) / len(covariance) + 1e-8)
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(values)
     mean = features.mean(axis=0)
