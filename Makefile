@@ -3,7 +3,6 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export KERAS_HOME := $(CURDIR)/.cache/keras
 
 .PHONY: run test check format lock clean
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras would leave a folder in the home of whoever runs this
 
 import keras
 import numpy as np
