@@ -56,9 +56,14 @@ def test_gate_asks_something_of_what_was_taught() -> None:
 
 
 def test_gate_stops_labels_that_the_live_model_is_sure_are_wrong() -> None:
-    assert "sure of another label for 30 of 100" in gate(PERFECT, PERFECT, PERFECT, 100, 30)[0]
-    assert gate(PERFECT, PERFECT, PERFECT, 15, 15) == []  # a few corrections
-    assert gate(PERFECT, PERFECT, PERFECT, 1000, 50) == []
+    assert "sure of another label for 30 of 100" in gate(PERFECT, PERFECT, PERFECT, doubts=(100, 30))[0]
+    assert gate(PERFECT, PERFECT, PERFECT, doubts=(15, 15)) == []  # a few corrections
+    assert gate(PERFECT, PERFECT, PERFECT, doubts=(1000, 50)) == []
+
+
+def test_gate_stops_a_model_that_takes_anything_for_a_label() -> None:
+    assert "accepts 43% of the held-out backgrounds" in gate(PERFECT, PERFECT, PERFECT, intruders=(0.01, 0.43))[0]
+    assert gate(PERFECT, PERFECT, PERFECT, intruders=(0.01, 0.04)) == []
 
 
 def test_gate_stops_not_a_number() -> None:

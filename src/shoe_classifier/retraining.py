@@ -166,15 +166,11 @@ class Retrainer:
         report = self._reporter(job)
         rows = _learnable(self._store.unprocessed(), self._predictor.live.bundle.labels)
         job.samples = len(rows)
-        wanted = job.mode
-        if wanted == "auto":
-            many = len(rows) >= self._settings.full_from_images
-            job.mode = "full" if many else "quick"
-        outcome, reasons = self._learn(job, rows, candidate, deadline, report)
-        if reasons and wanted == "auto" and job.mode == "quick":
-            job.mode = "full"
-            report("train", 0.0, f"Quick was not good enough ({'; '.join(reasons)}): tuning the network.")
+        for mode in self._modes(job.mode, len(rows)):
+            job.mode = mode
             outcome, reasons = self._learn(job, rows, candidate, deadline, report)
+            if not reasons or job.force or time.time() > deadline:
+                break
         job.metrics, job.baseline = outcome.metrics, outcome.baseline
         if reasons and not job.force:
             self._end(job, "rejected", f"The live model stays: {'; '.join(reasons)}.")
@@ -186,6 +182,12 @@ class Retrainer:
         self._publisher.publish(candidate, bundle)
         job.model_version = bundle.version
         self._end(job, "published", _verdict(outcome, reasons), [row.id for row in rows])
+
+    def _modes(self, wanted: str, pictures: int) -> list[str]:
+        """What to try, in this order, until the gate lets one pass."""
+        if wanted != "auto":
+            return [wanted]
+        return ["full", "quick"] if pictures >= self._settings.full_from_images else ["quick", "full"]
 
     def _learn(
         self, job: RetrainJob, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report
@@ -200,7 +202,13 @@ class Retrainer:
         else:
             outcome = learning.full(lesson, report)
         report("judge", 0.0, "Comparing with the live model.")
-        return outcome, gate(outcome.baseline, outcome.retained, outcome.lesson, outcome.sure, outcome.contradicted)
+        return outcome, gate(
+            outcome.baseline,
+            outcome.retained,
+            outcome.lesson,
+            doubts=(outcome.sure, outcome.contradicted),
+            intruders=outcome.intruders,
+        )
 
     def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> Lesson:
         live = self._predictor.live

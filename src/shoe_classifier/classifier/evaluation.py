@@ -10,6 +10,7 @@ LESSON_RECALL = 0.5  # what it must reach on each label's new pictures: their la
 LESSON_PICTURES = 3  # with fewer of them held out, chance decides
 CONTRADICTED_SHARE = 0.1  # labels that the live model is sure are wrong, among those that it is sure of
 CONTRADICTIONS = 20  # fewer may be what users correct it with
+INTRUDERS = 0.05  # rise of the share of backgrounds that are taken for an old label
 _BINS = 15
 
 
@@ -68,7 +69,12 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def gate(
-    baseline: dict[str, Any], retained: dict[str, Any], lesson: dict[str, Any], sure: int = 0, contradicted: int = 0
+    baseline: dict[str, Any],
+    retained: dict[str, Any],
+    lesson: dict[str, Any],
+    *,
+    doubts: tuple[int, int] = (0, 0),
+    intruders: tuple[float, float] = (0.0, 0.0),
 ) -> list[str]:
     """Reasons why a model must not replace the live one; none means that it may.
 
@@ -76,9 +82,11 @@ def gate(
         baseline: metrics of the live model, on the pictures that were held out before.
         retained: of the candidate, on those same pictures.
         lesson: of the candidate, on the held-out pictures of what it was just taught.
-        sure, contradicted: see `learning.Outcome`.
+        doubts: `sure` and `contradicted` of `learning.Outcome`.
+        intruders: see `learning.Outcome`.
     """
     reasons = []
+    sure, contradicted = doubts
     old = [name for name, figures in baseline["per_class"].items() if figures["support"]]
     f1 = float(np.mean([retained["per_class"][name]["f1"] for name in old])) if old else 1.0
     if not f1 >= baseline["macro_f1"] - MACRO_F1_LOSS:  # not a number is not enough, either
@@ -92,4 +100,6 @@ def gate(
             reasons.append(f"it knows only {figures['recall']:.0%} of the new pictures of {name!r} that were held out")
     if contradicted >= CONTRADICTIONS and contradicted > CONTRADICTED_SHARE * sure:
         reasons.append(f"the live model is sure of another label for {contradicted} of {sure} of the new pictures")
+    if intruders[1] > intruders[0] + INTRUDERS:
+        reasons.append(f"it accepts {intruders[1]:.0%} of the held-out backgrounds, the live model {intruders[0]:.0%}")
     return reasons

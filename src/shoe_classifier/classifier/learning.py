@@ -52,6 +52,8 @@ class Outcome:
         lesson: of the new model, on the pictures of this lesson that are held out.
         sure, contradicted: of how many of the lesson's pictures with old labels the live model was sure, and of how
             many of these it is sure that they show something else.
+        intruders: share of the held-out backgrounds that the live model accepts as one of its labels, and that the new
+            one accepts as one of these, 0..1; a new label may well be like a background.
     """
 
     metrics: dict[str, Any]
@@ -60,6 +62,7 @@ class Outcome:
     lesson: dict[str, Any]
     sure: int
     contradicted: int
+    intruders: tuple[float, float]
 
 
 def quick(lesson: Lesson, report: Report) -> Outcome:
@@ -187,8 +190,21 @@ def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, see
         baseline=_metrics(live.head, old, list(live.labels)),
         retained=_metrics(candidate.head, new, lesson.labels),
         lesson=_metrics(candidate.head, taught, lesson.labels),
+        intruders=(
+            _intruders(live.head, before, len(live.labels)),
+            _intruders(candidate.head, after, len(live.labels)),
+        ),
         **_doubts(live, seen, lesson),
     )
+
+
+def _intruders(head: heads.Head, memory: Memory, labels: int) -> float:
+    features = memory.features[memory.held_out & (memory.labels == BACKGROUND)].astype(np.float32)
+    if not len(features):
+        return 0.0
+    probabilities = head.probabilities(features)
+    accepted = np.array(head.decide(features, probabilities)) == "accepted"
+    return float((accepted & (probabilities.argmax(axis=1) < labels)).mean())
 
 
 def _doubts(live: Bundle, seen: Memory, lesson: Lesson) -> dict[str, int]:

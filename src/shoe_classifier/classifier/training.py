@@ -100,7 +100,7 @@ def tune(
     classes: int,
     report: Report,
     out_of_time: Callable[[], bool],
-    epochs: int = 12,
+    epochs: int = 6,
     batch: int = 64,
 ) -> None:
     """Tune the layers above the latents, in place, with new pictures and the latents of what was learnt before.
@@ -118,7 +118,7 @@ def tune(
     outputs = max(classes, int(latent_labels.max(initial=0)) + 1)
     head = keras.layers.Dense(outputs)
     steps = max(20, (len(pictures) + len(latents)) // (2 * batch))
-    schedule = keras.optimizers.schedules.CosineDecay(1e-3, epochs * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(1e-4, epochs * steps)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=1.0)
     loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.05)
     head.build(upper.output.shape)
