@@ -56,7 +56,7 @@ class Registry:
             self._archive_live(live_version)
             candidate.replace(self.live)
             flush(self.live.parent)
-        except BaseException:
+        except BaseException:  # whatever it was, the candidate goes; it is raised again
             candidate.unlink(missing_ok=True)
             raise
         return model

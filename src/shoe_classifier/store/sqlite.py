@@ -205,13 +205,6 @@ class SqliteStore:
         with self._transaction() as db:
             _insert(db, "System_Metrics", asdict(row), "insert or replace")
 
-    def counts(self) -> dict[str, int]:
-        # Predictions can be many, and SQLite counts row by row; the others are few.
-        question = (
-            "select (select count(*) from Training_Data) training_data, (select count(*) from Model_Versions) versions"
-        )
-        return dict(self._select(question)[0])
-
     # ------------------------------------------------------------ inside
 
     @contextmanager
@@ -222,7 +215,7 @@ class SqliteStore:
             self._db.execute("begin immediate")
             try:
                 yield self._db
-            except BaseException:
+            except BaseException:  # whatever it was, nothing of it stays; it is raised again
                 if self._db.in_transaction:  # a full disk has ended it already
                     self._db.execute("rollback")
                 raise
