@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conftest import SHAPES, Process, draw, lesson_zip, zip_of
 from shoe_classifier.settings import Settings
@@ -39,8 +40,12 @@ def test_predict(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_evaluate(settings: Settings, tmp_path: Path, data: Path) -> None:
-    result = run(tmp_path, "evaluate", data)
+    result = run(tmp_path, "evaluate", data, "--out", "report")
     assert result.returncode == 0, result.stderr
+    for name in ("report.png", "mistakes.png"):
+        with Image.open(tmp_path / "report" / name) as picture:
+            assert picture.format == "PNG"
+    assert "95 % interval" in result.stdout
     assert "Sandal" in result.stdout
     assert "accuracy" in result.stdout
     (tmp_path / "other.zip").write_bytes(lesson_zip("hat", 3))

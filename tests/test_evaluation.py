@@ -15,8 +15,25 @@ def test_metrics_of_known_mistakes() -> None:
     assert metrics["accuracy"] == pytest.approx(4 / 6, abs=1e-4)
     assert metrics["macro_f1"] == pytest.approx(2 / 3, abs=1e-4)  # c does not occur and does not count
     assert metrics["confusion_matrix"] == [[2, 1, 0], [1, 2, 0], [0, 0, 0]]
-    assert metrics["per_class"]["a"] == {"precision": 0.66667, "recall": 0.66667, "f1": 0.66667, "support": 3}
+    assert metrics["per_class"]["a"] == {
+        "precision": 0.66667,
+        "recall": 0.66667,
+        "f1": 0.66667,
+        "support": 3,
+        "unknown_rate": 0.0,
+    }
     assert metrics["samples"] == 6
+
+
+def test_decisions_and_worst_mistakes() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+    decisions = ["accepted", "uncertain", "unknown", "accepted"]
+    metrics = evaluate(probabilities, np.array([0, 0, 0, 1]), ["a", "b"], decisions, ["w", "x", "y", "z"])
+    assert metrics["decisions"] == {"accepted": 0.5, "uncertain": 0.25, "unknown": 0.25}
+    assert metrics["per_class"]["a"]["unknown_rate"] == pytest.approx(1 / 3, abs=1e-4)
+    assert [(m["picture"], m["confidence"]) for m in metrics["mistakes"]] == [("y", 0.7), ("x", 0.6)]
+    assert metrics["mistakes"][0]["label"] == "a"
+    assert metrics["mistakes"][0]["predicted_class"] == "b"
 
 
 def test_calibration_error() -> None:

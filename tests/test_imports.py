@@ -20,7 +20,9 @@ ROOMS = {  # what the modules of a room may import of this package
     "predicting": {"classifier", "images", "store", "settings", "errors"},
     "publishing": {"classifier", "store", "errors"},
     "retraining": {"classifier", "images", "store", "settings", "errors", "publishing"},
-    "schooling": {"classifier", "images", "errors"},
+    "schooling": {"classifier", "images", "errors", "reporting"},
+    "opening": {"classifier", "settings"},
+    "reporting": {"images"},
     "forms": {"errors"},
     "traffic": {"store"},
 }

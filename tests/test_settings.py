@@ -42,6 +42,14 @@ def test_half_a_pair_stops_the_start(half: str) -> None:
         load_settings(_env_file=None, **{half: "x"})
 
 
+@pytest.mark.parametrize("names", ["a", "a,,b", "a,a"])
+def test_names_without_sense_stop_the_start(names: str) -> None:
+    with pytest.raises(ConfigurationError, match="MODEL_PATH together with CLASS_NAMES"):
+        load_settings(_env_file=None, class_names="a,b")
+    with pytest.raises(ConfigurationError, match="two or more different names"):
+        load_settings(_env_file=None, model_path="m.h5", class_names=names)
+
+
 def test_supabase_is_never_silently_replaced() -> None:
     with pytest.raises(ConfigurationError, match="SUPABASE_URL is set"):
         create_app(load_settings(_env_file=None, supabase_url="http://x", supabase_key="y"))

@@ -89,19 +89,28 @@ def train(
 
 
 @app.command()
-def evaluate(data: Data) -> None:
+def evaluate(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.png and mistakes.png.")] = None,
+) -> None:
     """Measure the live model on labelled pictures."""
+    from shoe_classifier.opening import open_model
     from shoe_classifier.schooling import examine
 
+    model = _or_exit(open_model, _settings())
     with _progress() as progress:
-        task = progress.add_task("Looking at pictures", total=1.0)
-        metrics, decisions = examine(
-            _settings().live_model,
-            data,
-            lambda _, done, message: progress.update(task, description=message, completed=done),
+        task = progress.add_task("Looking at pictures", total=None)
+        metrics = _or_exit(
+            examine, model, data, lambda _, done, message: progress.update(task, description=message), out
         )
     _print_metrics(metrics, f"{data}")
-    _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in decisions.items()))
+    _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))
+    for mistake in metrics["mistakes"]:
+        _console().print(
+            f"{mistake['picture']}: is {mistake['label']}, called {mistake['predicted_class']} "
+            f"({mistake['confidence']:.2f})",
+            markup=False,
+        )
 
 
 @app.command()
@@ -148,11 +157,11 @@ def _or_exit(function: Callable[..., T], *values: Any, **options: Any) -> T:
 
 
 def _predictor(settings: Settings) -> Any:
-    from shoe_classifier.classifier.bundle import read
-    from shoe_classifier.classifier.predictor import LiveModel, Predictor
+    from shoe_classifier.classifier.predictor import Predictor
+    from shoe_classifier.opening import open_model
 
     predictor = Predictor(settings.max_image_pixels)
-    predictor.swap(LiveModel(_or_exit(read, settings.live_model)))
+    predictor.swap(_or_exit(open_model, settings))
     return predictor
 
 
@@ -177,5 +186,9 @@ def _print_metrics(metrics: dict[str, Any], title: str) -> None:
     for name, figures in metrics["per_class"].items():
         table.add_row(name, *(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1")), str(figures["support"]))
     _console().print(table)
-    summary = {"accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration error"}
-    _console().print(", ".join(f"{name} {metrics[key]:.4f}" for key, name in summary.items()))
+    low, high = metrics["accuracy_interval"]
+    _console().print(
+        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.3f} to {high:.3f}, {metrics['samples']} pictures), "
+        f"balanced accuracy {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}, "
+        f"calibration error {metrics['ece']:.4f}"
+    )

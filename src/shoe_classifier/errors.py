@@ -79,6 +79,12 @@ class NotCancellable(AppError):
     status, code = 409, "not_cancellable"
 
 
+class NotOffered(AppError):
+    """The live model is a plain Keras model, which cannot do this."""
+
+    status, code = 409, "not_offered"
+
+
 class Overloaded(AppError):
     status, code = 503, "overloaded"
 

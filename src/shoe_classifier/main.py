@@ -20,6 +20,7 @@ from shoe_classifier.classifier.registry import Registry
 from shoe_classifier.dependencies import Service
 from shoe_classifier.errors import AppError, ConfigurationError, StorageFull
 from shoe_classifier.forms import FOLDER_PREFIX
+from shoe_classifier.opening import foreign_opener
 from shoe_classifier.predicting import Recognizer
 from shoe_classifier.publishing import Publisher
 from shoe_classifier.retraining import Retrainer
@@ -71,7 +72,7 @@ def _service(settings: Settings) -> Service:
     store = SqliteStore(settings.dataset_dir)
     predictor = Predictor(settings.max_image_pixels)
     registry = Registry(settings.live_model)
-    publisher = Publisher(registry, store, predictor, settings.keep_versions)
+    publisher = Publisher(registry, store, predictor, settings.keep_versions, foreign_opener(settings))
     return Service(
         settings=settings,
         store=store,

@@ -2,10 +2,12 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from shoe_classifier.classifier.bundle import Bundle
-from shoe_classifier.classifier.predictor import LiveModel, Predictor
+from shoe_classifier.classifier.foreign import ForeignModel
+from shoe_classifier.classifier.predictor import About, LiveModel, Model, Predictor
 from shoe_classifier.classifier.registry import Registry, open_checked, sha256_of
 from shoe_classifier.errors import InvalidModel, NotFound
 from shoe_classifier.store.base import ModelVersion, Store
@@ -16,7 +18,16 @@ logger = logging.getLogger(__name__)
 class Publisher:
     """Restores, publishes and activates versions, one at a time."""
 
-    def __init__(self, registry: Registry, store: Store, predictor: Predictor, keep_versions: int):
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        predictor: Predictor,
+        keep_versions: int,
+        foreign: Callable[[Path, str], ForeignModel] | None = None,
+    ):
+        """`foreign` opens the live file, with its SHA-256, when it is a plain Keras model."""
+        self._foreign = foreign
         self._registry = registry
         self._store = store
         self._predictor = predictor
@@ -32,6 +43,8 @@ class Publisher:
         except InvalidModel as error:
             self._predictor.reason = error.detail
             logger.error("The live model does not load: %s", error.detail)
+            if self._foreign:  # what was taught before is no stand-in for it
+                return
         for row in self._store.versions():
             file = self._registry.file_of(row.version)
             if file.exists() and sha256_of(file) == row.sha256:
@@ -61,6 +74,7 @@ class Publisher:
             live = self._predictor.live.bundle.version
             file = self.file_of(version)
             if version != live:
+                self._predictor.teachable  # noqa: B018 - raises when the settings say which model is live
                 row = self.known(version)
                 if sha256_of(file) != row.sha256:
                     raise InvalidModel(
@@ -85,10 +99,14 @@ class Publisher:
             raise NotFound(f"Expected the name of a version, as GET /models lists them; received {version[:80]!r}.")
         return row
 
-    def _open(self, path: Path) -> LiveModel:
+    def _open(self, path: Path) -> Model:
         if not path.exists():
             raise InvalidModel(f"Expected a model at {path.name}; there is none. `train` makes one.")
         sha256 = sha256_of(path)
+        if self._foreign:
+            foreign = self._foreign(path, sha256)
+            self._store.save_version(self._row(foreign.bundle, sha256, "candidate"))
+            return foreign
         known = self._store.version_with(sha256) is not None
         model = LiveModel(open_checked(path, known))
         row = self._store.version(model.bundle.version)
@@ -98,7 +116,7 @@ class Publisher:
             self._store.save_version(self._row(model.bundle, sha256, "candidate"))
         return model
 
-    def _serve(self, model: LiveModel) -> None:
+    def _serve(self, model: Model) -> None:
         self._predictor.swap(model)
         self._store.set_live(model.bundle.version)
         logger.info("Version %s is live.", model.bundle.version)
@@ -112,7 +130,7 @@ class Publisher:
             self._store.save_version(ModelVersion(**{**vars(row), "state": "deleted"}))
 
     @staticmethod
-    def _row(bundle: Bundle, sha256: str, state: str) -> ModelVersion:
+    def _row(bundle: About, sha256: str, state: str) -> ModelVersion:
         return ModelVersion(
             version=bundle.version,
             sha256=sha256,

@@ -1,15 +1,18 @@
-"""Metrics as a picture: confusion matrix and per-class bars."""
+"""Metrics as pictures: confusion matrix and per-class bars; the worst mistakes."""
 
 import io
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from shoe_classifier.images.preprocessing import thumbnail
+
 _CELL, _MARGIN, _LABELS, _BAR = 56, 24, 150, 260
 _INK, _PAPER, _FAINT = (30, 30, 40), (255, 255, 255), (225, 228, 235)
 _BLUE, _BARS = (40, 90, 170), ((40, 90, 170), (90, 160, 120), (220, 140, 50))
 _MEASURES = ("precision", "recall", "f1")
 _LONGEST = 18  # characters of a label
+_COLUMNS, _TILE = 4, 200  # of the sheet of mistakes
 
 
 def draw_report(title: str, metrics: dict[str, Any]) -> bytes:
@@ -26,6 +29,24 @@ def draw_report(title: str, metrics: dict[str, Any]) -> bytes:
     pen.text((_MARGIN, _MARGIN + 26), f"{summary}   {metrics['samples']} held-out pictures", _INK, small)
     _matrix(pen, (_MARGIN + _LABELS, _MARGIN + 90), names, metrics["confusion_matrix"], small)
     _bars(pen, (_MARGIN, bars_top), metrics["per_class"], small)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def draw_mistakes(mistakes: list[dict[str, Any]], files: dict[str, bytes]) -> bytes:
+    """Draw the wrongly answered pictures of `evaluation.evaluate`, from their bytes by name; returns a PNG."""
+    rows = max(1, -(-len(mistakes) // _COLUMNS))
+    image = Image.new("RGB", (_MARGIN + _COLUMNS * _TILE, _MARGIN + rows * (_TILE + 40)), _PAPER)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    if not mistakes:
+        pen.text((_MARGIN, _MARGIN), "No mistakes.", _INK, font)
+    for place, mistake in enumerate(mistakes):
+        x, y = _MARGIN + place % _COLUMNS * _TILE, _MARGIN + place // _COLUMNS * (_TILE + 40)
+        image.paste(thumbnail(files[mistake["picture"]], _TILE - _MARGIN), (x, y))
+        pen.text((x, y + _TILE - 20), f"is {mistake['label'][:_LONGEST]}", _INK, font)
+        told = f"called {mistake['predicted_class'][:_LONGEST]}, {mistake['confidence']:.2f}"
+        pen.text((x, y + _TILE - 4), told, _INK, font)
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()

@@ -75,7 +75,7 @@ class Retrainer:
         """
         with self._lock:
             self.check_idle()
-            self._predictor.live  # noqa: B018 - raises when there is none
+            self._predictor.teachable  # noqa: B018 - raises when there is none
             if not self._store.count_unprocessed():
                 raise NoNewData(
                     "Expected training pictures that were not learnt yet; there are none. Upload some first."
@@ -211,7 +211,7 @@ class Retrainer:
         )
 
     def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> Lesson:
-        live = self._predictor.live
+        live = self._predictor.teachable
         labels = list(live.bundle.labels)
         done = 0
 

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from shoe_classifier.classifier import bundle as bundles
 from shoe_classifier.classifier import learning
 from shoe_classifier.classifier.bundle import Bundle
 from shoe_classifier.classifier.dataset import LabelledPictures, load, without_lookalikes
 from shoe_classifier.classifier.evaluation import evaluate
 from shoe_classifier.classifier.head import BACKGROUND
 from shoe_classifier.classifier.learning import Report
+from shoe_classifier.classifier.predictor import Model
 from shoe_classifier.classifier.registry import flush
-from shoe_classifier.errors import InvalidRequest
+from shoe_classifier.errors import AppError, InvalidRequest
 from shoe_classifier.images.folder_reader import read
+from shoe_classifier.images.preprocessing import decode
 from shoe_classifier.images.zip_reader import ZipLimits
+from shoe_classifier.reporting import draw_mistakes, draw_report
 
 _NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30)  # the user's own disk
 _BACKGROUND_PREFIX = "background: "  # no label that a picture can have, so a folder's name never collides
@@ -95,32 +97,41 @@ def school(
     return bundle
 
 
-def examine(model: Path, data: Path, report: Report) -> tuple[dict[str, Any], dict[str, float]]:
-    """Measure a model file on labelled pictures.
+def examine(model: Model, data: Path, report: Report, out: Path | None = None) -> dict[str, Any]:
+    """Measure a model on labelled pictures.
+
+    Args:
+        out: folder for `report.png` and `mistakes.png`, if they are wanted.
 
     Returns:
-        Metrics as `evaluation.evaluate` gives them, and the share of each decision, 0..1.
+        Metrics as `evaluation.evaluate` gives them.
 
     Raises:
-        InvalidModel: the file does not read.
         InvalidRequest: no pictures, or labels that the model does not know.
     """
-    bundle = bundles.read(model)
-    engine, labels = bundle.engine(), list(bundle.labels)
-    pictures = load(read(data, _NO_LIMITS), engine.side, labels)
-    if not len(pictures) or len(labels) > len(bundle.labels):
-        strange = labels[len(bundle.labels) :]
-        raise InvalidRequest(
-            f"Expected pictures of the labels {list(bundle.labels)}; received {strange or 'no pictures'}."
-        )
-    features = np.zeros((len(pictures), engine.width), np.float32)
-    for i, picture in enumerate(pictures.images):
-        features[i] = engine.features(picture)
-        report("evaluate", (i + 1) / len(pictures), f"Picture {i + 1} of {len(pictures)}")
-    probabilities = bundle.head.probabilities(features)
-    decisions = bundle.head.decide(features, probabilities)
-    shares = {name: decisions.count(name) / len(decisions) for name in ("accepted", "uncertain", "unknown")}
-    return evaluate(probabilities, pictures.labels, labels), shares
+    labels = list(model.bundle.labels)
+    files: dict[str, bytes] = {}
+    rows, places, decisions = [], [], []
+    for picture in read(data, _NO_LIMITS):
+        try:
+            answer = model.answer(decode(picture.data, model.size, name=picture.name))
+        except AppError:
+            continue
+        if picture.label not in labels:
+            raise InvalidRequest(f"Expected pictures of the labels {labels}; received {picture.label!r}.")
+        rows.append([answer.probabilities[name] for name in labels])
+        places.append(labels.index(picture.label))
+        decisions.append(answer.decision)
+        files[picture.name] = picture.data
+        report("evaluate", 0.0, f"Picture {len(rows)}")
+    if not rows:
+        raise InvalidRequest(f"Expected pictures of the labels {labels}; received no pictures.")
+    metrics = evaluate(np.array(rows), np.array(places), labels, decisions, list(files))
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.png").write_bytes(draw_report(f"Version {model.bundle.version} on {data.name}", metrics))
+        (out / "mistakes.png").write_bytes(draw_mistakes(metrics["mistakes"], files))
+    return metrics
 
 
 def _backgrounds(

@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shoe_classifier.errors import ConfigurationError
 
+InputRange = Literal["auto", "0..255", "0..1", "-1..1"]
+
 
 class Settings(BaseSettings):
     """Typed settings. Names in the environment are the same in capitals."""
@@ -25,6 +27,9 @@ class Settings(BaseSettings):
     supabase_bucket: str = Field("uploads", description="Its bucket for pictures.")
 
     models_dir: Path = Field(Path("models"), description="Folder of the live model and of earlier versions.")
+    model_path: Path | None = Field(None, description="Another live model file; a plain Keras .h5 with CLASS_NAMES.")
+    class_names: str | None = Field(None, description="Labels of a plain Keras model, in output order: a,b,c.")
+    model_input: InputRange = Field("auto", description="What it takes; auto: 0..1, or 0..255 if it scales by itself.")
     dataset_dir: Path = Field(Path("dataset"), description="Folder of the records and the stored pictures.")
     temp_uploads_dir: Path = Field(Path("temp_uploads"), description="Folder of uploads in flight.")
     store_prediction_images: bool = Field(True, description="Keep the pictures that were predicted, beside their rows.")
@@ -48,7 +53,12 @@ class Settings(BaseSettings):
 
     @property
     def live_model(self) -> Path:
-        return self.models_dir / "shoe_classifier.h5"
+        return self.model_path or self.models_dir / "shoe_classifier.h5"
+
+    @property
+    def foreign_labels(self) -> tuple[str, ...] | None:
+        """The labels of a plain Keras model, or None when the live model is one of this service."""
+        return tuple(name.strip() for name in self.class_names.split(",")) if self.class_names else None
 
     @property
     def supabase(self) -> bool:
@@ -70,5 +80,12 @@ def load_settings(**overrides: object) -> Settings:
         there, missing = ("SUPABASE_URL", "SUPABASE_KEY") if settings.supabase_url else ("SUPABASE_KEY", "SUPABASE_URL")
         raise ConfigurationError(
             f"Expected SUPABASE_URL and SUPABASE_KEY together; received {there} without {missing}."
+        )
+    labels = settings.foreign_labels
+    if labels and settings.model_path is None:
+        raise ConfigurationError("Expected MODEL_PATH together with CLASS_NAMES; received CLASS_NAMES alone.")
+    if labels and ("" in labels or len(set(labels)) < max(2, len(labels))):
+        raise ConfigurationError(
+            f"Expected two or more different names in CLASS_NAMES, as in a,b,c; received {settings.class_names!r}."
         )
     return settings

@@ -19,7 +19,12 @@ from shoe_classifier.errors import InvalidModel
 GROUP = "shoe_classifier"
 FORMAT = 1
 _ARRAYS = ("kernel", "bias", "mean", "whitening", "centres", "rejection")
-_CODE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+_CODE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
+_PLAIN_NAMES = ("Sequential", "Functional", "Model", "DTypePolicy")
+_TRUSTED_MODULES = (
+    *(f"keras.{room}." for room in ("layers", "models", "initializers", "regularizers", "constraints")),
+    *(f"keras.src.{room}." for room in ("layers", "models", "initializers", "ops")),
+)
 
 
 @dataclass(frozen=True)
@@ -162,10 +167,34 @@ def _write_group(group: h5py.Group, bundle: Bundle, memory: Memory) -> None:
             saved.create_dataset(item.name, data=getattr(memory, item.name), **packed)
 
 
+def check_foreign(path: Path) -> None:
+    """Check a plain Keras file, without opening it in Keras.
+
+    Raises:
+        InvalidModel: no Keras model with its layers, one that carries code, or one of this service.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if GROUP in file:
+                raise InvalidModel("It is a model of this service: it knows its labels; unset CLASS_NAMES.")
+            _refuse_code(file)
+    except (OSError, KeyError, ValueError) as error:
+        raise InvalidModel(f"Expected an HDF5 file with the layers and the weights of a model ({error}).") from error
+
+
 def _refuse_code(file: h5py.File) -> None:
-    """Refuse layers that carry code: Keras would run it when it opens the file."""
+    """Refuse layers that carry code, or name some: Keras would run it when it opens the file."""
     config = file.attrs["model_config"]
-    text = config if isinstance(config, str) else config.decode()
-    for name in _CODE_LAYERS:
-        if f'"{name}"' in text:
+    _check_layer(json.loads(config if isinstance(config, str) else config.decode()))
+
+
+def _check_layer(config: Any) -> None:
+    if isinstance(config, dict):
+        name, module = config.get("class_name"), config.get("module")
+        if name in _CODE_LAYERS:
             raise InvalidModel(f"Expected a model without code; received one with a {name} layer.")
+        plain = module == "keras" and name in _PLAIN_NAMES
+        if isinstance(module, str) and not plain and not f"{module}.".startswith(_TRUSTED_MODULES):
+            raise InvalidModel(f"Expected layers of Keras itself; received {str(name)[:80]!r} of {module[:80]!r}.")
+    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        _check_layer(part)

@@ -1,5 +1,6 @@
 """How good a model is on pictures it has not learnt from."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,28 @@ CONTRADICTED_SHARE = 0.1  # labels that the live model is sure are wrong, among 
 CONTRADICTIONS = 20  # fewer may be what users correct it with
 INTRUDERS = 0.05  # rise of the share of backgrounds that are taken for an old label
 _BINS = 15
+_MISTAKES = 12
 
 
-def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) -> dict[str, Any]:
+def evaluate(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    names: list[str],
+    decisions: Sequence[str] = (),
+    pictures: Sequence[str] = (),
+) -> dict[str, Any]:
     """Metrics of `(n, k)` probabilities against `(n,)` labels.
+
+    Args:
+        decisions: `accepted`, `uncertain` or `unknown` for each, if they are known.
+        pictures: what each picture is called, if that is known.
 
     Returns:
         `accuracy`, `balanced_accuracy` (mean recall) and `macro_f1` over the labels that occur, and `ece` (calibration
         error, 15 bins), each 0..1; `accuracy_interval`, 95 %;
         `per_class` of each name: `precision`, `recall`, `f1`, 0..1, and `support`; `samples`; `labels`;
-        `confusion_matrix`, a row for each true label.
+        `confusion_matrix`, a row for each true label; `decisions`, the share of each, 0..1, and `unknown_rate` of each
+        of `per_class`; `mistakes`, the most confident ones first: `picture`, `label`, `predicted_class`, `confidence`.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -33,6 +46,7 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) ->
     precision, recall, f1, support = figures.tolist()
     confusion = np.zeros((len(names), len(names)), int)
     np.add.at(confusion, (labels, guesses), 1)
+    decided = np.array(decisions)
     present = [f for f, s in zip(f1, support, strict=True) if s]
     return {
         "accuracy": round(float(np.mean(guesses == labels)), 5) if present else 0.0,
@@ -43,11 +57,40 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, names: list[str]) ->
         "samples": len(labels),
         "labels": list(names),
         "per_class": {
-            name: {"precision": round(p, 5), "recall": round(r, 5), "f1": round(f, 5), "support": int(s)}
-            for name, p, r, f, s in zip(names, precision, recall, f1, support, strict=True)
+            name: {
+                "precision": round(p, 5),
+                "recall": round(r, 5),
+                "f1": round(f, 5),
+                "support": int(s),
+                "unknown_rate": _share(decided[labels == place] == "unknown") if len(decided) else 0.0,
+            }
+            for place, (name, p, r, f, s) in enumerate(zip(names, precision, recall, f1, support, strict=True))
         },
         "confusion_matrix": confusion.tolist(),
+        "mistakes": _mistakes(probabilities, labels, names, pictures),
+        "decisions": {name: _share(decided == name) for name in ("accepted", "uncertain", "unknown")},
     }
+
+
+def _share(chosen: np.ndarray) -> float:
+    return round(float(chosen.mean()), 5) if chosen.size else 0.0
+
+
+def _mistakes(
+    probabilities: np.ndarray, labels: np.ndarray, names: list[str], pictures: Sequence[str]
+) -> list[dict[str, Any]]:
+    guesses, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(guesses != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES]
+    return [
+        {
+            "picture": pictures[i] if len(pictures) else None,
+            "label": names[labels[i]],
+            "predicted_class": names[guesses[i]],
+            "confidence": round(float(confidence[i]), 5),
+        }
+        for i in worst
+    ]
 
 
 def interval(hits: int, tries: int) -> list[float]:

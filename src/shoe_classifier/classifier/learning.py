@@ -224,4 +224,21 @@ def _judged(memory: Memory) -> np.ndarray:
 
 def _metrics(head: heads.Head, memory: Memory, labels: list[str]) -> dict[str, Any]:
     judged = memory[_judged(memory)]
-    return evaluate(head.probabilities(judged.features.astype(np.float32)), judged.labels, labels)
+    features = judged.features.astype(np.float32)
+    probabilities = head.probabilities(features)
+    metrics = evaluate(
+        probabilities,
+        judged.labels,
+        labels,
+        head.decide(features, probabilities),
+        [f"{key:016x}" for key in judged.keys],  # the beginning of each SHA-256
+    )
+    return metrics | {"backgrounds": _backgrounds(head, memory)}
+
+
+def _backgrounds(head: heads.Head, memory: Memory) -> dict[str, Any]:
+    """How many of the held-out pictures that show no label are called unknown, 0..1."""
+    features = memory.features[memory.held_out & (memory.labels == BACKGROUND)].astype(np.float32)
+    decisions = head.decide(features, head.probabilities(features)) if len(features) else []
+    share = decisions.count("unknown") / len(decisions) if decisions else 0.0
+    return {"samples": len(decisions), "unknown_rate": round(share, 5)}

@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from shoe_classifier.errors import InvalidModel
+
 LATENT_LAYER = "latent"  # the middle layer whose activations stand in for pictures that are not there
 MAP_LAYER = "feature_map"
 FEATURES_LAYER = "features"
@@ -116,6 +118,46 @@ def compile_backbone(model: keras.Model) -> bytes:
     outputs = [model.get_layer(LATENT_LAYER).output, model.get_layer(MAP_LAYER).output]
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(model.input, outputs))
     return bytes(converter.convert())
+
+
+def compile_foreign(path: Path, input_range: str) -> bytes:
+    """Compile a plain Keras model to a LiteRT flatbuffer from RGB 0-255 `(1, h, w, 3)` to probabilities `(1, k)`.
+
+    Grey conversion, scaling and softmax are compiled in where the model lacks them.
+
+    Raises:
+        InvalidModel: its input is no picture of a fixed size, or its output no row of classes.
+    """
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    shape, outputs = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or shape[3] not in (1, 3):
+        raise InvalidModel(f"Expected one input of shape (n, height, width, 1 or 3) of a fixed size; received {shape}.")
+    if not isinstance(outputs, tuple) or len(outputs) != 2 or outputs[1] is None:
+        raise InvalidModel(f"Expected one output of shape (n, classes); received {outputs}.")
+    image = keras.Input((*shape[1:3], 3))
+    x = image
+    if shape[3] == 1:
+        x = keras.ops.sum(x * np.array([0.299, 0.587, 0.114], np.float32), axis=-1, keepdims=True)  # ITU-R 601 luma
+    if input_range == "auto":
+        input_range = "0..255" if _scales_itself(model) else "0..1"
+    scale, offset = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}[input_range]
+    y = model(layers.Rescaling(scale, offset)(x))
+    noise = np.random.default_rng(0).uniform(0, 255, (4, *shape[1:3], 3)).astype(np.float32)
+    plain = np.asarray(keras.Model(image, y)(noise))
+    if outputs[1] == 1:
+        y = y if ((plain >= 0) & (plain <= 1)).all() else keras.ops.sigmoid(y)
+        y = keras.ops.concatenate([1 - y, y], axis=-1)
+    elif not ((plain >= 0).all() and np.allclose(plain.sum(axis=1), 1, atol=1e-3)):
+        y = keras.ops.softmax(y)
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, y)).convert())
+
+
+def _scales_itself(model: keras.Model) -> bool:
+    return any(
+        isinstance(layer, layers.Rescaling | layers.Normalization)
+        or (isinstance(layer, keras.Model) and _scales_itself(layer))
+        for layer in model.layers
+    )
 
 
 def call_in_batches(model: keras.Model, pictures: np.ndarray, batch: int = 256) -> np.ndarray:

@@ -119,5 +119,8 @@ def open_checked(path: Path, known: bool) -> Bundle:
             raise InvalidModel(f"Expected a model that loads within {_CHECK_SECONDS} s; {path.name} did not.") from None
         if result.returncode:
             reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
-            raise InvalidModel(f"Expected a model file of this service; {path.name} is none ({reason[-300:]}).")
+            raise InvalidModel(
+                f"Expected a model file of this service; {path.name} is none ({reason[-300:]}). "
+                "For a plain Keras model, set MODEL_PATH and CLASS_NAMES."
+            )
     return bundles.read(path)

@@ -37,6 +37,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = [_TURNS[value] for value in (5, 6, 7, 8)]
 
 
 def sniff(data: bytes) -> str | None:
@@ -54,28 +55,33 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def decode(data: bytes, side: int, *, name: str = "", max_pixels: int = MAX_PIXELS, min_side: int = 1) -> np.ndarray:
-    """Decode a picture and squash it to a square.
+def decode(
+    data: bytes, size: int | tuple[int, int], *, name: str = "", max_pixels: int = MAX_PIXELS, min_side: int = 1
+) -> np.ndarray:
+    """Decode a picture and squash it to the size that a network takes.
 
     Args:
         data: a JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame counts).
-        side: edge of the square in pixels.
+        size: edge of a square, or width and height, in pixels.
         name: the client's file name, used only to word an error.
         max_pixels: width x height above which nothing is decoded.
         min_side: shortest edge in pixels that is accepted.
 
     Returns:
-        `uint8` array of shape `(side, side, 3)`, RGB, 0-255, EXIF orientation applied, transparency on white.
+        `uint8` array of shape `(height, width, 3)`, RGB, 0-255, EXIF orientation applied, transparency on white.
 
     Raises:
         UnsupportedImage: another file format.
         InvalidImage: damaged or empty; `TooSmall`, one of them, when an edge is below `min_side`.
         TooLarge: more than `max_pixels`.
     """
+    width, height = (size, size) if isinstance(size, int) else size
     image, turn = _open(data, name, max_pixels, min_side)
+    if turn in _SIDEWAYS:
+        width, height = height, width
     with _damage(data):
-        image.draft("RGB", (side, side))
-        image = _to_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
+        image.draft("RGB", (width, height))
+        image = _to_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image if turn is None else image.transpose(turn))  # cheaper than turning the large picture
 
 

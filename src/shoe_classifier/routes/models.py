@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
 from shoe_classifier.dependencies import MayWrite, Services
+from shoe_classifier.errors import NotOffered
 from shoe_classifier.openapi import errors
 from shoe_classifier.reporting import draw_report
 from shoe_classifier.schemas import ModelBody
@@ -29,11 +30,13 @@ async def version(version: str, service: Services) -> ModelVersion:
     "/{version}/report.png",
     summary="Confusion matrix and per-class bars",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "The metrics as a picture."}, **errors(404)},
+    responses={200: {"content": {"image/png": {}}, "description": "The metrics as a picture."}, **errors(404, 409)},
 )
 async def report(version: str, service: Services) -> Response:
     row = await anyio.to_thread.run_sync(service.publisher.known, version)
-    png = await anyio.to_thread.run_sync(draw_report, f"Version {version}", row.metrics or {})
+    if not row.metrics:
+        raise NotOffered(f"Expected a version that was measured; {version!r} is a plain Keras model, which was not.")
+    png = await anyio.to_thread.run_sync(draw_report, f"Version {version}", row.metrics)
     return Response(png, media_type="image/png")
 
 

@@ -45,7 +45,7 @@ async def predict(request: Request, service: Services) -> Response:
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "The picture with its class activation map."},
-        **errors(408, 413, 415, 422, 503),
+        **errors(408, 409, 413, 415, 422, 503),
     },
     openapi_extra=PREDICT_FORM,
 )
@@ -54,7 +54,7 @@ async def explain_picture(request: Request, service: Services) -> Response:
     form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
     file = form.file("file")
     with service.recognizer.slot():
-        live, threads = service.predictor.live, service.recognizer.threads
+        live, threads = service.predictor.teachable, service.recognizer.threads
         loop = asyncio.get_running_loop()
         png = await loop.run_in_executor(threads, explain, live, file.data, file.name, settings.max_image_pixels)
     return Response(png, media_type="image/png")

@@ -82,4 +82,5 @@ def _model(service: Service) -> dict[str, Any]:
         "created_at": bundle.created_at,
         "live_for_seconds": round(time.time() - live.since, 1),
         "metrics": bundle.metrics,
+        "not_offered": list(live.not_offered),
     }

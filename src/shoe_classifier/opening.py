@@ -1,0 +1,25 @@
+"""Which model the settings ask for: one of this service, or a plain Keras model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from shoe_classifier.classifier import bundle as bundles
+from shoe_classifier.classifier.foreign import ForeignModel, open_foreign
+from shoe_classifier.classifier.predictor import LiveModel, Model
+from shoe_classifier.classifier.registry import sha256_of
+from shoe_classifier.settings import Settings
+
+
+def foreign_opener(settings: Settings) -> Callable[[Path, str], ForeignModel] | None:
+    """How to open a plain Keras file with its SHA-256; None when the settings name none."""
+    labels = settings.foreign_labels
+    if labels is None:
+        return None
+    cache = settings.models_dir / "compiled"
+    return lambda path, sha256: open_foreign(path, sha256, labels, settings.model_input, cache)
+
+
+def open_model(settings: Settings) -> Model:
+    """Open the model that the service would serve. Raises `InvalidModel`."""
+    path, opener = settings.live_model, foreign_opener(settings)
+    return opener(path, sha256_of(path)) if opener else LiveModel(bundles.read(path))
