@@ -85,7 +85,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     large, small = (load(drawn(range(400)), side, labels) for side in (recipe.load_side, SIDE))
     model = training.train(large.split()[0], None, None, len(labels), recipe, lambda *progress: None)
     path = tmp_path_factory.mktemp("model") / "shoe_classifier.h5"
-    bundle = learning.first(model, path, small, [], labels, lambda *progress: None)
+    bundle = learning.first(model, path, small, None, None, labels, lambda *progress: None)
     assert bundle.metrics["accuracy"] > 0.95
     return path
 

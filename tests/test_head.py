@@ -61,7 +61,7 @@ def test_between_two_labels_is_uncertain() -> None:
     middle[0, :2] = 3
     probabilities = head.probabilities(middle)
     assert probabilities.max() < 0.9
-    unsure = Head(**{**vars(head), "uncertain_threshold": 0.9, "unknown_threshold": 100.0})
+    unsure = Head(**{**vars(head), "uncertain_threshold": 0.9, "unknown_thresholds": np.full(2, 100.0)})
     assert unsure.decide(middle, probabilities) == ["uncertain"]
 
 

@@ -5,7 +5,7 @@ from shoe_classifier.classifier import memory as memories
 from shoe_classifier.classifier.memory import Memory, Recorder, Room
 
 
-def remembered(count: int, label: int, first_key: int = 0, scale: float = 0.1) -> Memory:
+def remembered(count: int, label: int, first_key: int = 0, scale: float = 0.1, *, photo: bool = True) -> Memory:
     rng = np.random.default_rng([label, first_key])
     held_out = np.arange(count) % 5 == 0
     recorder = Recorder(scale)
@@ -14,7 +14,7 @@ def remembered(count: int, label: int, first_key: int = 0, scale: float = 0.1) -
             np.full(4, i, np.float32), np.full((2, 2, 3), i / 10 - 0.5, np.float32), label, bool(held_out[i])
         )
     keys = rng.permutation(count).astype(np.uint64) * np.uint64(1 << 40) + np.uint64(first_key)
-    return recorder.memory(np.full(count, label), held_out, keys)
+    return recorder.memory(np.full(count, label), held_out, keys, photo=photo)
 
 
 def test_latents_come_back_within_a_step() -> None:
@@ -59,7 +59,15 @@ def test_full_memory_keeps_a_fair_share_and_forgets_the_same(monkeypatch: pytest
     assert np.array_equal(np.sort(both.trimmed().keys), np.sort(both.keys))
 
 
+def test_few_photos_are_not_lost_among_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memories, "FEATURES", Room(40, 30))
+    monkeypatch.setattr(memories, "LATENTS", Room(40, 20))
+    both = remembered(400, 0, photo=False).add(remembered(10, 0, first_key=7, photo=True))
+    assert (both.photo & both.has_latent & ~both.held_out).sum() == 8
+    assert 20 <= (~both.photo & ~both.held_out).sum() <= 40
+
+
 def test_recorder_keeps_no_more_latents_than_fit() -> None:
     memory = remembered(1000, 0)
-    assert memory.has_latent.sum() == memories.LATENTS.per_label + memories.HELD_OUT_LATENTS.per_label
+    assert memory.has_latent.sum() == memories.LATENTS.per_group + memories.HELD_OUT_LATENTS.per_group
     assert len(memory) == 1000

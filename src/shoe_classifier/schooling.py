@@ -12,7 +12,6 @@ from shoe_classifier.classifier import learning
 from shoe_classifier.classifier.bundle import Bundle
 from shoe_classifier.classifier.dataset import LabelledPictures, load, without_lookalikes
 from shoe_classifier.classifier.evaluation import evaluate
-from shoe_classifier.classifier.head import BACKGROUND
 from shoe_classifier.classifier.learning import Report
 from shoe_classifier.classifier.predictor import Model
 from shoe_classifier.classifier.registry import flush
@@ -85,13 +84,10 @@ def school(
         checkpoints,
         network.load(start) if start else None,
     )
-    extra = [small_photos] if small_photos else []
-    if backgrounds:
-        small_behind = _backgrounds(backgrounds, recipe.side, len(labels), excluded, looks)
-        extra.append(replace(small_behind, labels=np.full(len(small_behind), BACKGROUND)))
+    small_behind = _backgrounds(backgrounds, recipe.side, len(labels), excluded, looks) if backgrounds else None
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".candidate-{out.stem}.h5")
-    bundle = learning.first(model, part, small, extra, labels, report)
+    bundle = learning.first(model, part, small, small_photos, small_behind, labels, report)
     flush(part)
     part.replace(out)
     return bundle

@@ -17,8 +17,8 @@ from shoe_classifier.classifier.memory import Memory
 from shoe_classifier.errors import InvalidModel
 
 GROUP = "shoe_classifier"
-FORMAT = 1
-_ARRAYS = ("kernel", "bias", "mean", "whitening", "centres", "rejection")
+FORMAT = 2
+_ARRAYS = ("kernel", "bias", "mean", "whitening", "centres", "centre_labels", "rejection", "unknown_thresholds")
 _CODE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 _PLAIN_NAMES = ("Sequential", "Functional", "Model", "DTypePolicy")
 _TRUSTED_MODULES = (

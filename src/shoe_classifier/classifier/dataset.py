@@ -96,6 +96,23 @@ def _thumbnails(images: np.ndarray) -> np.ndarray:
     return cropped.reshape(len(images), 16, size, 16, size, 3).mean(axis=(2, 4, 5)).reshape(len(images), 256)
 
 
+def blanks(side: int, count: int = 60) -> LabelledPictures:
+    """Pictures that show nothing: one colour, a gradient between two, fine or coarse noise. Always the same ones."""
+    rng = np.random.default_rng(0)
+    images = np.empty((count, side, side, 3), np.uint8)
+    slope = np.linspace(0, 1, side)[:, None, None]
+    for i in range(count):
+        start, end = rng.uniform(0, 256, (2, 3)) if i % 8 < 4 else rng.uniform(0, 256, (2, 1))
+        grain = max(1, side >> int(rng.integers(1, 8)))
+        noise = rng.uniform(0, 256, (grain, grain, 3))
+        coarse = np.repeat(np.repeat(noise, side // grain, 0), side // grain, 1)
+        kinds = [start + 0 * slope, start + (end - start) * slope, rng.uniform(0, 256, (side, side, 3))]
+        images[i] = [*kinds, np.resize(coarse, (side, side, 3))][i % 4]
+    return LabelledPictures(
+        images, np.zeros(count, np.int64), [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    )
+
+
 def cut_out(images: np.ndarray) -> np.ndarray:
     """Cut objects out of a white background: `uint8 (n, s, s, 3)` to `uint8 (n, s, s, 4)`, colours multiplied by alpha.
 

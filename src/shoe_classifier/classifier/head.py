@@ -3,7 +3,6 @@
 Serving uses NumPy alone; `fit` imports scikit-learn, which takes a second, only when something is learnt.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +25,11 @@ class Head:
     Attributes:
         kernel, bias: `(d, k)` and `(k,)`, already divided by the temperature.
         temperature: what the raw logits are divided by (Guo et al. 2017), above 0.
-        mean, whitening, centres: `(d,)`, `(d, d)`, `(m, d)`: the distance to the nearest centre in whitened space
-            is the unknown score (Lee et al. 2018, with several centres per label).
+        mean, whitening, centres: `(d,)`, `(d, d)`, `(m, d)`: the distance to a label's nearest centre in whitened space
+            tells how unlike it a picture is (Lee et al. 2018, with several centres per label).
+        centre_labels: `(m,)`, the label of each centre, ascending; each label has one or more.
         rejection, rejection_bias: `(d,)` and a number: log-odds that a picture is background, before the labels'.
-        unknown_threshold: largest distance that counts as known.
+        unknown_thresholds: `(k,)`, for each label the largest distance that counts as known.
         uncertain_threshold: smallest confidence that is accepted.
     """
 
@@ -39,9 +39,10 @@ class Head:
     mean: np.ndarray
     whitening: np.ndarray
     centres: np.ndarray
+    centre_labels: np.ndarray
     rejection: np.ndarray
     rejection_bias: float
-    unknown_threshold: float
+    unknown_thresholds: np.ndarray
     uncertain_threshold: float
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -54,14 +55,15 @@ class Head:
 
     def unknown_score(self, features: np.ndarray) -> np.ndarray:
         """How unlike anything taught each of `(n, d)` features is: `(n,)`, above 1 means unknown."""
-        distance = self.distance(features) / self.unknown_threshold
+        distance = (self.distances(features) / self.unknown_thresholds).min(axis=1)
         return np.maximum(distance, 1 + np.tanh(self.background_odds(features)))
 
-    def distance(self, features: np.ndarray) -> np.ndarray:
-        """Distance to the nearest centre, `(n,)`."""
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """Distance to the nearest centre of each label, `(n, k)`."""
         white = (features - self.mean) @ self.whitening
         squares = np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
-        return np.sqrt(np.maximum(squares.min(axis=1), 0))
+        starts = np.unique(self.centre_labels, return_index=True)[1]
+        return np.sqrt(np.maximum(np.minimum.reduceat(squares, starts, axis=1), 0))
 
     def background_odds(self, features: np.ndarray) -> np.ndarray:
         """Log-odds that a picture shows none of the labels, as far as the taught backgrounds tell: `(n,)`."""
@@ -83,7 +85,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes: int) -> Head:
+def fit(
+    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes: int, weights: np.ndarray | None = None
+) -> Head:
     """Fit the head and the centres to the samples to learn from, temperature and thresholds to those held out.
 
     Args:
@@ -91,6 +95,7 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
         labels: `(n,)`, places in the list of labels, or `BACKGROUND`.
         held_out: `(n,)` bool.
         classes: number of labels; each has at least one picture that is not held out.
+        weights: `(n,)`, how much each sample counts in the head; all the same if not given.
     """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -100,7 +105,7 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
     targets = np.where(labels == BACKGROUND, classes, labels)
     model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000, tol=1e-3)
     with threadpool_limits(1):  # more threads of low priority wait for each other, and cost predictions their core
-        model.fit(features[learn] / spread, targets[learn])
+        model.fit(features[learn] / spread, targets[learn], None if weights is None else weights[learn])
     kernel, bias = (model.coef_ / spread).T, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn gives one column for two classes
         kernel, bias = np.concatenate([-kernel / 2, kernel / 2], 1), np.concatenate([-bias / 2, bias / 2])
@@ -112,12 +117,12 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes:
         **_centres(features[learn & (labels >= 0)], labels[learn & (labels >= 0)], classes),
         rejection=kernel[:, classes] if has_background else np.zeros(len(spread)),
         rejection_bias=float(bias[classes]) if has_background else _NEVER,
-        unknown_threshold=np.inf,
+        unknown_thresholds=np.full(classes, np.inf),
         uncertain_threshold=0.0,
     )
     few = [label for label in range(classes) if (held_out & (labels == label)).sum() < _ENOUGH_HELD_OUT]
     judge = (held_out & (labels >= 0)) | np.isin(labels, few)
-    return _calibrate(raw, features[judge], labels[judge], features[held_out & (labels == BACKGROUND)])
+    return _calibrate(raw, features[judge], labels[judge], features[held_out & (labels == BACKGROUND)], few)
 
 
 def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
@@ -140,10 +145,15 @@ def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str
     whitening = vectors / np.sqrt(values)
     mean = features.mean(axis=0)
     centres = np.concatenate([model.cluster_centers_ for model in clusters])
-    return {"mean": mean, "whitening": whitening, "centres": (centres - mean) @ whitening}
+    return {
+        "mean": mean,
+        "whitening": whitening,
+        "centres": (centres - mean) @ whitening,
+        "centre_labels": np.repeat(np.arange(classes), [len(model.cluster_centers_) for model in clusters]),
+    }
 
 
-def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray, backgrounds: np.ndarray) -> Head:
+def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray, backgrounds: np.ndarray, few: list[int]) -> Head:
     temperatures = np.exp(np.linspace(np.log(0.2), np.log(10), 200))
     logits = head.logits(features)
     losses = [-np.log(softmax(logits / t)[np.arange(len(labels)), labels] + 1e-12).mean() for t in temperatures]
@@ -157,25 +167,41 @@ def _calibrate(head: Head, features: np.ndarray, labels: np.ndarray, backgrounds
         mean=head.mean.astype(np.float32),
         whitening=head.whitening.astype(np.float32),
         centres=head.centres.astype(np.float32),
+        centre_labels=head.centre_labels,
         rejection=head.rejection.astype(np.float32),
-        rejection_bias=head.rejection_bias - max(0.0, _border(head.background_odds, features, labels, backgrounds)),
-        unknown_threshold=_border(head.distance, features, labels, backgrounds),
+        rejection_bias=head.rejection_bias - max(0.0, _odds_border(head, features, labels, backgrounds)),
+        unknown_thresholds=_distance_borders(head, features, labels, backgrounds, few).astype(np.float32),
         uncertain_threshold=_uncertain_threshold(confidence, wrong),
     )
 
 
-def _border(
-    score: Callable[[np.ndarray], np.ndarray], features: np.ndarray, labels: np.ndarray, backgrounds: np.ndarray
-) -> float:
-    """The score above which pictures are unknown.
+def _odds_border(head: Head, features: np.ndarray, labels: np.ndarray, backgrounds: np.ndarray) -> float:
+    """The log-odds of being background above which pictures are unknown."""
+    odds = head.background_odds(features)
+    known = [odds[labels == label] for label in np.unique(labels)]
+    return max(_border(scores, head.background_odds(backgrounds)) for scores in known)
 
-    As high as the backgrounds allow, because users' pictures differ more from those taught than held-out ones do; but
-    never so low that a label loses its own pictures.
+
+def _distance_borders(
+    head: Head, features: np.ndarray, labels: np.ndarray, backgrounds: np.ndarray, few: list[int]
+) -> np.ndarray:
+    """For each label the distance from its centres beyond which pictures are unlike it, `(k,)`.
+
+    Few pictures do not tell how far a label reaches: `few` reach as far as a usual one, at least.
     """
-    known = score(features)
-    border = max(np.quantile(known[labels == label], _KNOWN_QUANTILE) for label in np.unique(labels))
-    if len(backgrounds) >= _ENOUGH_HELD_OUT:
-        border = max(border, np.quantile(score(backgrounds), 1 - _KNOWN_QUANTILE))
+    known, strange = head.distances(features), head.distances(backgrounds)
+    every = np.arange(len(head.bias))
+    borders = np.array([_border(known[labels == label, label], strange[:, label]) for label in every])
+    usual = np.median(borders[~np.isin(every, few)]) if len(few) < len(every) else borders.max()
+    return np.maximum(borders, np.where(np.isin(every, few), max(usual, 1e-6), 0))
+
+
+def _border(known: np.ndarray, strange: np.ndarray) -> float:
+    """As high as the backgrounds' scores allow, because users' pictures differ more from those taught than held-out
+    ones do; but never so low that a label loses its own pictures."""
+    border = np.quantile(known, _KNOWN_QUANTILE)
+    if len(strange) >= _ENOUGH_HELD_OUT:
+        border = max(border, np.quantile(strange, 1 - _KNOWN_QUANTILE))
     return float(border)
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from shoe_classifier.classifier import bundle as bundles
 from shoe_classifier.classifier import head as heads
 from shoe_classifier.classifier.bundle import Bundle
-from shoe_classifier.classifier.dataset import LabelledPictures, is_held_out
+from shoe_classifier.classifier.dataset import LabelledPictures, blanks, is_held_out
 from shoe_classifier.classifier.engine import Engine
 from shoe_classifier.classifier.evaluation import evaluate
 from shoe_classifier.classifier.head import BACKGROUND
 from shoe_classifier.classifier.memory import Memory, Recorder
+
+_PHOTO_WEIGHT = 5.0
 
 Report = Callable[[str, float, str], None]  # phase, progress 0..1 within it, message; may raise to stop
 
@@ -68,7 +70,7 @@ class Outcome:
 def quick(lesson: Lesson, report: Report) -> Outcome:
     """Learn a new head from the features of the new pictures and the replay memory; the backbone stays."""
     live, before = bundles.read(lesson.source), bundles.read_memory(lesson.source)
-    memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale))
+    memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale, photo=True))
     report("train", 0.0, f"Fitting the head to {int((~memory.held_out).sum())} samples.")
     candidate = _candidate(live.flatbuffer, memory, lesson.labels, live.version)
     report("train", 1.0, "The head is fitted.")
@@ -82,7 +84,7 @@ def full(lesson: Lesson, report: Report) -> Outcome:
     from shoe_classifier.classifier import network, training  # takes seconds and 450 MB, so only here
 
     live, before = bundles.read(lesson.source), bundles.read_memory(lesson.source)
-    memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale))
+    memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale, photo=True))
     rehearsed = memory[memory.has_latent & ~np.isin(memory.keys, keys_of(lesson.pictures.hashes))]
     model = network.load(lesson.source)
     _tune(training, model, lesson, rehearsed, report)
@@ -90,7 +92,7 @@ def full(lesson: Lesson, report: Report) -> Outcome:
     flatbuffer = network.compile_backbone(model)
     features = network.call_in_batches(network.upper(model), rehearsed.float_latents())
     after = replace(rehearsed, features=features.astype(np.float16))
-    after = after.add(_look_at(Engine(flatbuffer), lesson.pictures, report, before.latent_scale))
+    after = after.add(_look_at(Engine(flatbuffer), lesson.pictures, report, before.latent_scale, photo=True))
     candidate = _candidate(flatbuffer, after, lesson.labels, live.version)
     model.save(lesson.target, include_optimizer=False)
     bundles.attach(lesson.target, candidate, after)
@@ -101,7 +103,8 @@ def first(
     model: Any,
     target: Path,
     pictures: LabelledPictures,
-    extra: list[LabelledPictures],
+    photos: LabelledPictures | None,
+    backgrounds: LabelledPictures | None,
     labels: list[str],
     report: Report,
 ) -> Bundle:
@@ -110,18 +113,24 @@ def first(
     Args:
         model: the Keras network.
         pictures: all labelled pictures at the network's side; the memory keeps a fair sample of them.
-        extra: fewer ones that the memory keeps as they are: photos, and backgrounds with the label `BACKGROUND`.
+        photos: few pictures of the same labels, as users take them.
+        backgrounds: pictures of none of the labels.
     """
     from shoe_classifier.classifier import network
 
     flatbuffer = network.compile_backbone(model)
     engine = Engine(flatbuffer)
     scale = _latent_scale(engine, pictures)
-    seen = [_look_at(engine, part, report, scale) for part in (pictures, *extra)]
-    everything, memory = seen[0], seen[0].trimmed()
-    for part in seen[1:]:
-        everything, memory = everything.joined(part), memory.joined(part)
-    memory = memory.trimmed()
+    everything = _look_at(engine, pictures, report, scale, photo=False)
+    if photos:
+        everything = everything.joined(_look_at(engine, photos, report, scale, photo=True))
+    if backgrounds:
+        none = replace(backgrounds, labels=np.full(len(backgrounds), BACKGROUND))
+        everything = everything.joined(_look_at(engine, none, report, scale, photo=True))
+    nothing = blanks(engine.side)
+    nothing = replace(nothing, labels=np.full(len(nothing), BACKGROUND))
+    everything = everything.joined(_look_at(engine, nothing, report, scale, photo=False))
+    memory = everything.trimmed()
     bundle = _candidate(flatbuffer, everything, labels, None)
     bundle = replace(bundle, fingerprint=bundles.fingerprint(memory))
     model.save(target, include_optimizer=False)
@@ -134,7 +143,7 @@ def keys_of(hashes: list[str]) -> np.ndarray:
     return np.array([int(value[:16], 16) for value in hashes], np.uint64)
 
 
-def _look_at(engine: Engine, pictures: LabelledPictures, report: Report, latent_scale: float) -> Memory:
+def _look_at(engine: Engine, pictures: LabelledPictures, report: Report, latent_scale: float, *, photo: bool) -> Memory:
     held_out = np.array([is_held_out(value) for value in pictures.hashes], bool)
     recorder = Recorder(latent_scale)
     for i, picture in enumerate(pictures.images):
@@ -142,7 +151,7 @@ def _look_at(engine: Engine, pictures: LabelledPictures, report: Report, latent_
         recorder.record(features, latent, int(pictures.labels[i]), bool(held_out[i]))
         if i % 50 == 0:
             report("features", i / len(pictures), f"Looking at picture {i + 1} of {len(pictures)}.")
-    return recorder.memory(pictures.labels, held_out, keys_of(pictures.hashes))
+    return recorder.memory(pictures.labels, held_out, keys_of(pictures.hashes), photo=photo)
 
 
 def _latent_scale(engine: Engine, pictures: LabelledPictures) -> float:
@@ -167,7 +176,7 @@ def _tune(training: Any, model: Any, lesson: Lesson, rehearsed: Memory, report: 
 
 def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str | None) -> Bundle:
     features = memory.features.astype(np.float32)
-    head = heads.fit(features, memory.labels, memory.held_out, len(labels))
+    head = heads.fit(features, memory.labels, memory.held_out, len(labels), _weights(memory))
     return Bundle(
         version=bundles.new_version(),
         parent=parent,
@@ -178,6 +187,12 @@ def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str
         fingerprint=bundles.fingerprint(memory),
         created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )
+
+
+def _weights(memory: Memory) -> np.ndarray:
+    """Let photos count more where a label has other pictures, too: it is photos that users will send."""
+    others = np.unique(memory.labels[~memory.photo & (memory.labels != BACKGROUND)])
+    return np.where(memory.photo & np.isin(memory.labels, others), _PHOTO_WEIGHT, 1.0)
 
 
 def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, seen: Memory, lesson: Lesson) -> Outcome:

@@ -12,13 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Room:
-    """How many samples fit: `in_all` shared by the labels, and at most `per_label`."""
+    """How many samples fit: `in_all` shared by the groups (see `Memory.trimmed`), and at most `per_group`."""
 
     in_all: int
-    per_label: int
+    per_group: int
 
-    def share(self, labels: int) -> int:
-        return min(self.per_label, self.in_all // labels)
+    def share(self, groups: int) -> int:
+        return min(self.per_group, self.in_all // groups)
 
 
 FEATURES, HELD_OUT_FEATURES = Room(6000, 600), Room(3000, 300)
@@ -34,6 +34,7 @@ class Memory:
         features: `float16 (n, d)`.
         labels: `int16 (n,)`, places in the list of labels, or `BACKGROUND`.
         held_out: `bool (n,)`.
+        photo: `bool (n,)`, as users take pictures: the few photos of the first training, and all that was taught.
         keys: `uint64 (n,)`, the first 8 bytes of each picture's SHA-256.
         latents: `int8 (m, h, w, c)`, in steps of `latent_scale`.
         latent_rows: `int32 (n,)`, the place of each sample's latent, or -1.
@@ -42,6 +43,7 @@ class Memory:
     features: np.ndarray
     labels: np.ndarray
     held_out: np.ndarray
+    photo: np.ndarray
     keys: np.ndarray
     latents: np.ndarray
     latent_rows: np.ndarray
@@ -60,6 +62,7 @@ class Memory:
             self.features[keep],
             self.labels[keep],
             self.held_out[keep],
+            self.photo[keep],
             self.keys[keep],
             latents,
             latent_rows,
@@ -88,6 +91,7 @@ class Memory:
             np.concatenate([old.features, other.features]),
             np.concatenate([old.labels, other.labels]),
             np.concatenate([old.held_out, other.held_out]),
+            np.concatenate([old.photo, other.photo]),
             np.concatenate([old.keys, other.keys]),
             np.concatenate([old.latents, rescaled]),
             np.concatenate([old.latent_rows, shifted]),
@@ -95,16 +99,20 @@ class Memory:
         )
 
     def trimmed(self) -> "Memory":
-        """Keep a fair share of each label. The keys decide, as a hash does: a uniform sample, the same each time."""
-        shares = max(1, len(np.unique(self.labels)))
+        """Keep a fair share of each group: of each label, those that are photos, and those that are not.
+
+        The keys decide, as a hash does: a uniform sample, the same each time.
+        """
+        groups = self.labels.astype(np.int64) * 2 + self.photo
+        shares = max(1, len(np.unique(groups)))
         order = np.argsort(
             self.keys * np.uint64(0x9E3779B97F4A7C15), kind="stable"
         )  # another order than the hold-out's
         kept, with_latent = [np.arange(0)], [np.arange(0)]
-        for label in np.unique(self.labels):
+        for group in np.unique(groups):
             for held_out in (False, True):
                 features, latents = (HELD_OUT_FEATURES, HELD_OUT_LATENTS) if held_out else (FEATURES, LATENTS)
-                members = order[(self.labels[order] == label) & (self.held_out[order] == held_out)]
+                members = order[(groups[order] == group) & (self.held_out[order] == held_out)]
                 kept.append(members[: features.share(shares)])
                 with_latent.append(members[self.has_latent[members]][: latents.share(shares)])
         rows = np.full(len(self), _NO_LATENT, np.int32)
@@ -131,19 +139,20 @@ class Recorder:
         """Take one sample: features `(d,)` and latent `(h, w, c)`, `float32`."""
         self._features.append(features.astype(np.float16))
         room = HELD_OUT_LATENTS if held_out else LATENTS
-        if self._kept[label, held_out] < room.per_label:
+        if self._kept[label, held_out] < room.per_group:
             self._kept[label, held_out] += 1
             self._rows.append(len(self._latents))
             self._latents.append(_to_steps(latent, self._scale))
         else:
             self._rows.append(_NO_LATENT)
 
-    def memory(self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray) -> Memory:
+    def memory(self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool) -> Memory:
         """The memory of what was recorded; labels, `held_out` and keys `(n,)` in the same order, at least one."""
         return Memory(
             np.stack(self._features),
             labels.astype(np.int16),
             held_out,
+            np.full(len(labels), photo),
             keys,
             np.stack(self._latents),
             np.array(self._rows, np.int32),

@@ -14,6 +14,8 @@ import tensorflow as tf
 from shoe_classifier.classifier import network
 from shoe_classifier.classifier.dataset import LabelledPictures, cut_out
 
+_DRIFT = 1.0  # weight of staying near the old features, when the upper layers are tuned
+
 Report = Callable[[float, str], None]  # progress 0..1, message
 
 
@@ -108,11 +110,14 @@ def tune(
     Args:
         model: its lower layers stay as they are, and so do all means and variances of its normalisations.
         pictures: new ones, at the network's own side.
-        latents: `float32 (m, h, w, c)`, with labels `(m,)`; `classes` and above stand for backgrounds.
+        latents: `float32 (m, h, w, c)`, with labels `(m,)`; `classes` and above stand for backgrounds. Their features
+            are held near what they were (as in Hou et al. 2019, "Learning a Unified Classifier Incrementally").
         report: is told of the progress, and may raise to stop.
         out_of_time: asked every few steps; True ends the training there.
     """
     lower, upper = network.lower(model), network.upper(model)
+    before = keras.models.clone_model(upper)
+    before.set_weights(upper.get_weights())
     for layer in upper.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     outputs = max(classes, int(latent_labels.max(initial=0)) + 1)
@@ -137,8 +142,10 @@ def tune(
             inputs.append(tf.image.random_flip_left_right(batch["latents"][0]))
             labels.append(batch["latents"][1])
         with tf.GradientTape() as tape:
-            logits = head(upper(tf.concat(inputs, 0), training=True))
-            loss = loss_of(tf.one_hot(tf.concat(labels, 0), outputs), logits)
+            features = upper(tf.concat(inputs, 0), training=True)
+            loss = loss_of(tf.one_hot(tf.concat(labels, 0), outputs), head(features))
+            if "latents" in batch:
+                loss += _DRIFT * _drift(features[-tf.shape(inputs[-1])[0] :], before(inputs[-1], training=False))
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         return loss
 
@@ -151,6 +158,11 @@ def tune(
                 if out_of_time():
                     return
         report((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}, loss {np.mean(losses):.3f}")
+
+
+def _drift(features: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
+    """How far features `(n, d)` are from what they were, in units of their own spread."""
+    return tf.reduce_mean(tf.square(features - before) / (tf.math.reduce_variance(before, 0) + 1e-3))
 
 
 def _tuning_sources(
