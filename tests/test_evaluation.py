@@ -72,6 +72,19 @@ def test_gate_asks_something_of_what_was_taught() -> None:
     assert gate(PERFECT, PERFECT, judged([0, 0], [2, 2])) == []  # too few to tell
 
 
+@pytest.mark.parametrize(
+    ("name", "distinct", "reason"),
+    [
+        ("a", (3, 80), "only 3 of the 80 pictures of 'a' look different"),
+        ("c", (3, 80), "only 3 of the 80 pictures of 'c' look different"),
+        ("c", (1, 1), "'c' is new and has 1 different pictures; it needs 5"),
+    ],
+)
+def test_gate_stops_one_picture_repeated(name: str, distinct: tuple[int, int], reason: str) -> None:
+    assert gate(PERFECT, PERFECT, PERFECT, distinct={name: distinct}) == [reason]
+    assert gate(PERFECT, PERFECT, PERFECT, distinct={"a": (1, 1), "c": (9, 10)}) == []
+
+
 def test_gate_stops_labels_that_the_live_model_is_sure_are_wrong() -> None:
     assert "sure of another label for 30 of 100" in gate(PERFECT, PERFECT, PERFECT, doubts=(100, 30))[0]
     assert gate(PERFECT, PERFECT, PERFECT, doubts=(15, 15)) == []  # a few corrections

@@ -63,7 +63,7 @@ def test_bad_lesson_is_rejected_and_force_publishes_it(client: httpx.Client) -> 
     client.post("/upload", files={"file": zip_of(wrong)})
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
     assert job["state"] == "rejected"
-    assert "it knows only" in job["message"]
+    assert "the live model is sure of another label for 450 of 450" in job["message"]
     assert job["model_version"] is None
     assert client.get("/status").json()["model"]["version"] == before
     assert client.get("/status").json()["training_data"]["unprocessed"] > 0
@@ -71,6 +71,20 @@ def test_bad_lesson_is_rejected_and_force_publishes_it(client: httpx.Client) -> 
     assert (forced["state"], forced["force"]) == ("published", True)
     assert "Forced, although" in forced["message"]
     assert client.get("/status").json()["model"]["version"] == forced["model_version"]
+
+
+def test_one_picture_saved_again_and_again_is_rejected(client: httpx.Client) -> None:
+    files = {f"hat/{quality}.jpg": draw("hat", 1, quality=quality) for quality in range(40, 90)}
+    job = client.post("/retrain", files={"file": zip_of(files)}, params={"wait": "true", "mode": "quick"}).json()
+    assert job["state"] == "rejected"
+    assert "only 1 of the 50 pictures of 'hat' look different" in job["message"]
+
+
+def test_auto_says_what_it_took_and_why(settings: Settings) -> None:
+    with running(settings) as client:
+        job = client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params={"wait": "true"}).json()
+        assert job["mode"] == "quick"
+        assert job["message"].startswith("Quick first, for 60 new pictures (full from 1000 on). Accuracy")
 
 
 def test_events_tell_the_whole_story(client: httpx.Client) -> None:

@@ -166,14 +166,17 @@ class Retrainer:
         report = self._reporter(job)
         rows = _learnable(self._store.unprocessed(), self._predictor.live.bundle.labels)
         job.samples = len(rows)
-        for mode in self._modes(job.mode, len(rows)):
+        modes, why = self._modes(job.mode, len(rows))
+        for mode in modes:
             job.mode = mode
             outcome, reasons = self._learn(job, rows, candidate, deadline, report)
             if not reasons or job.force or time.time() > deadline:
                 break
+            if mode != modes[-1]:
+                why += f"{mode.capitalize()} failed, because {'; '.join(reasons)}; then {modes[-1]}. "
         job.metrics, job.baseline = outcome.metrics, outcome.baseline
         if reasons and not job.force:
-            self._end(job, "rejected", f"The live model stays: {'; '.join(reasons)}.")
+            self._end(job, "rejected", f"{why}The live model stays: {'; '.join(reasons)}.")
             return
         with self._lock:  # from here on, `cancel` refuses
             report("judge", 1.0, "Publishing.")
@@ -181,13 +184,16 @@ class Retrainer:
         bundle = bundles.read(candidate)
         self._publisher.publish(candidate, bundle)
         job.model_version = bundle.version
-        self._end(job, "published", _verdict(outcome, reasons), [row.id for row in rows])
+        self._end(job, "published", why + _verdict(outcome, reasons), [row.id for row in rows])
 
-    def _modes(self, wanted: str, pictures: int) -> list[str]:
-        """What to try, in this order, until the gate lets one pass."""
+    def _modes(self, wanted: str, pictures: int) -> tuple[list[str], str]:
+        """What to try, in this order, until the gate lets one pass; and why, when the user left the choice open."""
         if wanted != "auto":
-            return [wanted]
-        return ["full", "quick"] if pictures >= self._settings.full_from_images else ["quick", "full"]
+            return [wanted], ""
+        limit = self._settings.full_from_images
+        if pictures >= limit:
+            return ["full", "quick"], f"Full first, for {pictures} new pictures (from {limit} on). "
+        return ["quick", "full"], f"Quick first, for {pictures} new pictures (full from {limit} on). "
 
     def _learn(
         self, job: RetrainJob, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report
@@ -207,6 +213,7 @@ class Retrainer:
             outcome.retained,
             outcome.lesson,
             doubts=(outcome.sure, outcome.contradicted),
+            distinct=outcome.distinct,
             intruders=outcome.intruders,
         )
 

@@ -90,6 +90,19 @@ def without_lookalikes(pictures: LabelledPictures, others: LabelledPictures) -> 
     return pictures[np.sqrt(nearest) > _SAME_LOOK]
 
 
+def count_distinct(pictures: LabelledPictures, at_most: int = 500) -> dict[int, tuple[int, int]]:
+    """For each label, how many of its first `at_most` pictures look unlike all before them, and how many there are."""
+    counts = {}
+    for label in np.unique(pictures.labels):
+        thumbnails = _thumbnails(pictures.images[pictures.labels == label][:at_most])
+        kept = thumbnails[:0]
+        for thumbnail in thumbnails:
+            if not len(kept) or np.square(kept - thumbnail).mean(axis=1).min() > _SAME_LOOK**2:
+                kept = np.concatenate([kept, thumbnail[None]])
+        counts[int(label)] = (len(kept), len(thumbnails))
+    return counts
+
+
 def _thumbnails(images: np.ndarray) -> np.ndarray:
     size = images.shape[1] // 16
     cropped = images[:, : 16 * size, : 16 * size].astype(np.float32)

@@ -11,6 +11,9 @@ LESSON_RECALL = 0.5  # what it must reach on each label's new pictures: their la
 LESSON_PICTURES = 3  # with fewer of them held out, chance decides
 CONTRADICTED_SHARE = 0.1  # labels that the live model is sure are wrong, among those that it is sure of
 CONTRADICTIONS = 20  # fewer may be what users correct it with
+DISTINCT_SHARE = 0.2  # of a label's pictures that must look different from each other
+DISTINCT_FROM = 10  # pictures; fewer may well be alike
+NEW_LABEL_PICTURES = 5  # a new label cannot be learnt from fewer different ones
 INTRUDERS = 0.05  # rise of the share of backgrounds that are taken for an old label
 _BINS = 15
 _MISTAKES = 12
@@ -117,6 +120,7 @@ def gate(
     lesson: dict[str, Any],
     *,
     doubts: tuple[int, int] = (0, 0),
+    distinct: dict[str, tuple[int, int]] | None = None,
     intruders: tuple[float, float] = (0.0, 0.0),
 ) -> list[str]:
     """Reasons why a model must not replace the live one; none means that it may.
@@ -126,7 +130,7 @@ def gate(
         retained: of the candidate, on those same pictures.
         lesson: of the candidate, on the held-out pictures of what it was just taught.
         doubts: `sure` and `contradicted` of `learning.Outcome`.
-        intruders: see `learning.Outcome`.
+        distinct, intruders: see `learning.Outcome`.
     """
     reasons = []
     sure, contradicted = doubts
@@ -141,8 +145,19 @@ def gate(
     for name, figures in lesson["per_class"].items():
         if figures["support"] >= LESSON_PICTURES and figures["recall"] < LESSON_RECALL:
             reasons.append(f"it knows only {figures['recall']:.0%} of the new pictures of {name!r} that were held out")
+    reasons += _too_alike(distinct or {}, old)
     if contradicted >= CONTRADICTIONS and contradicted > CONTRADICTED_SHARE * sure:
         reasons.append(f"the live model is sure of another label for {contradicted} of {sure} of the new pictures")
     if intruders[1] > intruders[0] + INTRUDERS:
         reasons.append(f"it accepts {intruders[1]:.0%} of the held-out backgrounds, the live model {intruders[0]:.0%}")
+    return reasons
+
+
+def _too_alike(distinct: dict[str, tuple[int, int]], old: list[str]) -> list[str]:
+    reasons = []
+    for name, (different, pictures) in distinct.items():
+        if pictures >= DISTINCT_FROM and different < DISTINCT_SHARE * pictures:
+            reasons.append(f"only {different} of the {pictures} pictures of {name!r} look different")
+        elif name not in old and different < NEW_LABEL_PICTURES:
+            reasons.append(f"{name!r} is new and has {different} different pictures; it needs {NEW_LABEL_PICTURES}")
     return reasons

@@ -12,7 +12,7 @@ import numpy as np
 from shoe_classifier.classifier import bundle as bundles
 from shoe_classifier.classifier import head as heads
 from shoe_classifier.classifier.bundle import Bundle
-from shoe_classifier.classifier.dataset import LabelledPictures, blanks, is_held_out
+from shoe_classifier.classifier.dataset import LabelledPictures, blanks, count_distinct, is_held_out
 from shoe_classifier.classifier.engine import Engine
 from shoe_classifier.classifier.evaluation import evaluate
 from shoe_classifier.classifier.head import BACKGROUND
@@ -54,6 +54,7 @@ class Outcome:
         lesson: of the new model, on the pictures of this lesson that are held out.
         sure, contradicted: of how many of the lesson's pictures with old labels the live model was sure, and of how
             many of these it is sure that they show something else.
+        distinct: for each label of the lesson, how many of its pictures look different, and of how many.
         intruders: share of the held-out backgrounds that the live model accepts as one of its labels, and that the new
             one accepts as one of these, 0..1; a new label may well be like a background.
     """
@@ -64,6 +65,7 @@ class Outcome:
     lesson: dict[str, Any]
     sure: int
     contradicted: int
+    distinct: dict[str, tuple[int, int]]
     intruders: tuple[float, float]
 
 
@@ -205,6 +207,7 @@ def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, see
         baseline=_metrics(live.head, old, list(live.labels)),
         retained=_metrics(candidate.head, new, lesson.labels),
         lesson=_metrics(candidate.head, taught, lesson.labels),
+        distinct={lesson.labels[label]: count for label, count in count_distinct(lesson.pictures).items()},
         intruders=(
             _intruders(live.head, before, len(live.labels)),
             _intruders(candidate.head, after, len(live.labels)),
