@@ -32,6 +32,7 @@ from shoe_classifier.uploading import Uploader
 
 logger = logging.getLogger(__name__)
 
+_WATCH_SECONDS = 0.5
 _INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
 
 
@@ -93,19 +94,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.warning(
             "No API_KEY is set: writing calls are open to direct requests from this machine, and to no others."
         )
-    await asyncio.to_thread(_clear, service.settings)
+    if service.settings.uvicorn_workers == 1:  # else uploads of other workers may be in flight
+        await asyncio.to_thread(clear_uploads, service.settings)
     loading = asyncio.create_task(asyncio.to_thread(_start, service))  # meanwhile, /health answers
+    watching = asyncio.create_task(_watch_live(service))
     minutes = asyncio.create_task(write_minutes(service.traffic, service.store, lambda: _state(service)))
     yield
     service.stopping = True
-    minutes.cancel()
-    await asyncio.gather(loading, minutes, return_exceptions=True)
+    for task in (watching, minutes):
+        task.cancel()
+    await asyncio.gather(loading, watching, minutes, return_exceptions=True)
     await asyncio.to_thread(service.retrainer.stop)
     service.recognizer.threads.shutdown()
     service.store.close()
 
 
-def _clear(settings: Settings) -> None:
+async def _watch_live(service: Service) -> None:
+    """Serve what another process has published: a worker of this host, or `train`."""
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        await asyncio.to_thread(service.publisher.refresh)
+
+
+def clear_uploads(settings: Settings) -> None:
     """Remove the folders that a killed process left."""
     for folder in settings.temp_uploads_dir.glob(f"{FOLDER_PREFIX}*/"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -114,7 +125,7 @@ def _clear(settings: Settings) -> None:
 def _start(service: Service) -> None:
     """Tell interrupted jobs so, and make a model live."""
     try:
-        service.store.fail_unfinished_jobs(_INTERRUPTED)
+        service.retrainer.fail_interrupted(_INTERRUPTED)
         service.publisher.restore()
     except Exception:  # without a model the service still answers, and /ready says why
         logger.exception("The service could not start fully.")

@@ -27,7 +27,7 @@ class Recognizer:
         self._store = store
         self._pending = 0
         self._lock = threading.Lock()
-        self.threads = ThreadPoolExecutor(settings.predict_threads, "predict")
+        self.threads = ThreadPoolExecutor(settings.threads, "predict")
         self.unrecorded = 0
 
     @contextmanager

@@ -33,6 +33,7 @@ class Publisher:
         self._predictor = predictor
         self._keep = keep_versions
         self._lock = threading.Lock()
+        self._seen: tuple[int, int] | None = None  # the live file that is served
 
     def restore(self) -> None:
         """Make the live file serve; when it is broken, the newest version that is whole."""
@@ -51,6 +52,20 @@ class Publisher:
                 logger.warning("Going back to version %s.", row.version)
                 self._serve(self._registry.activate(row.version, None))
                 return
+
+    def refresh(self) -> None:
+        """Serve the live file when another process has replaced it; one that does not load changes nothing."""
+        with self._lock:
+            if self._seen is None or self._seen == _look(self._registry.live):
+                return
+            self._seen = _look(self._registry.live)
+            try:
+                model = self._open(self._registry.live)
+            except InvalidModel as error:
+                logger.error("The live file was replaced by one that does not load: %s", error.detail)
+                return
+            if model.bundle.version != self._predictor.live.bundle.version:
+                self._serve(model)
 
     def publish(self, candidate: Path, bundle: Bundle) -> None:
         """Make a candidate file the live one. Its row is written first, so that a restart knows the file.
@@ -118,6 +133,7 @@ class Publisher:
 
     def _serve(self, model: Model) -> None:
         self._predictor.swap(model)
+        self._seen = _look(self._registry.live)
         self._store.set_live(model.bundle.version)
         logger.info("Version %s is live.", model.bundle.version)
 
@@ -141,3 +157,9 @@ class Publisher:
             file_path=f"versions/{bundle.version}.h5",
             created_at=bundle.created_at,
         )
+
+
+def _look(path: Path) -> tuple[int, int]:
+    """What changes when a file is replaced."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns

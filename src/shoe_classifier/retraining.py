@@ -20,6 +20,7 @@ from shoe_classifier.classifier.predictor import Predictor
 from shoe_classifier.classifier.registry import Registry
 from shoe_classifier.errors import AppError, Cancelled, NoNewData, NotCancellable, NotFound, RetrainRunning
 from shoe_classifier.images.zip_reader import Picture
+from shoe_classifier.locking import HostLock
 from shoe_classifier.publishing import Publisher
 from shoe_classifier.settings import Settings
 from shoe_classifier.store.base import FINISHED, ModelVersion, RetrainJob, Store, TrainingPicture, now
@@ -36,6 +37,7 @@ _PHASES = {  # where each phase begins and ends in the progress of the job
     "judge": (0.95, 0.97),
     "publish": (0.97, 1.0),
 }
+_TELL_SECONDS = 0.5  # between two reports of progress to other workers
 _TIME_TO_FINISH = 0.2  # share of the time that is kept for what follows the training
 
 
@@ -45,6 +47,7 @@ class Retrainer:
     def __init__(
         self, settings: Settings, store: Store, predictor: Predictor, registry: Registry, publisher: Publisher
     ):
+        self._host_lock = HostLock(settings.dataset_dir / "retrain.lock")
         self._settings = settings
         self._store = store
         self._predictor = predictor
@@ -64,6 +67,9 @@ class Retrainer:
         """Raise `RetrainRunning` when a job is under way."""
         if self.running and self._job:
             raise RetrainRunning(f"Expected no running retrain; job {self._job.job_id} is {self._job.phase}.")
+        if not self._host_lock.acquire():
+            raise RetrainRunning("Expected no running retrain; another worker of this service runs one.")
+        self._host_lock.release()
 
     def start(self, mode: Mode, max_seconds: int | None, force: bool) -> RetrainJob:
         """Start a job on what was uploaded since the last one.
@@ -80,13 +86,19 @@ class Retrainer:
                 raise NoNewData(
                     "Expected training pictures that were not learnt yet; there are none. Upload some first."
                 )
+            if not self._host_lock.acquire():
+                raise RetrainRunning("Expected no running retrain; another worker of this service runs one.")
             job = RetrainJob(mode=mode, force=force)
-            self._store.save_job(job)
-            seconds = max_seconds or self._settings.retrain_max_seconds
-            self._cancelled.clear()
-            self._job = job
-            self._thread = threading.Thread(target=self._run, args=[job, seconds], name="retrain")
-            self._thread.start()
+            try:
+                self._store.save_job(job)
+                seconds = max_seconds or self._settings.retrain_max_seconds
+                self._cancelled.clear()
+                self._job = job
+                self._thread = threading.Thread(target=self._run, args=[job, seconds], name="retrain")
+                self._thread.start()
+            except BaseException:  # a full disk, no more threads: the next call must find the lock free
+                self._host_lock.release()
+                raise
             return job
 
     def job(self, job_id: str) -> RetrainJob:
@@ -111,8 +123,19 @@ class Retrainer:
             job = self.job(job_id)
             if job.state in FINISHED or job.phase == "publish":
                 raise NotCancellable(f"Expected a job that is still training; job {job_id} is {job.state}.")
-            self._cancelled.set()
+            if job is self._job:
+                self._cancelled.set()
+            else:
+                self._store.request_cancel(job_id)
             return job
+
+    def fail_interrupted(self, message: str) -> None:
+        """At the start, end the jobs that a killed process left; not those that another worker runs."""
+        if self._host_lock.acquire():
+            try:
+                self._store.fail_unfinished_jobs(message)
+            finally:
+                self._host_lock.release()
 
     def activate(self, version: str) -> ModelVersion:
         """Make another version live while no job runs: a job is judged against the version that was live at its start.
@@ -161,6 +184,7 @@ class Retrainer:
             self._end(job, "failed", "The retrain failed inside the service; its log says why.")
         finally:
             candidate.unlink(missing_ok=True)
+            self._host_lock.release()
 
     def _learn_and_publish(self, job: RetrainJob, candidate: Path, deadline: float) -> None:
         report = self._reporter(job)
@@ -181,6 +205,7 @@ class Retrainer:
         with self._lock:  # from here on, `cancel` refuses
             report("judge", 1.0, "Publishing.")
             job.phase = "publish"
+            self._tell_others(job)
         bundle = bundles.read(candidate)
         self._publisher.publish(candidate, bundle)
         job.model_version = bundle.version
@@ -241,9 +266,10 @@ class Retrainer:
         return Lesson(self._registry.live, candidate, pictures, labels, end)
 
     def _reporter(self, job: RetrainJob) -> Report:
-        started = time.monotonic()
+        started = told = time.monotonic()
 
         def report(phase: str, progress: float, message: str) -> None:
+            nonlocal told
             if self._cancelled.is_set():
                 raise Cancelled
             begin, end = _PHASES[phase]
@@ -251,8 +277,16 @@ class Retrainer:
             job.phase, job.message = phase, message
             if job.progress > 0.02:
                 job.seconds_left = round((time.monotonic() - started) * (1 - job.progress) / job.progress, 1)
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                self._tell_others(job)
 
         return report
+
+    def _tell_others(self, job: RetrainJob) -> None:
+        """Let other workers see the progress; one of them may have asked for the end."""
+        if self._settings.uvicorn_workers > 1 and not self._store.report_job(job):
+            raise Cancelled
 
     def _end(self, job: RetrainJob, state: Any, message: str, learnt: list[str] | None = None) -> None:
         """Write the end of a job down; the state changes last, so that whoever sees it sees all the rest."""

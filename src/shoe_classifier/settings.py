@@ -41,7 +41,8 @@ class Settings(BaseSettings):
     max_zip_files: int = Field(50_000, gt=0, description="Most files in a ZIP.")
     max_batch_files: int = Field(256, gt=0, description="Most pictures in one /predict/batch.")
 
-    predict_threads: int = Field(os.cpu_count() or 1, gt=0, description="Threads that decode and predict.")
+    uvicorn_workers: int = Field(1, gt=0, description="Processes that serve; they share model files and records.")
+    predict_threads: int | None = Field(None, gt=0, description="Threads of each that decode and predict.")
     max_pending: int = Field(256, gt=0, description="Most predictions in flight; above it, 503 with Retry-After.")
     silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for so long is given up.")
     shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
@@ -59,6 +60,10 @@ class Settings(BaseSettings):
     def foreign_labels(self) -> tuple[str, ...] | None:
         """The labels of a plain Keras model, or None when the live model is one of this service."""
         return tuple(name.strip() for name in self.class_names.split(",")) if self.class_names else None
+
+    @property
+    def threads(self) -> int:
+        return self.predict_threads or max(1, (os.cpu_count() or 1) // self.uvicorn_workers)
 
     @property
     def supabase(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import uuid_utils
 
 JobState = Literal["queued", "running", "published", "rejected", "failed", "cancelled"]
+CANCELLING = "cancelling"  # the phase of a job whose cancellation another process asked for
 FINISHED: tuple[JobState, ...] = ("published", "rejected", "failed", "cancelled")
 
 
@@ -153,6 +154,12 @@ class Store(Protocol):
         """Mark one version `live`; the one that was becomes `archived`."""
 
     def save_job(self, job: RetrainJob) -> None: ...
+
+    def report_job(self, job: RetrainJob) -> bool:
+        """Keep the progress of a running job; False when its cancellation was asked for, and nothing was kept."""
+
+    def request_cancel(self, job_id: str) -> None:
+        """Ask whoever runs a job, perhaps another process, to cancel it."""
 
     def jobs(self, limit: int, before: str | None) -> list[RetrainJob]: ...
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from shoe_classifier.errors import NotFound
 from shoe_classifier.store.base import (
+    CANCELLING,
     FINISHED,
     Minute,
     ModelVersion,
@@ -86,7 +87,7 @@ class SqliteStore:
         path = self._pictures / sha256[:2] / f"{sha256}{extension}"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            part = path.with_name(f".{path.name}.{threading.get_ident()}")
+            part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
             try:
                 if isinstance(data, Path):
                     shutil.move(data, part)
@@ -185,6 +186,17 @@ class SqliteStore:
     def save_job(self, job: RetrainJob) -> None:
         with self._transaction() as db:
             _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
+
+    def report_job(self, job: RetrainJob) -> bool:
+        with self._transaction() as db:
+            found = db.execute("select phase from Retrain_Jobs where job_id = ?", [job.job_id]).fetchone()
+            if found and found["phase"] == CANCELLING:
+                return False
+            return _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
+
+    def request_cancel(self, job_id: str) -> None:
+        with self._transaction() as db:
+            db.execute("update Retrain_Jobs set phase = ? where job_id = ?", [CANCELLING, job_id])
 
     def jobs(self, limit: int, before: str | None) -> list[RetrainJob]:
         return self._page(RetrainJob, "Retrain_Jobs", "job_id", limit, before)
