@@ -4,7 +4,15 @@ import numpy as np
 from PIL import Image
 
 from conftest import draw, encode
-from shoe_classifier.classifier.dataset import HOLDOUT_SHARE, cut_out, is_held_out, load, without_lookalikes
+from shoe_classifier.classifier.dataset import (
+    HOLDOUT_SHARE,
+    blanks,
+    count_distinct,
+    cut_out,
+    is_held_out,
+    load,
+    without_lookalikes,
+)
 from shoe_classifier.images.zip_reader import Picture
 
 
@@ -56,3 +64,19 @@ def test_lookalikes_are_left_out_though_saved_again() -> None:
     again = load([Picture("a", "", encode(image, "JPEG", quality=60)) for image in images[:2]], 32, [])
     assert without_lookalikes(first, again).hashes == first.hashes[2:]
     assert without_lookalikes(first, again[np.zeros(2, bool)]).hashes == first.hashes
+
+
+def test_blanks_are_many_kinds_and_always_the_same() -> None:
+    nothing = blanks(32)
+    assert np.array_equal(nothing.images, blanks(32).images)
+    assert len(set(nothing.hashes)) == 60
+    spread = nothing.images.reshape(60, -1, 3).std(axis=1).mean(axis=1)
+    assert (spread == 0).sum() == 15
+    assert (spread > 40).sum() > 15
+
+
+def test_pictures_saved_again_are_not_different() -> None:
+    same = load([Picture("a", "", draw("Boot", 3, quality=q)) for q in range(50, 90)], 32, [])
+    many = load([Picture("a", "", draw("Boot", seed)) for seed in range(20)], 32, [])
+    assert count_distinct(same) == {0: (1, 40)}
+    assert count_distinct(many)[0][0] >= 15

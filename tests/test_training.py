@@ -87,3 +87,23 @@ def test_tuning_changes_the_upper_layers_only() -> None:
 
 def test_weights_stay_below_four_megabytes() -> None:
     assert network.build(128, 3).count_params() * 4 <= 4_000_000
+
+
+def test_frozen_blocks_keep_their_weights() -> None:
+    recipe = training.Recipe(side=32, stages=small_stages(), epochs=1, steps=2, plain=4, pasted=0, frozen=2)
+    start = network.build(32, 2, small_stages())
+    model = training.train(
+        random_pictures(8, recipe.load_side, 2), None, None, 2, recipe, lambda *progress: None, start=start
+    )
+    changed = {
+        layer.name.split("_")[0]
+        for layer, old in zip(model.layers, start.layers, strict=True)
+        if not all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), old.get_weights(), strict=True))
+    }
+    assert changed == {"block2", "block3", "top", "head"}
+
+
+def test_rare_labels_are_drawn_as_often() -> None:
+    places = training._balanced(np.array([0, 0, 0, 0, 0, 1, 1, 2]))
+    assert np.bincount(np.array([0, 0, 0, 0, 0, 1, 1, 2])[places]).tolist() == [5, 5, 5]
+    assert set(places) == set(range(8))

@@ -61,6 +61,7 @@ def train(
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 26,
     steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
+    frozen: Annotated[int, typer.Option(min=0, help="Lowest blocks that keep their weights; 3: twice as fast.")] = 0,
     start: Annotated[
         Path | None,
         typer.Option(help="Model file whose network is trained further; models/pretrained.h5.", exists=True),
@@ -81,6 +82,7 @@ def train(
             exclude=exclude or [],
             epochs=epochs,
             steps=steps,
+            frozen=frozen,
             start=start or (PRETRAINED if PRETRAINED.exists() else None),
             checkpoints=checkpoints,
             report=lambda phase, done, message: progress.update(task, description=message, completed=done),

@@ -10,7 +10,7 @@ import numpy as np
 
 from shoe_classifier.classifier import learning
 from shoe_classifier.classifier.bundle import Bundle
-from shoe_classifier.classifier.dataset import LabelledPictures, load, without_lookalikes
+from shoe_classifier.classifier.dataset import LabelledPictures, blanks, load, without_lookalikes
 from shoe_classifier.classifier.evaluation import evaluate
 from shoe_classifier.classifier.learning import Report
 from shoe_classifier.classifier.predictor import Model
@@ -34,6 +34,7 @@ def school(
     exclude: Sequence[Path],
     epochs: int,
     steps: int,
+    frozen: int,
     start: Path | None,
     checkpoints: Path | None,
     report: Report,
@@ -47,7 +48,7 @@ def school(
         backgrounds: folders of pictures with none of the labels.
         exclude: pictures that must not be trained on; of backgrounds, also those that look the same.
         epochs, steps: length of the training; an epoch has so many batches.
-        start: model file whose network is trained further.
+        start: model file whose network is trained further, except its first `frozen` blocks.
         checkpoints: folder from which a run that was cut off goes on.
 
     Raises:
@@ -55,7 +56,7 @@ def school(
     """
     from shoe_classifier.classifier import network, training
 
-    recipe = training.Recipe(epochs=epochs, steps=steps)
+    recipe = training.Recipe(epochs=epochs, steps=steps, frozen=frozen)
     excluded = frozenset(hashlib.sha256(p.data).hexdigest() for path in exclude for p in read(path, _NO_LIMITS))
     labels: list[str] = []
 
@@ -138,4 +139,5 @@ def _backgrounds(
     behind = load(pictures, side, names, exclude=excluded)
     for others in looks:
         behind = without_lookalikes(behind, others)
-    return behind
+    nothing = blanks(side)
+    return behind.joined(replace(nothing, labels=np.full(len(nothing), len(names))))

@@ -36,6 +36,14 @@ class LabelledPictures:
         keep = np.flatnonzero(keep) if keep.dtype == bool else keep
         return LabelledPictures(self.images[keep], self.labels[keep], [self.hashes[i] for i in keep])
 
+    def joined(self, other: "LabelledPictures") -> "LabelledPictures":
+        """The pictures of both."""
+        return LabelledPictures(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.labels, other.labels]),
+            self.hashes + other.hashes,
+        )
+
     def split(self) -> tuple["LabelledPictures", "LabelledPictures"]:
         """Split into what may be trained on and what is held out, by hash."""
         held_out = np.array([is_held_out(value) for value in self.hashes], bool)
@@ -116,11 +124,10 @@ def blanks(side: int, count: int = 60) -> LabelledPictures:
     slope = np.linspace(0, 1, side)[:, None, None]
     for i in range(count):
         start, end = rng.uniform(0, 256, (2, 3)) if i % 8 < 4 else rng.uniform(0, 256, (2, 1))
-        grain = max(1, side >> int(rng.integers(1, 8)))
-        noise = rng.uniform(0, 256, (grain, grain, 3))
-        coarse = np.repeat(np.repeat(noise, side // grain, 0), side // grain, 1)
-        kinds = [start + 0 * slope, start + (end - start) * slope, rng.uniform(0, 256, (side, side, 3))]
-        images[i] = [*kinds, np.resize(coarse, (side, side, 3))][i % 4]
+        grains = int(rng.integers(4, 17))
+        coarse = rng.uniform(0, 256, (grains, grains, 3))[np.ix_(*[np.arange(side) * grains // side] * 2)]
+        fine = rng.uniform(0, 256, (side, side, 3))
+        images[i] = [start + 0 * slope, start + (end - start) * slope, fine, coarse][i % 4]
     return LabelledPictures(
         images, np.zeros(count, np.int64), [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     )

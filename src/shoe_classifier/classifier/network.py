@@ -103,6 +103,14 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         new.set_weights(old.get_weights())
 
 
+def freeze(model: keras.Model, blocks: int) -> None:
+    """Keep the weights, means and variances of the stem and the first residual blocks as they are."""
+    for layer in model.layers:
+        if layer.name.startswith(f"block{blocks}_") or not blocks:
+            return
+        layer.trainable = False
+
+
 def lower(model: keras.Model) -> keras.Model:
     """The part that full retraining keeps: pictures to latents `(n, h, w, d)`."""
     return keras.Model(model.input, model.get_layer(LATENT_LAYER).output)
