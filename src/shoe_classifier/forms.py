@@ -4,6 +4,7 @@ FastAPI's own `File()` reads the whole body before dependencies run, so a client
 """
 
 import asyncio
+import math
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -110,6 +111,9 @@ async def read_form(request: Request, max_bytes: int, silence_seconds: float, fo
         raise TooLarge(f"Expected at most {max_bytes:,} bytes; received {int(announced):,}.", headers=CLOSE)
     reader = _FormReader(options[b"boundary"], max_bytes, folder)
     try:
+        if folder is None:  # it stays in memory anyway, so it can be taken apart in one go
+            reader.take([chunk async for chunk in _chunks(request, silence_seconds, max_bytes + _FORM_OVERHEAD)])
+            return reader.finish()
         async for chunk in _chunks(request, silence_seconds):
             reader.feed(chunk)
             if reader.waiting:
@@ -119,8 +123,9 @@ async def read_form(request: Request, max_bytes: int, silence_seconds: float, fo
         raise InvalidRequest("Expected a well-formed multipart body; received a damaged one.", headers=CLOSE) from error
 
 
-async def _chunks(request: Request, silence_seconds: float) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, silence_seconds: float, most: float = math.inf) -> AsyncIterator[bytes]:
     stream = request.stream()
+    came = 0
     while True:
         try:
             async with asyncio.timeout(silence_seconds):
@@ -133,6 +138,9 @@ async def _chunks(request: Request, silence_seconds: float) -> AsyncIterator[byt
             raise InvalidRequest("Expected the whole body; the client left.") from None
         if chunk is None:
             return
+        came += len(chunk)
+        if came > most:
+            raise TooLarge(f"Expected at most {most:,} bytes; received more.", headers=CLOSE)
         yield chunk
 
 
@@ -140,7 +148,7 @@ class _FormReader:
     """Callbacks of the parser: they gather one part after the other."""
 
     def __init__(self, boundary: bytes, max_bytes: int, folder: Path | None):
-        self._max_bytes, self._folder = max_bytes, folder
+        self._boundary, self._max_bytes, self._folder = boundary, max_bytes, folder
         self._form = Form()
         self._total = self._parts = self._held = 0  # `_held`: bytes of whole files that stay in memory
         self._header_name, self._header_value = b"", b""
@@ -166,6 +174,28 @@ class _FormReader:
 
     def feed(self, chunk: bytes) -> None:
         self._parser.write(chunk)
+
+    def take(self, chunks: list[bytes]) -> None:
+        """Take a whole body. What clients send as a rule is found by its boundaries; the parser takes all else."""
+        body = b"".join(chunks)
+        first, between = b"--" + self._boundary + b"\r\n", b"\r\n--" + self._boundary
+        end = body.find(between, len(first))
+        blank = body.find(b"\r\n\r\n", len(first), len(first) + MAX_HEADER_BYTES)
+        if (
+            not body.startswith(first)
+            or body[end:] not in (between + b"--\r\n", between + b"--")
+            or not 0 < blank <= end - 4
+        ):
+            self.feed(body)
+            return
+        self._part_begin()
+        for line in body[len(first) : blank].split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            self._headers[name.strip().lower()] = value.strip()
+        self._headers_finished()
+        self._part_data(body, blank + 4, end)
+        self._part_end()
+        self._end()
 
     def finish(self) -> Form:
         if not self._ended:

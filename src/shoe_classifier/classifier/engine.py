@@ -13,8 +13,8 @@ class Engine:
     """Runs a compiled backbone. Safe to call from several threads at once.
 
     Args:
-        flatbuffer: LiteRT model that takes `float32 (1, side, side, 3)`, RGB 0-255, and gives two outputs of one
-            picture: first latents `(1, h, w, c)`, then the last feature map `(1, h', w', d)`.
+        flatbuffer: LiteRT model that takes `float32 (1, side, side, 3)`, RGB 0-255, and gives three outputs of one
+            picture: latents `(1, h, w, c)`, the last feature map `(1, h', w', d)`, and its mean `(1, d)`.
 
     Raises:
         InvalidModel: the flatbuffer does not load, or has other inputs or outputs.
@@ -30,17 +30,16 @@ class Engine:
 
     def feature_map(self, picture: np.ndarray) -> np.ndarray:
         """`uint8 (side, side, 3)` to the last feature map, `float32 (h, w, d)`."""
-        return self._interpreter().run(picture)
+        return self._interpreter().run(picture).map()
 
     def features(self, picture: np.ndarray) -> np.ndarray:
         """`uint8 (side, side, 3)` to pooled features, `float32 (d,)`."""
-        return self.feature_map(picture).mean(axis=(0, 1))
+        return self._interpreter().run(picture).features()
 
     def features_and_latent(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `features`, with the middle layer's activations `float32 (h, w, c)`, which full retraining starts from."""
-        interpreter = self._interpreter()
-        features = interpreter.run(picture).mean(axis=(0, 1))
-        return features, interpreter.latent()
+        interpreter = self._interpreter().run(picture)
+        return interpreter.features(), interpreter.latent()
 
     def _interpreter(self) -> "_Interpreter":
         # An interpreter holds the activations of one picture, so threads cannot share one.
@@ -58,22 +57,28 @@ class _Interpreter:
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise InvalidModel("Expected a compiled backbone; received bytes that LiteRT does not load.") from error
-        self.input_shape = _shape(inputs, 1, 0)
         outputs = sorted(outputs, key=lambda output: str(output["name"]))  # named by their places, listed in any order
-        self.latent_shape, self.map_shape = _shape(outputs, 2, 0), _shape(outputs, 2, 1)
-        self._input, (self._latent, self._map) = inputs[0]["index"], (output["index"] for output in outputs)
+        (self.input_shape,), (self.latent_shape, self.map_shape, _) = _shapes(inputs, (4,)), _shapes(outputs, (4, 4, 2))
+        self._input = self._interpreter.tensor(inputs[0]["index"])
+        self._latent, self._map, self._features = (output["index"] for output in outputs)
 
-    def run(self, picture: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input, picture[None].astype(np.float32))
+    def run(self, picture: np.ndarray) -> "_Interpreter":
+        np.copyto(self._input()[0], picture)  # straight into the interpreter's own memory, as float32
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._map)[0]
+        return self
 
     def latent(self) -> np.ndarray:
         return self._interpreter.get_tensor(self._latent)[0]
 
+    def map(self) -> np.ndarray:
+        return self._interpreter.get_tensor(self._map)[0]
 
-def _shape(details: list[dict[str, Any]], count: int, index: int) -> tuple[int, ...]:
-    if len(details) != count or len(details[index]["shape"]) != 4:
-        shapes = [list(map(int, detail["shape"])) for detail in details]
-        raise InvalidModel(f"Expected {count} pictures or maps of four dimensions; received shapes {shapes}.")
-    return tuple(int(size) for size in details[index]["shape"])
+    def features(self) -> np.ndarray:
+        return self._interpreter.get_tensor(self._features)[0]
+
+
+def _shapes(details: list[dict[str, Any]], dimensions: tuple[int, ...]) -> list[tuple[int, ...]]:
+    shapes = [tuple(map(int, detail["shape"])) for detail in details]
+    if tuple(map(len, shapes)) != dimensions:
+        raise InvalidModel(f"Expected tensors of {dimensions} dimensions; received shapes {shapes}.")
+    return shapes

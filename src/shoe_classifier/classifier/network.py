@@ -122,8 +122,8 @@ def upper(model: keras.Model) -> keras.Model:
 
 
 def compile_backbone(model: keras.Model) -> bytes:
-    """Compile the part below the head to a LiteRT flatbuffer that gives latents and last feature map of a picture."""
-    outputs = [model.get_layer(LATENT_LAYER).output, model.get_layer(MAP_LAYER).output]
+    """Compile the part below the head to a LiteRT flatbuffer that gives latents, last feature map and features."""
+    outputs = [model.get_layer(name).output for name in (LATENT_LAYER, MAP_LAYER, FEATURES_LAYER)]
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(model.input, outputs))
     return bytes(converter.convert())
 
