@@ -4,13 +4,16 @@ BIN := .venv/bin
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check format lock clean
+.PHONY: run test load check format lock clean
 
 run: .venv/run ## Start the service
 	@exec $(BIN)/python -m shoe_classifier serve
 
 test: .venv/dev ## Run all tests
 	$(BIN)/python -m pytest
+
+load: .venv/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
+	.venv-load/bin/python performance_testing/run_load.py
 
 check: .venv/dev ## Format, lint and types; warnings are errors
 	$(BIN)/ruff format --check .
@@ -41,4 +44,9 @@ clean: ## Remove the environment and the caches; records and models stay
 
 .venv/dev: requirements-dev.txt .venv/run
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+.venv-load/done: performance_testing/requirements.txt
+	$(PYTHON) -m venv .venv-load
+	.venv-load/bin/pip install --quiet --requirement performance_testing/requirements.txt
 	@touch $@

@@ -1,44 +1,81 @@
-"""Load on a running service: `locust -f performance_testing/locustfile.py --host http://127.0.0.1:8000`.
+"""Load on a running service: `locust -f performance_testing/locustfile.py --host http://127.0.0.1:8000 Visitor`.
 
 Pictures are drawn here, so nothing has to be downloaded; set PICTURES to a folder of JPEGs for real ones.
 """
 
-import io
 import os
 import random
 from pathlib import Path
 
-from locust import HttpUser, between, task
-from PIL import Image, ImageDraw
-
-
-def _draw(seed: int) -> bytes:
-    chance = random.Random(seed)
-    image = Image.new("RGB", (136, 102), "white")
-    corners = [(chance.randrange(136), chance.randrange(102)) for _ in range(6)]
-    ImageDraw.Draw(image).polygon(corners, fill=tuple(chance.randrange(200) for _ in range(3)))
-    out = io.BytesIO()
-    image.save(out, "JPEG")
-    return out.getvalue()
+from drawing import draw, draw_zip
+from locust import FastHttpUser, between, constant, constant_pacing, task
 
 
 def _pictures() -> list[bytes]:
     folder = os.environ.get("PICTURES")
-    return [file.read_bytes() for file in Path(folder).rglob("*.jpg")] if folder else [_draw(i) for i in range(100)]
+    return [file.read_bytes() for file in Path(folder).rglob("*.jpg")] if folder else [draw(i) for i in range(100)]
 
 
 PICTURES = _pictures()
 
 
-class Visitor(HttpUser):
+class _User(FastHttpUser):
+    abstract = True
+
+    def predict_one(self) -> None:
+        self.client.post("/predict", files={"file": ("picture.jpg", random.choice(PICTURES), "image/jpeg")})
+
+
+class Busy(_User):
+    """Sends the next picture as soon as the answer is there."""
+
+    wait_time = constant(0)
+
+    @task
+    def predict(self) -> None:
+        self.predict_one()
+
+
+class Steady(_User):
+    """Sends twenty pictures a second, or as many as get an answer."""
+
+    wait_time = constant_pacing(0.05)
+
+    @task
+    def predict(self) -> None:
+        self.predict_one()
+
+
+class Visitor(_User):
     """Looks at a picture every one to two seconds, and at the state now and then."""
 
     wait_time = between(1, 2)
 
     @task(20)
     def predict(self) -> None:
-        self.client.post("/predict", files={"file": ("picture.jpg", random.choice(PICTURES), "image/jpeg")})
+        self.predict_one()
 
     @task(1)
     def status(self) -> None:
         self.client.get("/status")
+
+
+class Teacher(_User):
+    """Predicts, uploads a few pictures now and then, and sometimes asks for a retrain."""
+
+    wait_time = between(0.05, 0.2)
+
+    @task(100)
+    def predict(self) -> None:
+        self.predict_one()
+
+    @task(5)
+    def upload(self) -> None:
+        data = draw_zip(random.choice(["star", "shard"]), 8, random.randrange(1 << 40))
+        self.client.post("/upload", files={"file": ("lesson.zip", data, "application/zip")})
+
+    @task(1)
+    def retrain(self) -> None:
+        with self.client.post("/retrain", params={"mode": "quick"}, catch_response=True) as response:
+            if response.status_code in (202, 409):  # one at a time, and only when there is something new
+                response.success()

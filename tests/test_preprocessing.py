@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import draw, encode
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
-from shoe_classifier.images.preprocessing import FORMATS, decode
+from shoe_classifier.images.preprocessing import FORMATS, decode, shows_nothing
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -133,3 +133,14 @@ def test_cut_and_changed_files_never_raise_anything_else(kind: str) -> None:
                 damaged[place] = int(rng.integers(0, 256))
         with suppress(InvalidImage, UnsupportedImage, TooLarge):
             assert decode(bytes(damaged), 16, max_pixels=1_000_000).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (128, 128), (700, 500)])
+def test_blank_and_noise_show_nothing_and_shapes_do(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(4)
+    noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
+    grain = np.repeat(noise[..., :1], 3, axis=2)
+    for nothing in (noise, grain, np.full_like(noise, 255), np.full_like(noise, 90)):
+        assert shows_nothing(decode(encode(Image.fromarray(nothing)), 128))
+    for label in ("Boot", "Sandal", "Shoe"):
+        assert not shows_nothing(decode(draw(label, 3, size), 128))

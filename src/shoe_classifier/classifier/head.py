@@ -9,7 +9,7 @@ import numpy as np
 
 BACKGROUND = -1  # label of pictures that show none of the labels
 _CENTRES = 8  # per label, for the unknown score
-_INVERSE_PENALTY = 0.3  # of the logistic regression, on features of unit variance
+_INVERSE_PENALTY = 0.1  # of the logistic regression, on features of unit variance
 _SHRINK = 0.05
 _NEVER = -1e9  # log-odds
 _KNOWN_QUANTILE = (

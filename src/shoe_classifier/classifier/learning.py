@@ -19,6 +19,7 @@ from shoe_classifier.classifier.head import BACKGROUND
 from shoe_classifier.classifier.memory import Memory, Recorder
 
 _PHOTO_WEIGHT = 5.0
+_BLANK_WEIGHT = 10.0
 
 Report = Callable[[str, float, str], None]  # phase, progress 0..1 within it, message; may raise to stop
 
@@ -133,8 +134,7 @@ def first(
     nothing = replace(nothing, labels=np.full(len(nothing), BACKGROUND))
     everything = everything.joined(_look_at(engine, nothing, report, scale, photo=False))
     memory = everything.trimmed()
-    bundle = _candidate(flatbuffer, everything, labels, None)
-    bundle = replace(bundle, fingerprint=bundles.fingerprint(memory))
+    bundle = _candidate(flatbuffer, memory, labels, None)
     model.save(target, include_optimizer=False)
     bundles.attach(target, bundle, memory)
     return bundle
@@ -192,9 +192,13 @@ def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str
 
 
 def _weights(memory: Memory) -> np.ndarray:
-    """Let photos count more where a label has other pictures, too: it is photos that users will send."""
+    """Let photos count more where a label has other pictures, too: it is photos that users will send.
+
+    The few pictures of nothing count more as well, so that no lesson makes them look like a label.
+    """
     others = np.unique(memory.labels[~memory.photo & (memory.labels != BACKGROUND)])
-    return np.where(memory.photo & np.isin(memory.labels, others), _PHOTO_WEIGHT, 1.0)
+    blank = ~memory.photo & (memory.labels == BACKGROUND)
+    return np.select([blank, memory.photo & np.isin(memory.labels, others)], [_BLANK_WEIGHT, _PHOTO_WEIGHT], 1.0)
 
 
 def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, seen: Memory, lesson: Lesson) -> Outcome:

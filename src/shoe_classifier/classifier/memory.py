@@ -22,7 +22,7 @@ class Room:
 
 
 FEATURES, HELD_OUT_FEATURES = Room(6000, 600), Room(3000, 300)
-LATENTS, HELD_OUT_LATENTS = Room(1500, 300), Room(600, 150)  # 5 KB each
+LATENTS, HELD_OUT_LATENTS = Room(2400, 300), Room(1200, 150)  # 5 KB each
 _NO_LATENT = -1
 
 

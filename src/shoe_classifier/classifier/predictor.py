@@ -9,7 +9,7 @@ import numpy as np
 from shoe_classifier.classifier.bundle import Bundle
 from shoe_classifier.classifier.engine import Engine
 from shoe_classifier.errors import InvalidModel, NotOffered, NotReady
-from shoe_classifier.images.preprocessing import decode
+from shoe_classifier.images.preprocessing import decode, shows_nothing
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LiveModel:
         """Classify one `uint8 (side, side, 3)` picture."""
         features = self.engine.features(picture)[None]
         probabilities = self.bundle.head.probabilities(features)
-        decision = self.bundle.head.decide(features, probabilities)[0]
+        decision = "unknown" if shows_nothing(picture) else self.bundle.head.decide(features, probabilities)[0]
         return answer(self.bundle, probabilities[0], decision)
 
     def _canary(self) -> None:

@@ -27,6 +27,8 @@ _OTHER_FORMATS = {
     b"8BPS": "PSD",
     b"\0\0\1\0": "ICO",
 }
+_LEAST_VARIANCE = 4.0  # of levels 0-255
+_NOISE = 1.5  # squared difference of neighbours over the variance: 2 in pure noise
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,6 +85,14 @@ def decode(
         image.draft("RGB", (width, height))
         image = _to_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image if turn is None else image.transpose(turn))  # cheaper than turning the large picture
+
+
+def shows_nothing(picture: np.ndarray) -> bool:
+    """True for a `uint8 (h, w, 3)` picture of one colour, or of noise: neighbours alike all over, or nowhere."""
+    sample = picture[::4, ::4, 1].astype(np.float32)  # green carries most of the light
+    variance = sample.var()
+    step = np.square(sample[:, 1:] - sample[:, :-1]).mean()
+    return bool(variance < _LEAST_VARIANCE or step > _NOISE * variance)
 
 
 def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
