@@ -67,9 +67,14 @@ def test_gate_stops_the_loss_of_one_label() -> None:
 
 
 def test_gate_asks_something_of_what_was_taught() -> None:
-    lesson = judged([0, 0, 0, 2], [2, 2, 2, 2])
+    lesson = judged([0] * 6 + [2] * 2, [2] * 8)
     assert gate(PERFECT, PERFECT, lesson) == ["it knows only 25% of the new pictures of 'c' that were held out"]
-    assert gate(PERFECT, PERFECT, judged([0, 0], [2, 2])) == []  # too few to tell
+    assert gate(PERFECT, PERFECT, judged([0] * 7, [2] * 7)) == []  # too few to tell
+
+
+def test_gate_stops_labels_that_contradict_each_other() -> None:
+    assert "40 of 100 new pictures look like another label" in gate(PERFECT, PERFECT, PERFECT, disputes=(40, 100))[0]
+    assert gate(PERFECT, PERFECT, PERFECT, disputes=(26, 100)) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_gate_stops_one_picture_repeated(name: str, distinct: tuple[int, int], r
 
 def test_gate_stops_labels_that_the_live_model_is_sure_are_wrong() -> None:
     assert "sure of another label for 30 of 100" in gate(PERFECT, PERFECT, PERFECT, doubts=(100, 30))[0]
-    assert gate(PERFECT, PERFECT, PERFECT, doubts=(15, 15)) == []  # a few corrections
+    assert gate(PERFECT, PERFECT, PERFECT, doubts=(11, 11)) == []  # a few corrections
     assert gate(PERFECT, PERFECT, PERFECT, doubts=(1000, 50)) == []
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shoe_classifier.classifier.head import BACKGROUND, Head, activation_map, fit, softmax
+from shoe_classifier.classifier.head import BACKGROUND, Head, activation_map, disputed, fit, softmax
 
 
 def clouds(centres: dict[int, float], count: int = 120, width: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -63,6 +63,19 @@ def test_between_two_labels_is_uncertain() -> None:
     assert probabilities.max() < 0.9
     unsure = Head(**{**vars(head), "uncertain_threshold": 0.9, "unknown_thresholds": np.full(2, 100.0)})
     assert unsure.decide(middle, probabilities) == ["uncertain"]
+
+
+def test_wrong_labels_are_disputed_and_right_ones_are_not() -> None:
+    features, labels, _ = clouds({0: 6.0, 1: 6.0, 2: 6.0})
+    asked = labels > 0
+    weights = np.ones(len(labels))
+    assert disputed(features, labels, weights, asked).mean() < 0.05
+    flipped = labels.copy()
+    wrong = asked & (np.arange(len(labels)) % 10 < 3)
+    flipped[wrong] = 3 - labels[wrong]
+    found = disputed(features, flipped, weights, asked)
+    assert found[wrong[asked]].mean() > 0.9
+    assert found[~wrong[asked]].mean() < 0.1
 
 
 def test_softmax_of_large_numbers() -> None:

@@ -71,8 +71,9 @@ def test_ten_pictures_are_useful(model_file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("photos", [True, False])
 def test_photos_count_more_where_there_are_other_pictures(photos: bool, model_file: Path) -> None:
     memory = bundles.read_memory(model_file)
-    memory.photo[:] = photos
+    memory.photo[memory.labels > 0] = photos
     memory.photo[memory.labels == 0] = np.arange((memory.labels == 0).sum()) % 2 == 0
     weights = learning._weights(memory)
     assert set(weights[(memory.labels == 0) & memory.photo]) == {learning._PHOTO_WEIGHT}
-    assert set(weights[memory.labels != 0]) == {1.0}
+    assert set(weights[memory.labels < 0]) == {learning._BLANK_WEIGHT}
+    assert set(weights[memory.labels > 0]) == {1.0}

@@ -80,6 +80,18 @@ def test_one_picture_saved_again_and_again_is_rejected(client: httpx.Client) -> 
     assert "only 1 of the 50 pictures of 'hat' look different" in job["message"]
 
 
+def test_flipped_labels_of_new_classes_are_rejected(client: httpx.Client) -> None:
+    files = {}
+    for i in range(120):
+        label, shown = ("hat", "hat") if i % 2 else ("cap", "Boot")
+        if i % 10 < 4:
+            label = "cap" if label == "hat" else "hat"
+        files[f"{label}/{i}.jpg"] = draw(shown, 7000 + i)
+    job = client.post("/retrain", files={"file": zip_of(files)}, params={"wait": "true", "mode": "quick"}).json()
+    assert job["state"] == "rejected"
+    assert "of 120 new pictures look like another label" in job["message"]
+
+
 def test_auto_says_what_it_took_and_why(settings: Settings) -> None:
     with running(settings) as client:
         job = client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params={"wait": "true"}).json()

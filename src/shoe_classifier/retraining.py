@@ -238,6 +238,7 @@ class Retrainer:
             outcome.retained,
             outcome.lesson,
             doubts=(outcome.sure, outcome.contradicted),
+            disputes=(outcome.disputed, outcome.asked),
             distinct=outcome.distinct,
             intruders=outcome.intruders,
         )

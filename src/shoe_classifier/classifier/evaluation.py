@@ -8,9 +8,10 @@ import numpy as np
 MACRO_F1_LOSS = 0.01  # a candidate may lose so much against the live model
 RECALL_LOSS = 0.03  # and so much on any one label
 LESSON_RECALL = 0.5  # what it must reach on each label's new pictures: their labels may be wrong, or hopeless
-LESSON_PICTURES = 3  # with fewer of them held out, chance decides
-CONTRADICTED_SHARE = 0.1  # labels that the live model is sure are wrong, among those that it is sure of
-CONTRADICTIONS = 20  # fewer may be what users correct it with
+LESSON_PICTURES = 8  # with fewer of them held out, chance decides
+CONTRADICTED_SHARE = 0.2  # labels that the live model is sure are wrong, among those that it is sure of
+CONTRADICTIONS = 12  # fewer may be what users correct it with
+DISPUTED_SHARE = 1 / 3  # of labels that the rest of the lesson contradicts; hard pictures reach a quarter
 DISTINCT_SHARE = 0.2  # of a label's pictures that must look different from each other
 DISTINCT_FROM = 10  # pictures; fewer may well be alike
 NEW_LABEL_PICTURES = 5  # a new label cannot be learnt from fewer different ones
@@ -120,6 +121,7 @@ def gate(
     lesson: dict[str, Any],
     *,
     doubts: tuple[int, int] = (0, 0),
+    disputes: tuple[int, int] = (0, 0),
     distinct: dict[str, tuple[int, int]] | None = None,
     intruders: tuple[float, float] = (0.0, 0.0),
 ) -> list[str]:
@@ -130,6 +132,7 @@ def gate(
         retained: of the candidate, on those same pictures.
         lesson: of the candidate, on the held-out pictures of what it was just taught.
         doubts: `sure` and `contradicted` of `learning.Outcome`.
+        disputes: `disputed` and `asked` of `learning.Outcome`.
         distinct, intruders: see `learning.Outcome`.
     """
     reasons = []
@@ -148,6 +151,9 @@ def gate(
     reasons += _too_alike(distinct or {}, old)
     if contradicted >= CONTRADICTIONS and contradicted > CONTRADICTED_SHARE * sure:
         reasons.append(f"the live model is sure of another label for {contradicted} of {sure} of the new pictures")
+    disputed, asked = disputes
+    if disputed > DISPUTED_SHARE * asked:
+        reasons.append(f"{disputed} of {asked} new pictures look like another label to a head that saw only the others")
     if intruders[1] > intruders[0] + INTRUDERS:
         reasons.append(f"it accepts {intruders[1]:.0%} of the held-out backgrounds, the live model {intruders[0]:.0%}")
     return reasons

@@ -15,6 +15,7 @@ _NEVER = -1e9  # log-odds
 _KNOWN_QUANTILE = (
     0.98  # share of each label's held-out pictures that must count as known, and of backgrounds as unknown
 )
+_FOLDS = 3
 _ENOUGH_HELD_OUT = 10  # pictures of a label; with fewer, those that it was learnt from help to set its thresholds
 
 
@@ -123,6 +124,34 @@ def fit(
     few = [label for label in range(classes) if (held_out & (labels == label)).sum() < _ENOUGH_HELD_OUT]
     judge = (held_out & (labels >= 0)) | np.isin(labels, few)
     return _calibrate(raw, features[judge], labels[judge], features[held_out & (labels == BACKGROUND)], few)
+
+
+def disputed(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Which of the samples asked about get another label from a head that was fitted without them.
+
+    Labels that are wrong here and there are found by cross-validation (Northcutt et al. 2021, "Confident Learning").
+
+    Args:
+        features, labels, weights: `(n, d)`, `(n,)`, `(n,)`; see `fit`.
+        asked: `(n,)` bool.
+
+    Returns:
+        `(m,)` bool, for the samples that are asked about.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    fold = np.where(asked, np.arange(len(labels)) % _FOLDS, _FOLDS)
+    scaled = features / (features.std(axis=0) + 1e-6)
+    guesses = labels.copy()
+    for number in range(_FOLDS):
+        out = fold == number
+        model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=300, tol=1e-2)
+        with threadpool_limits(1):
+            if out.any() and len(np.unique(labels[~out])) > 1:
+                guesses[out] = model.fit(scaled[~out], labels[~out], weights[~out]).predict(scaled[out])
+    disputes: np.ndarray = guesses[asked] != labels[asked]
+    return disputes
 
 
 def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:

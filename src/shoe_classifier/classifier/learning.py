@@ -20,6 +20,7 @@ from shoe_classifier.classifier.memory import Memory, Recorder
 
 _PHOTO_WEIGHT = 5.0
 _BLANK_WEIGHT = 10.0
+_ENOUGH_TO_ASK = 20  # pictures of a label; from fewer, a head learns too little to doubt the rest
 
 Report = Callable[[str, float, str], None]  # phase, progress 0..1 within it, message; may raise to stop
 
@@ -55,6 +56,8 @@ class Outcome:
         lesson: of the new model, on the pictures of this lesson that are held out.
         sure, contradicted: of how many of the lesson's pictures with old labels the live model was sure, and of how
             many of these it is sure that they show something else.
+        disputed, asked: how many of the lesson's pictures get another label from a head that has not seen them, but the
+            others of the lesson, and of how many; labels with few pictures are left out.
         distinct: for each label of the lesson, how many of its pictures look different, and of how many.
         intruders: share of the held-out backgrounds that the live model accepts as one of its labels, and that the new
             one accepts as one of these, 0..1; a new label may well be like a background.
@@ -66,6 +69,8 @@ class Outcome:
     lesson: dict[str, Any]
     sure: int
     contradicted: int
+    disputed: int
+    asked: int
     distinct: dict[str, tuple[int, int]]
     intruders: tuple[float, float]
 
@@ -217,6 +222,7 @@ def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, see
             _intruders(candidate.head, after, len(live.labels)),
         ),
         **_doubts(live, seen, lesson),
+        **_disputes(seen, lesson),
     )
 
 
@@ -238,6 +244,17 @@ def _doubts(live: Bundle, seen: Memory, lesson: Lesson) -> dict[str, int]:
     probabilities = live.head.probabilities(features)
     sure = np.array(live.head.decide(features, probabilities)) == "accepted"
     return {"sure": int(sure.sum()), "contradicted": int((sure & (probabilities.argmax(axis=1) != labels)).sum())}
+
+
+def _disputes(seen: Memory, lesson: Lesson) -> dict[str, int]:
+    """Whether the lesson agrees with itself, and with what was learnt before. `seen` has the live model's features."""
+    mine = np.isin(seen.keys, keys_of(lesson.pictures.hashes))
+    names, counts = np.unique(seen.labels[mine], return_counts=True)
+    asked = mine & np.isin(seen.labels, names[counts >= _ENOUGH_TO_ASK])
+    chosen = asked | ~(seen.held_out | (seen.labels == BACKGROUND))  # unlike anything is no other label
+    learn, asked = seen[chosen], asked[chosen]
+    wrong = heads.disputed(learn.features.astype(np.float32), learn.labels, _weights(learn), asked)
+    return {"disputed": int(wrong.sum()), "asked": int(asked.sum())}
 
 
 def _judged(memory: Memory) -> np.ndarray:
