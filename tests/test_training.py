@@ -103,6 +103,14 @@ def test_frozen_blocks_keep_their_weights() -> None:
     assert changed == {"block2", "block3", "top", "head"}
 
 
+def test_without_epochs_the_network_stays() -> None:
+    recipe = training.Recipe(side=32, stages=small_stages(), epochs=0)
+    start = network.build(32, 2, small_stages())
+    model = training.train(random_pictures(8, 42, 2), None, None, 2, recipe, lambda *progress: None, start=start)
+    for layer, old in zip(model.layers[:-1], start.layers[:-1], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), old.get_weights(), strict=True))
+
+
 def test_rare_labels_are_drawn_as_often() -> None:
     places = training._balanced(np.array([0, 0, 0, 0, 0, 1, 1, 2]))
     assert np.bincount(np.array([0, 0, 0, 0, 0, 1, 1, 2])[places]).tolist() == [5, 5, 5]

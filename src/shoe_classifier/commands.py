@@ -59,7 +59,7 @@ def train(
     photos: Annotated[Path | None, typer.Option(help="Photos with the same labels: few, as users take them.")] = None,
     backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 26,
+    epochs: Annotated[int, typer.Option(min=0, help="0 fits only the head, on the network of --start.")] = 26,
     steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
     frozen: Annotated[int, typer.Option(min=0, help="Lowest blocks that keep their weights; 3: twice as fast.")] = 0,
     start: Annotated[

@@ -25,7 +25,7 @@ class Recipe:
 
     side: int = 128
     stages: tuple[network.Stage, ...] = network.STAGES
-    epochs: int = 26
+    epochs: int = 26  # with none, the network stays as it starts, and only the head is fitted
     steps: int = 100
     plain: int = 36  # labelled pictures as they are
     pasted: int = 30  # labelled pictures cut out and pasted on backgrounds
@@ -64,6 +64,8 @@ def train(
     if start:
         network.copy_weights(start, model)
         network.freeze(model, recipe.frozen)
+    if not recipe.epochs:
+        return model
     steps = recipe.epochs * recipe.steps
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5, steps, warmup_target=recipe.learning_rate, warmup_steps=steps // 30
