@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for so long is given up.")
     shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
 
-    retrain_in: Literal["thread", "subprocess"] = Field("thread", description="Where a full retrain runs.")
+    retrain_in: Literal["thread", "subprocess"] = Field("subprocess", description="Where a full retrain runs.")
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
     full_from_images: int = Field(1000, gt=0, description="From so many new pictures on, `auto` retrains fully.")
     keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
