@@ -1,9 +1,7 @@
 """The retrain job: collect, train, judge, publish. One at a time, on a thread of low priority."""
 
 import logging
-import multiprocessing
 import os
-import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from shoe_classifier.child import LOWEST_PRIORITY, learn_in_child
 from shoe_classifier.classifier import bundle as bundles
 from shoe_classifier.classifier import learning
 from shoe_classifier.classifier.dataset import load
@@ -28,7 +27,6 @@ from shoe_classifier.store.base import FINISHED, ModelVersion, RetrainJob, Store
 logger = logging.getLogger(__name__)
 
 Mode = Literal["auto", "quick", "full"]
-_LOWEST_PRIORITY = 19
 _PHASES = {  # where each phase begins and ends in the progress of the job
     "collect": (0.0, 0.1),
     "features": (0.1, 0.3),
@@ -167,9 +165,7 @@ class Retrainer:
     # ------------------------------------------------------------ the job, on its own thread
 
     def _run(self, job: RetrainJob, seconds: float) -> None:
-        os.setpriority(
-            os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY
-        )  # threads that it starts inherit it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)  # threads that it starts inherit it
         candidate = self._registry.candidate(job.job_id)
         job.state, job.started_at = "running", now()
         try:
@@ -229,7 +225,7 @@ class Retrainer:
         if job.mode == "quick":
             outcome = learning.quick(lesson, report)
         elif self._settings.retrain_in == "subprocess":
-            outcome = _in_child(lesson, report)
+            outcome = learn_in_child(lesson, report)
         else:
             outcome = learning.full(lesson, report)
         report("judge", 0.0, "Comparing with the live model.")
@@ -328,32 +324,3 @@ def _verdict(outcome: Outcome, overruled: list[str]) -> str:
         recalls = [f"{name} {outcome.metrics['per_class'][name]['recall']:.2f}" for name in new]
         text += f" New labels, with their recall: {', '.join(recalls)}."
     return f"{text} Forced, although {'; '.join(overruled)}." if overruled else text
-
-
-def _in_child(lesson: Lesson, report: Report) -> Outcome:
-    """Run a full retrain in a process of its own, whose memory goes back to the system afterwards."""
-    context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
-    child = context.Process(target=_child, args=[lesson, messages], daemon=True)
-    child.start()
-    progress = ("train", 0.0, "Starting a process for the training.")
-    try:
-        while True:
-            report(*progress)  # again and again, because it is also where a cancelled job stops
-            try:
-                message = messages.get(timeout=0.2)
-            except queue.Empty:
-                if not child.is_alive():
-                    raise RuntimeError(f"The training process ended with status {child.exitcode}.") from None
-                continue
-            if isinstance(message, Outcome):
-                return message
-            progress = message
-    finally:
-        child.terminate()
-        child.join()
-
-
-def _child(lesson: Lesson, messages: Any) -> None:
-    os.nice(_LOWEST_PRIORITY)
-    messages.put(learning.full(lesson, lambda *progress: messages.put(progress)))

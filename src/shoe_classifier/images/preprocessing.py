@@ -166,6 +166,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         )
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))  # `alpha_composite` would take twice the memory
+        return white
     return image.convert("RGB")
