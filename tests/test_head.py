@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from shoe_classifier.classifier.head import BACKGROUND, Head, activation_map, disputed, fit, softmax
+from shoe_classifier.classifier.head import BACKGROUND, activation_map, disputed, fit, softmax
 
 
 def clouds(centres: dict[int, float], count: int = 120, width: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,7 +63,7 @@ def test_between_two_labels_is_uncertain() -> None:
     middle[0, :2] = 3
     probabilities = head.probabilities(middle)
     assert probabilities.max() < 0.9
-    unsure = Head(**{**vars(head), "uncertain_threshold": 0.9, "unknown_thresholds": np.full(2, 100.0)})
+    unsure = replace(head, uncertain_threshold=0.9, unknown_thresholds=np.full(2, 100.0))
     assert unsure.decide(middle, probabilities) == ["uncertain"]
 
 

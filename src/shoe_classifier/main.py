@@ -9,10 +9,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from shoe_classifier import __version__
 from shoe_classifier.classifier.predictor import Predictor
@@ -43,7 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ConfigurationError: settings that contradict each other, or ask for what is not there.
     """
     service = _service(settings or load_settings())
-    app = FastAPI(
+    app = _App(
         title="Shoe classifier",
         version=__version__,
         summary="Says what is in a picture, and learns what you teach it.",
@@ -62,6 +63,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(PlainPaths)
     app.add_middleware(CountTraffic, traffic=service.traffic)
     return app
+
+
+class _App(FastAPI):
+    """Takes `POST /predict` past the framework's layers, which would cost it a tenth of its time."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != "/predict":
+            await super().__call__(scope, receive, send)
+            return
+        started, request = time.perf_counter(), Request(scope, receive)
+        service: Service = self.state.service
+        try:
+            response: Response = await predict.predict(request, service)
+        except AppError as error:
+            response = await _app_error(request, error)
+        except Exception as error:  # what the framework's outermost layer would catch
+            response = await _disk_error(request, error)
+        try:
+            await response(scope, receive, send)
+        finally:
+            service.traffic.count("/predict", "POST", response.status_code, time.perf_counter() - started)
 
 
 def _service(settings: Settings) -> Service:

@@ -4,6 +4,7 @@ Serving uses NumPy alone; `fit` imports scikit-learn, which takes a second, only
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -62,9 +63,14 @@ class Head:
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Distance to the nearest centre of each label, `(n, k)`."""
         white = (features - self.mean) @ self.whitening
-        squares = np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
-        starts = np.unique(self.centre_labels, return_index=True)[1]
+        norms, starts = self._of_centres
+        squares = np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + norms
         return np.sqrt(np.maximum(np.minimum.reduceat(squares, starts, axis=1), 0))
+
+    @cached_property
+    def _of_centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """Squared lengths of the centres, and where the centres of each label start."""
+        return np.square(self.centres).sum(1), np.unique(self.centre_labels, return_index=True)[1]
 
     def background_odds(self, features: np.ndarray) -> np.ndarray:
         """Log-odds that a picture shows none of the labels, as far as the taught backgrounds tell: `(n,)`."""
