@@ -24,6 +24,8 @@ from shoe_classifier.images.zip_reader import Picture
 from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings
 
+os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras leaves a folder in the home of whoever runs the tests
+
 SHAPES = ("Boot", "Sandal", "Shoe")  # drawn as red circle, green square and blue triangle
 COLOURS = {"Boot": (200, 30, 30), "Sandal": (30, 160, 30), "Shoe": (30, 30, 200)}
 SIDE = 32

@@ -10,8 +10,10 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parent.parent / "notebook" / "image_classification_pipeline.ipynb"
 
 
-def test_the_notebook_runs(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("API_URL", str(client.base_url))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
     monkeypatch.setenv("EPOCHS", "2")
     monkeypatch.setenv("STEPS", "4")
     notebook = nbformat.read(NOTEBOOK, as_version=4)

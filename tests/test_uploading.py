@@ -105,12 +105,12 @@ def test_uploads_at_once_agree_on_one_spelling(intake: Intake, tmp_path: Path) -
         )
         intake.uploader.take(folder / "part", "x.zip", None, folder, KNOWN)
 
-    threads = [threading.Thread(target=upload, args=values) for values in (("Kilt", 0), ("kilt", 15), ("KILT", 30))]
+    threads = [threading.Thread(target=upload, args=values) for values in (("Kilt", 0), ("kilt", 20), ("KILT", 40))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert list(intake.store.training_labels().values()) == [60]
+    assert list(intake.store.training_labels().values()) == [70]
 
 
 def test_single_picture_with_its_label(intake: Intake) -> None:
