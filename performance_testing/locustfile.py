@@ -36,14 +36,10 @@ class Busy(_User):
         self.predict_one()
 
 
-class Steady(_User):
+class Steady(Busy):
     """Sends twenty pictures a second, or as many as get an answer."""
 
     wait_time = constant_pacing(0.05)
-
-    @task
-    def predict(self) -> None:
-        self.predict_one()
 
 
 class Visitor(_User):

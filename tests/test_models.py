@@ -1,11 +1,12 @@
 import io
+import shutil
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
-from conftest import draw, lesson_zip, make_settings, running
+from conftest import draw, lesson_zip, make_settings, running, wait_for
 from shoe_classifier.classifier.registry import sha256_of
 from shoe_classifier.reporting import draw_report
 from shoe_classifier.settings import Settings
@@ -103,3 +104,13 @@ def test_without_any_model_the_service_says_why(tmp_path: Path) -> None:
         assert client.get("/status").json()["status"] == "failing"
         assert client.post("/predict", files={"file": draw("Boot", 1)}).status_code == 503
         assert client.post("/upload", files={"file": lesson_zip("hat", 2)}).status_code == 503
+
+
+def test_a_live_file_that_another_process_replaces_is_served(client: httpx.Client, settings: Settings) -> None:
+    first = client.get("/models").json()[0]["version"]
+    client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params={"wait": "true", "mode": "quick"})
+    old, live = settings.models_dir / "versions" / f"{first}.h5", settings.live_model
+    live.unlink()
+    client.app.state.service.publisher.refresh()  # type: ignore[attr-defined] # none there for a moment
+    shutil.copy(old, live)
+    wait_for(lambda: client.get("/status").json()["model"]["version"] == first)

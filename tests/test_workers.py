@@ -14,6 +14,13 @@ def ask(process: Process, method: str, path: str, **options: object) -> httpx.Re
     return httpx.request(method, f"{process.client.base_url}{path}", timeout=100, trust_env=False, **options)
 
 
+def two_workers(start: Callable[..., Process]) -> Process:
+    """A service whose workers are both ready: each loads its model by itself."""
+    process = start(UVICORN_WORKERS="2")
+    wait_for(lambda: all(ask(process, "GET", "/ready").status_code == 200 for _ in range(20)))
+    return process
+
+
 def versions(process: Process, tries: int = 12) -> list[str]:
     return [
         ask(process, "POST", "/predict", files={"file": draw("hat", 1)}).json()["model_version"] for _ in range(tries)
@@ -21,7 +28,7 @@ def versions(process: Process, tries: int = 12) -> list[str]:
 
 
 def test_all_workers_swap_within_a_second(start: Callable[..., Process]) -> None:
-    process = start(UVICORN_WORKERS="2")
+    process = two_workers(start)
     before = set(versions(process))
     assert len(before) == 1
     job = ask(process, "POST", "/retrain?wait=true&mode=quick", files={"file": lesson_zip("hat", 60)}).json()
@@ -31,7 +38,7 @@ def test_all_workers_swap_within_a_second(start: Callable[..., Process]) -> None
 
 
 def test_one_retrain_at_a_time_seen_and_cancelled_from_anywhere(start: Callable[..., Process]) -> None:
-    process = start(UVICORN_WORKERS="2")
+    process = two_workers(start)
     ask(process, "POST", "/upload", files={"file": lesson_zip("hat", 60)})
     job_id = ask(process, "POST", "/retrain?mode=full").json()["job_id"]
     again = [ask(process, "POST", "/retrain") for _ in range(8)]
@@ -43,8 +50,8 @@ def test_one_retrain_at_a_time_seen_and_cancelled_from_anywhere(start: Callable[
 
 
 def test_sigterm_ends_all_workers(start: Callable[..., Process]) -> None:
-    process = start(UVICORN_WORKERS="2")
+    process = two_workers(start)
     seen = set(versions(process))
     process.process.send_signal(signal.SIGTERM)
     assert process.process.wait(30) == 0
-    assert set(versions(start(UVICORN_WORKERS="2"))) == seen
+    assert set(versions(two_workers(start))) == seen

@@ -135,7 +135,10 @@ async def _watch_live(service: Service) -> None:
     """Serve what another process has published: a worker of this host, or `train`."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        await asyncio.to_thread(service.publisher.refresh)
+        try:
+            await asyncio.to_thread(service.publisher.refresh)
+        except Exception:  # a busy store or disk now must not end the watching for good
+            logger.exception("The live model could not be looked at.")
 
 
 def clear_uploads(settings: Settings) -> None:

@@ -38,8 +38,9 @@ class Publisher:
     def restore(self) -> None:
         """Make the live file serve; when it is broken, the newest version that is whole."""
         self._registry.remove_candidates()
+        seen = _look(self._registry.live)
         try:
-            self._serve(self._open(self._registry.live))
+            self._serve(self._open(self._registry.live), seen)
             return
         except InvalidModel as error:
             self._predictor.reason = error.detail
@@ -50,22 +51,23 @@ class Publisher:
             file = self._registry.file_of(row.version)
             if file.exists() and sha256_of(file) == row.sha256:
                 logger.warning("Going back to version %s.", row.version)
-                self._serve(self._registry.activate(row.version, None))
+                self._serve(self._registry.activate(row.version, None), _look(self._registry.live))
                 return
 
     def refresh(self) -> None:
         """Serve the live file when another process has replaced it; one that does not load changes nothing."""
         with self._lock:
-            if self._seen is None or self._seen == _look(self._registry.live):
+            now = _look(self._registry.live)
+            if self._seen is None or now is None or now == self._seen:
                 return
-            self._seen = _look(self._registry.live)
+            self._seen = now  # from before the reading: a file that comes meanwhile is read the next time
             try:
                 model = self._open(self._registry.live)
             except InvalidModel as error:
                 logger.error("The live file was replaced by one that does not load: %s", error.detail)
                 return
             if model.bundle.version != self._predictor.live.bundle.version:
-                self._serve(model)
+                self._serve(model, now)
 
     def publish(self, candidate: Path, bundle: Bundle) -> None:
         """Make a candidate file the live one. Its row is written first, so that a restart knows the file.
@@ -76,7 +78,8 @@ class Publisher:
         with self._lock:
             before = self._predictor.live.bundle.version
             self._store.save_version(self._row(bundle, sha256_of(candidate), "candidate"))
-            self._serve(self._registry.publish(candidate, before))
+            seen = _look(candidate)  # its rename keeps what `_look` sees
+            self._serve(self._registry.publish(candidate, before), seen)
             self._prune(before)
 
     def activate(self, version: str) -> ModelVersion:
@@ -95,7 +98,7 @@ class Publisher:
                     raise InvalidModel(
                         f"Expected the file of version {version!r} as it was archived; it has changed since."
                     )
-                self._serve(self._registry.activate(version, live))
+                self._serve(self._registry.activate(version, live), _look(self._registry.live))
             return self.known(version)
 
     def file_of(self, version: str) -> Path:
@@ -131,9 +134,9 @@ class Publisher:
             self._store.save_version(self._row(model.bundle, sha256, "candidate"))
         return model
 
-    def _serve(self, model: Model) -> None:
+    def _serve(self, model: Model, seen: tuple[int, int] | None) -> None:
         self._predictor.swap(model)
-        self._seen = _look(self._registry.live)
+        self._seen = seen
         self._store.set_live(model.bundle.version)
         logger.info("Version %s is live.", model.bundle.version)
 
@@ -159,7 +162,10 @@ class Publisher:
         )
 
 
-def _look(path: Path) -> tuple[int, int]:
-    """What changes when a file is replaced."""
-    status = path.stat()
+def _look(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is replaced; None when there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
     return status.st_ino, status.st_mtime_ns
