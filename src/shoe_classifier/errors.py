@@ -93,6 +93,22 @@ class NotReady(AppError):
     status, code = 503, "not_ready"
 
 
+class StoreUnavailable(AppError):
+    """Supabase does not answer, or not as it should. `again`: trying once more may help."""
+
+    status, code = 503, "store_unavailable"
+
+    def __init__(self, detail: str, *, again: bool = False):
+        super().__init__(detail, headers={"Retry-After": "5"})
+        self.again = again
+
+
+class StoreRefused(AppError):
+    """Supabase will not take something, however often it is sent."""
+
+    status, code = 502, "store_refused"
+
+
 class StorageFull(AppError):
     status, code = 507, "storage_full"
 

@@ -25,6 +25,12 @@ class Settings(BaseSettings):
     supabase_url: str | None = Field(None, description="Supabase project; set it together with SUPABASE_KEY.")
     supabase_key: SecretStr | None = Field(None, description="Its service key.")
     supabase_bucket: str = Field("uploads", description="Its bucket for pictures.")
+    supabase_timeout_seconds: float = Field(10, gt=0, description="Longest wait for one of its answers.")
+    file_url_seconds: int = Field(3600, gt=0, description="Lifetime of the signed addresses of pictures there.")
+    model_poll_seconds: float = Field(10, gt=0, description="Between two looks at which version is live there.")
+    outbox_max_rows: int = Field(1_000_000, gt=0, description="Most rows that wait to be sent there.")
+    outbox_max_bytes: int = Field(1 << 30, gt=0, description="Most bytes of pictures that wait to be sent there.")
+    store_cache_bytes: int = Field(1 << 30, gt=0, description="Most bytes of its pictures that are kept here.")
 
     models_dir: Path = Field(Path("models"), description="Folder of the live model and of earlier versions.")
     model_path: Path | None = Field(None, description="Another live model file; a plain Keras .h5 with CLASS_NAMES.")

@@ -1,6 +1,6 @@
 """What the service writes down: the rows, and what a store must be able to do with them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,11 @@ def new_id() -> str:
 def now() -> str:
     """The time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def picture_path(sha256: str, extension: str) -> str:
+    """Where a picture lies, below the folder of the records or in the bucket: under its hash, once."""
+    return f"images/{sha256[:2]}/{sha256}{extension}"
 
 
 @dataclass(frozen=True)
@@ -105,25 +110,44 @@ class Minute:
 
 
 class Store(Protocol):
-    """Rows and pictures. All methods block and may be called from any thread."""
+    """Rows, pictures and, when it is shared, model files. All methods block and may be called from any thread.
+
+    Those of a shared store raise `StoreUnavailable` when it does not answer; `add_prediction` and `add_minute` never
+    wait for it.
+
+    Attributes:
+        kind: `sqlite` or `supabase`.
+        shared: other machines use it too, so its live version counts, and not the file of this machine.
+    """
 
     kind: str
+    shared: bool
 
-    def save_picture(self, sha256: str, extension: str, data: bytes | Path) -> str:
-        """Keep a picture under its hash, once, from memory or by moving a file; returns its `image_path`."""
+    def start(self) -> None:
+        """Begin what is done in the background."""
 
-    def picture_file(self, image_path: str) -> Path:
-        """The picture as a local file; raises `NotFound`."""
+    def problems(self) -> list[str]:
+        """What is not set up right, each with what to do about it."""
 
-    def find_picture(self, sha256: str) -> Path:
-        """The picture with this hash as a local file; raises `NotFound`."""
+    def state(self) -> dict[str, Any]:
+        """What `/status` tells of it; never raises."""
 
-    def add_prediction(self, row: Prediction) -> None: ...
+    def add_prediction(self, row: Prediction, picture: bytes | None) -> None:
+        """Keep a row, and its picture under `row.image_path`."""
 
     def predictions(self, limit: int, before: str | None) -> list[Prediction]: ...
 
-    def add_training(self, rows: Sequence[TrainingPicture]) -> set[str]:
-        """Keep rows durably, with the pictures saved before. Returns the ids of those that were new by their hash."""
+    def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
+        """Keep rows durably, with the file of each, which may be moved. Returns the ids of those new by their hash."""
+
+    def pictures(self, image_paths: Sequence[str]) -> Iterator[bytes]:
+        """The files of pictures, in this order, one after the other; raises `NotFound`."""
+
+    def find_picture(self, sha256: str) -> tuple[str, bytes]:
+        """The `image_path` and the file of the picture with this hash; raises `NotFound`."""
+
+    def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
+        """Where a client gets each of the pictures."""
 
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]: ...
 
@@ -139,10 +163,14 @@ class Store(Protocol):
 
     def count_unprocessed(self) -> int: ...
 
-    def mark_processed(self, ids: Sequence[str], job: RetrainJob) -> None:
-        """Mark rows as learnt and keep the finished job, both or neither."""
+    def save_version(self, row: ModelVersion, file: Path | None = None) -> None:
+        """Keep a row; a shared store keeps a new version's file, too."""
 
-    def save_version(self, row: ModelVersion) -> None: ...
+    def fetch_model(self, row: ModelVersion, target: Path) -> None:
+        """Bring a version's file to this machine, its hash checked. Raises `NotFound`."""
+
+    def drop_model(self, row: ModelVersion) -> None:
+        """Mark a version `deleted`, and delete its file where the store keeps files."""
 
     def versions(self) -> list[ModelVersion]: ...
 
@@ -150,13 +178,26 @@ class Store(Protocol):
 
     def version_with(self, sha256: str) -> ModelVersion | None: ...
 
+    def live_version(self) -> ModelVersion | None: ...
+
+    def last_live(self) -> str | None:
+        """The SHA-256 of the version that was live when this machine last heard of it, even while nothing answers."""
+
     def set_live(self, version: str) -> None:
         """Mark one version `live`; the one that was becomes `archived`."""
 
-    def save_job(self, job: RetrainJob) -> None: ...
+    def start_job(self, job: RetrainJob) -> bool:
+        """Keep a new job; False when another machine runs one."""
 
     def report_job(self, job: RetrainJob) -> bool:
         """Keep the progress of a running job; False when its cancellation was asked for, and nothing was kept."""
+
+    def finish_job(self, job: RetrainJob, learnt: Sequence[str] = ()) -> None:
+        """Keep a job that has ended, and mark the rows that it learnt and the version that it published, or nothing.
+
+        Raises:
+            RetrainRunning: another machine has taken this job for lost.
+        """
 
     def request_cancel(self, job_id: str) -> None:
         """Ask whoever runs a job, perhaps another process, to cancel it."""
@@ -165,7 +206,8 @@ class Store(Protocol):
 
     def job(self, job_id: str) -> RetrainJob | None: ...
 
-    def fail_unfinished_jobs(self, error: str) -> None: ...
+    def fail_unfinished_jobs(self, error: str) -> None:
+        """End the jobs that a killed process left; of a shared store, not those that other machines work on."""
 
     def add_minute(self, row: Minute) -> None: ...
 

@@ -6,9 +6,8 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import asdict, fields, replace
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import orjson
@@ -23,6 +22,7 @@ from shoe_classifier.store.base import (
     RetrainJob,
     TrainingPicture,
 )
+from shoe_classifier.store.database import Database
 
 SCHEMA = """
 create table if not exists Predict (
@@ -67,34 +67,38 @@ Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob)
 
 
 class SqliteStore:
-    """See `base.Store`. One connection, used by one thread at a time.
+    """See `base.Store`.
 
-    A write-ahead log keeps every committed row through a killed process. Training rows are also flushed to the
-    disk before they count, so they survive a power cut; predictions are flushed when the log is folded in.
+    Training rows are flushed to the disk before they count, so they survive a power cut; predictions survive a killed
+    process, and are flushed when the log is folded in.
     """
 
     kind = "sqlite"
+    shared = False
 
     def __init__(self, folder: Path):
         self._folder = folder
         self._pictures = folder / "images"
         self._pictures.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(folder / "records.sqlite3", check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;")
-        self._db.executescript(SCHEMA)
+        self._db = Database(folder / "records.sqlite3", SCHEMA)
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._db.close()
+
+    def start(self) -> None:
+        pass
+
+    def problems(self) -> list[str]:
+        return []
+
+    def state(self) -> dict[str, Any]:
+        return {}
 
     # ------------------------------------------------------------ pictures
 
-    def save_picture(self, sha256: str, extension: str, data: bytes | Path) -> str:
-        name = f"images/{sha256[:2]}/{sha256}{extension}"
-        if not os.path.exists(f"{self._folder}/{name}"):  # noqa: PTH110 - five times as fast, in each prediction
-            path = self._folder / name
+    def _keep_picture(self, image_path: str, data: bytes | Path) -> None:
+        if not os.path.exists(f"{self._folder}/{image_path}"):  # noqa: PTH110 - five times as fast, in each prediction
+            path = self._folder / image_path
             path.parent.mkdir(exist_ok=True)
             part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
             try:
@@ -106,35 +110,40 @@ class SqliteStore:
             except OSError:
                 part.unlink(missing_ok=True)
                 raise
-        return name
 
-    def picture_file(self, image_path: str) -> Path:
-        path = self._folder / image_path
-        if not path.is_file():
-            raise NotFound(f"Expected a stored picture; {image_path!r} is not there any more.")
-        return path
+    def pictures(self, image_paths: Sequence[str]) -> Iterator[bytes]:
+        for image_path in image_paths:
+            try:
+                yield (self._folder / image_path).read_bytes()
+            except FileNotFoundError:
+                raise NotFound(f"Expected a stored picture; {image_path!r} is not there any more.") from None
 
-    def find_picture(self, sha256: str) -> Path:
+    def find_picture(self, sha256: str) -> tuple[str, bytes]:
         for path in (self._pictures / sha256[:2]).glob(f"{sha256}.*"):
-            return path
+            return str(path.relative_to(self._folder)), path.read_bytes()
         raise NotFound(f"Expected the SHA-256 of a stored picture; received {sha256[:80]!r}.")
+
+    def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
+        return {path: f"/files/{PurePath(path).stem}" for path in image_paths}
 
     # ------------------------------------------------------------ predictions
 
-    def add_prediction(self, row: Prediction) -> None:
-        values = {**vars(row), "probabilities": orjson.dumps(row.probabilities).decode()}
-        with self._lock:  # a single statement is a transaction of its own
-            self._db.execute(_ADD_PREDICTION, values)
+    def add_prediction(self, row: Prediction, picture: bytes | None) -> None:
+        if row.image_path and picture is not None:
+            self._keep_picture(row.image_path, picture)
+        self._db.execute(_ADD_PREDICTION, {**vars(row), "probabilities": orjson.dumps(row.probabilities).decode()})
 
     def predictions(self, limit: int, before: str | None) -> list[Prediction]:
         return self._page(Prediction, "Predict", "id", limit, before)
 
     # ------------------------------------------------------------ training data
 
-    def add_training(self, rows: Sequence[TrainingPicture]) -> set[str]:
+    def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
+        for row, file in zip(rows, files, strict=True):
+            self._keep_picture(row.image_path, file)
         self._flush([self._folder / row.image_path for row in rows])
         new = set()
-        with self._transaction(durable=True) as db:
+        with self._db.transaction(durable=True) as db:
             for row in rows:
                 if _insert(db, "Training_Data", asdict(row), then="on conflict (sha256) do nothing"):
                     new.add(row.id)
@@ -145,39 +154,37 @@ class SqliteStore:
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         question = "select sha256, shoe_class from Training_Data where sha256 in (select value from json_each(?))"
-        return {row["sha256"]: row["shoe_class"] for row in self._select(question, json.dumps(list(hashes)))}
+        return {row["sha256"]: row["shoe_class"] for row in self._db.select(question, json.dumps(list(hashes)))}
 
     def training_labels(self) -> dict[str, int]:
         question = "select shoe_class, count(*) n from Training_Data group by shoe_class order by min(id)"
-        return {row["shoe_class"]: row["n"] for row in self._select(question)}
+        return {row["shoe_class"]: row["n"] for row in self._db.select(question)}
 
     def unprocessed(self) -> list[TrainingPicture]:
-        rows = self._select("select * from Training_Data where is_processed = 0 order by id")
+        rows = self._db.select("select * from Training_Data where is_processed = 0 order by id")
         return [_decode(TrainingPicture, row) for row in rows]
 
     def processed(self) -> list[TrainingPicture]:
-        rows = self._select("select * from Training_Data where is_processed = 1 order by id")
+        rows = self._db.select("select * from Training_Data where is_processed = 1 order by id")
         return [_decode(TrainingPicture, row) for row in rows]
 
     def count_unprocessed(self) -> int:
-        return int(self._select("select count(*) n from Training_Data where is_processed = 0")[0]["n"])
-
-    def mark_processed(self, ids: Sequence[str], job: RetrainJob) -> None:
-        with self._transaction(durable=True) as db:
-            db.execute(
-                "update Training_Data set is_processed = 1 where id in (select value from json_each(?))",
-                [json.dumps(ids)],
-            )
-            _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
+        return int(self._db.select("select count(*) n from Training_Data where is_processed = 0")[0]["n"])
 
     # ------------------------------------------------------------ versions
 
-    def save_version(self, row: ModelVersion) -> None:
-        with self._transaction(durable=True) as db:
+    def save_version(self, row: ModelVersion, file: Path | None = None) -> None:
+        with self._db.transaction(durable=True) as db:
             _insert(db, "Model_Versions", asdict(row), "insert or replace")
 
+    def fetch_model(self, row: ModelVersion, target: Path) -> None:
+        raise NotFound(f"Expected a version whose file is kept; that of {row.version!r} was deleted.")
+
+    def drop_model(self, row: ModelVersion) -> None:
+        self.save_version(replace(row, state="deleted"))
+
     def versions(self) -> list[ModelVersion]:
-        rows = self._select("select * from Model_Versions order by created_at desc, version desc")
+        rows = self._db.select("select * from Model_Versions order by created_at desc, version desc")
         return [_decode(ModelVersion, row) for row in rows]
 
     def version(self, version: str) -> ModelVersion | None:
@@ -186,26 +193,40 @@ class SqliteStore:
     def version_with(self, sha256: str) -> ModelVersion | None:
         return self._one(ModelVersion, "select * from Model_Versions where sha256 = ?", sha256)
 
+    def live_version(self) -> ModelVersion | None:
+        return self._one(ModelVersion, "select * from Model_Versions where state = ?", "live")
+
+    def last_live(self) -> str | None:
+        live = self.live_version()
+        return live.sha256 if live else None
+
     def set_live(self, version: str) -> None:
-        with self._transaction(durable=True) as db:
-            db.execute("update Model_Versions set state = 'archived' where state = 'live' and version <> ?", [version])
-            db.execute("update Model_Versions set state = 'live' where version = ?", [version])
+        with self._db.transaction(durable=True) as db:
+            _set_live(db, version)
 
     # ------------------------------------------------------------ jobs and metrics
 
-    def save_job(self, job: RetrainJob) -> None:
-        with self._transaction() as db:
-            _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
+    def start_job(self, job: RetrainJob) -> bool:
+        with self._db.transaction() as db:
+            return _insert(db, "Retrain_Jobs", asdict(job))
 
     def report_job(self, job: RetrainJob) -> bool:
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             found = db.execute("select phase from Retrain_Jobs where job_id = ?", [job.job_id]).fetchone()
             if found and found["phase"] == CANCELLING:
                 return False
             return _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
 
+    def finish_job(self, job: RetrainJob, learnt: Sequence[str] = ()) -> None:
+        with self._db.transaction(durable=True) as db:
+            _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
+            question = "update Training_Data set is_processed = 1 where id in (select value from json_each(?))"
+            db.execute(question, [json.dumps(list(learnt))])
+            if job.state == "published" and job.model_version:
+                _set_live(db, job.model_version)
+
     def request_cancel(self, job_id: str) -> None:
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute("update Retrain_Jobs set phase = ? where job_id = ?", [CANCELLING, job_id])
 
     def jobs(self, limit: int, before: str | None) -> list[RetrainJob]:
@@ -215,7 +236,7 @@ class SqliteStore:
         return self._one(RetrainJob, "select * from Retrain_Jobs where job_id = ?", job_id)
 
     def fail_unfinished_jobs(self, error: str) -> None:
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             states = ", ".join(f"'{state}'" for state in FINISHED)
             db.execute(
                 f"update Retrain_Jobs set state = 'failed', phase = 'failed', error = ?, message = ?,"
@@ -224,40 +245,18 @@ class SqliteStore:
             )
 
     def add_minute(self, row: Minute) -> None:
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             _insert(db, "System_Metrics", asdict(row), "insert or replace")
 
     # ------------------------------------------------------------ inside
 
-    @contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            if durable:
-                self._db.execute("pragma synchronous=full")
-            self._db.execute("begin immediate")
-            try:
-                yield self._db
-            except BaseException:  # whatever it was, nothing of it stays; it is raised again
-                if self._db.in_transaction:  # a full disk has ended it already
-                    self._db.execute("rollback")
-                raise
-            else:
-                self._db.execute("commit")
-            finally:
-                if durable:
-                    self._db.execute("pragma synchronous=normal")
-
-    def _select(self, question: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._db.execute(question, values).fetchall()
-
     def _one(self, kind: type[Row], question: str, value: str) -> Row | None:
-        rows = self._select(question, value)
+        rows = self._db.select(question, value)
         return _decode(kind, rows[0]) if rows else None
 
     def _page(self, kind: type[Row], table: str, key: str, limit: int, before: str | None) -> list[Row]:
         where, values = (f"where {key} < ?", [before]) if before else ("", [])
-        rows = self._select(f"select * from {table} {where} order by {key} desc limit ?", *values, limit)
+        rows = self._db.select(f"select * from {table} {where} order by {key} desc limit ?", *values, limit)
         return [_decode(kind, row) for row in rows]
 
     def _flush(self, files: Sequence[Path]) -> None:
@@ -277,6 +276,11 @@ def _insert(db: sqlite3.Connection, table: str, values: dict[str, Any], verb: st
     encoded = [json.dumps(value) if name in _JSON and value is not None else value for name, value in values.items()]
     question = f"{verb} into {table} ({', '.join(values)}) values ({', '.join('?' * len(values))}) {then}"
     return db.execute(question, encoded).rowcount > 0
+
+
+def _set_live(db: sqlite3.Connection, version: str) -> None:
+    db.execute("update Model_Versions set state = 'archived' where state = 'live' and version <> ?", [version])
+    db.execute("update Model_Versions set state = 'live' where version = ?", [version])
 
 
 def _decode(kind: type[Row], row: sqlite3.Row) -> Row:
