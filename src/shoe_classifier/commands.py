@@ -15,6 +15,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 PRETRAINED = Path("models/pretrained.h5")
 T = TypeVar("T")
+supabase = typer.Typer(no_args_is_help=True, help="About the Supabase project of the settings.")
+app.add_typer(supabase, name="supabase")
+
 Data = Annotated[Path, typer.Argument(help="A folder, or a ZIP, of labelled folders.", exists=True)]
 
 
@@ -140,6 +143,28 @@ def retrain(
     if job["metrics"]:
         _print_metrics(job["metrics"], "On held-out pictures")
     if job["state"] != "published":
+        raise typer.Exit(1)
+
+
+@supabase.command()
+def check() -> None:
+    """Say line by line whether the project of SUPABASE_URL and SUPABASE_KEY is set up right; exit status 1 if not."""
+    settings = _settings()
+    if settings.supabase_url is None or settings.supabase_key is None:
+        sys.exit("Expected SUPABASE_URL and SUPABASE_KEY in the environment or in .env; received none.")
+    from shoe_classifier.store.project import Project
+
+    try:
+        project = Project(
+            settings.supabase_url, settings.supabase_key.get_secret_value(), settings.supabase_timeout_seconds
+        )
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    lines = _or_exit(project.check, settings.supabase_bucket)
+    project.close()
+    for right, text in lines:
+        print(f"{'ok   ' if right else 'WRONG'}  {text}")
+    if not all(right for right, _ in lines):
         raise typer.Exit(1)
 
 

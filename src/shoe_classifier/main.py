@@ -6,7 +6,7 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -19,21 +19,22 @@ from shoe_classifier import __version__
 from shoe_classifier.classifier.predictor import Predictor
 from shoe_classifier.classifier.registry import Registry
 from shoe_classifier.dependencies import Service
-from shoe_classifier.errors import AppError, ConfigurationError, StorageFull
+from shoe_classifier.errors import AppError, StorageFull, StoreUnavailable
 from shoe_classifier.forms import FOLDER_PREFIX
-from shoe_classifier.opening import foreign_opener
+from shoe_classifier.opening import foreign_opener, open_store
 from shoe_classifier.predicting import Recognizer
 from shoe_classifier.publishing import Publisher
 from shoe_classifier.retraining import Retrainer
 from shoe_classifier.routes import models, predict, records, retrain, system, upload
 from shoe_classifier.settings import Settings, load_settings
-from shoe_classifier.store.sqlite import SqliteStore
 from shoe_classifier.traffic import CountTraffic, PlainPaths, Traffic, write_minutes
 from shoe_classifier.uploading import Uploader
 
 logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
+_BEAT_SECONDS = 2.0
+_AGAIN_SECONDS = 2.0
 _INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
 
 
@@ -87,12 +88,8 @@ class _App(FastAPI):
 
 
 def _service(settings: Settings) -> Service:
-    if settings.supabase:
-        raise ConfigurationError(
-            "SUPABASE_URL is set, but this version keeps its records in SQLite only. Unset it to start."
-        )
     settings.dataset_dir.mkdir(parents=True, exist_ok=True)
-    store = SqliteStore(settings.dataset_dir)
+    store = open_store(settings)
     predictor = Predictor(settings.max_image_pixels)
     registry = Registry(settings.live_model)
     publisher = Publisher(registry, store, predictor, settings.keep_versions, foreign_opener(settings))
@@ -118,6 +115,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
     if service.settings.uvicorn_workers == 1:  # else uploads of other workers may be in flight
         await asyncio.to_thread(clear_uploads, service.settings)
+    service.store.start()
     loading = asyncio.create_task(asyncio.to_thread(_start, service))  # meanwhile, /health answers
     watching = asyncio.create_task(_watch_live(service))
     minutes = asyncio.create_task(write_minutes(service.traffic, service.store, lambda: _state(service)))
@@ -128,17 +126,30 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.gather(loading, watching, minutes, return_exceptions=True)
     await asyncio.to_thread(service.retrainer.stop)
     service.recognizer.threads.shutdown()
-    service.store.close()
+    await asyncio.to_thread(service.store.close)
 
 
 async def _watch_live(service: Service) -> None:
-    """Serve what another process has published: a worker of this host, or `train`."""
+    """Serve what another process has published: a worker of this host, `train`, or a machine with the same store."""
+    next_look = next_beat = 0.0
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        try:
-            await asyncio.to_thread(service.publisher.refresh)
-        except Exception:  # a busy store or disk now must not end the watching for good
-            logger.exception("The live model could not be looked at.")
+        await _try(service.publisher.refresh)
+        if service.store.shared and service.predictor.loaded and time.monotonic() > next_look:
+            await _try(service.publisher.follow)
+            next_look = time.monotonic() + service.settings.model_poll_seconds
+        if time.monotonic() > next_beat:
+            await _try(service.retrainer.beat)
+            next_beat = time.monotonic() + _BEAT_SECONDS
+
+
+async def _try(look: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(look)
+    except StoreUnavailable as error:
+        logger.warning("%s", error.detail)
+    except Exception:  # a busy store or disk now must not end the watching for good
+        logger.exception("The live model could not be looked at.")
 
 
 def clear_uploads(settings: Settings) -> None:
@@ -148,15 +159,36 @@ def clear_uploads(settings: Settings) -> None:
 
 
 def _start(service: Service) -> None:
-    """Tell interrupted jobs so, and make a model live."""
+    """Tell interrupted jobs so, and make a model live. While the store is not as it should be, /ready says why."""
     try:
-        service.retrainer.fail_interrupted(_INTERRUPTED)
-        service.publisher.restore()
+        while (reason := _begin(service)) and not service.stopping:
+            if reason != service.predictor.reason:
+                logger.error("%s", reason)
+            service.predictor.reason, service.predictor.loaded = reason, True
+            time.sleep(_AGAIN_SECONDS)
     except Exception:  # without a model the service still answers, and /ready says why
         logger.exception("The service could not start fully.")
         service.predictor.reason = "the start failed; the log says why."
     finally:
         service.predictor.loaded = True
+
+
+def _begin(service: Service) -> str | None:
+    """Returns why not, if it must be tried again."""
+    try:
+        problems = service.store.problems()
+        if problems:
+            return " ".join(problems)
+        service.retrainer.fail_interrupted(_INTERRUPTED)
+    except StoreUnavailable as error:
+        logger.warning("%s", error.detail)
+    try:
+        service.publisher.restore()
+    except AppError as error:
+        if not service.store.shared:  # nothing will change by itself
+            raise
+        return error.detail
+    return None
 
 
 def _state(service: Service) -> str:

@@ -1,4 +1,4 @@
-"""Which model the settings ask for: one of this service, or a plain Keras model."""
+"""What the settings ask for: which store, and a model of this service or a plain Keras model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,17 @@ from shoe_classifier.classifier.foreign import ForeignModel, open_foreign
 from shoe_classifier.classifier.predictor import LiveModel, Model
 from shoe_classifier.classifier.registry import sha256_of
 from shoe_classifier.settings import Settings
+from shoe_classifier.store.base import Store
+from shoe_classifier.store.sqlite import SqliteStore
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of the settings. Raises `ConfigurationError` when SUPABASE_URL or SUPABASE_KEY cannot be one."""
+    if not settings.supabase:
+        return SqliteStore(settings.dataset_dir)
+    from shoe_classifier.store.supabase import SupabaseStore  # takes half a second, and memory
+
+    return SupabaseStore(settings)
 
 
 def foreign_opener(settings: Settings) -> Callable[[Path, str], ForeignModel] | None:

@@ -13,7 +13,7 @@ from shoe_classifier.classifier.predictor import Answer, Predictor
 from shoe_classifier.errors import Overloaded
 from shoe_classifier.images.preprocessing import EXTENSIONS, sniff
 from shoe_classifier.settings import Settings
-from shoe_classifier.store.base import Prediction, Store, new_id, now
+from shoe_classifier.store.base import Prediction, Store, new_id, now, picture_path
 
 logger = logging.getLogger(__name__)
 
@@ -78,23 +78,22 @@ class Recognizer:
         sha256 = image_path = None
         try:
             if self._settings.store_prediction_images:
-                digest = hashlib.sha256(data).hexdigest()
-                image_path = self._store.save_picture(digest, EXTENSIONS[sniff(data) or "JPEG"], data)
-                sha256 = digest
-            self._store.add_prediction(
-                Prediction(
-                    id=prediction_id,
-                    image_path=image_path,
-                    predicted_class=answer.predicted_class,
-                    confidence_score=answer.confidence,
-                    decision=answer.decision,
-                    probabilities=answer.probabilities,
-                    model_version=answer.model_version,
-                    response_time=milliseconds,
-                    created_at=now(),
-                )
+                sha256 = hashlib.sha256(data).hexdigest()
+                image_path = picture_path(sha256, EXTENSIONS[sniff(data) or "JPEG"])
+            row = Prediction(
+                id=prediction_id,
+                image_path=image_path,
+                predicted_class=answer.predicted_class,
+                confidence_score=answer.confidence,
+                decision=answer.decision,
+                probabilities=answer.probabilities,
+                model_version=answer.model_version,
+                response_time=milliseconds,
+                created_at=now(),
             )
+            self._store.add_prediction(row, data if image_path else None)
+            return sha256
         except Exception:  # full disk, locked file, whatever: the client's answer is good all the same
             self.unrecorded += 1
             logger.exception("Prediction %s was answered, but could not be recorded.", prediction_id)
-        return sha256
+            return None

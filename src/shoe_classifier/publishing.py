@@ -9,14 +9,18 @@ from shoe_classifier.classifier.bundle import Bundle
 from shoe_classifier.classifier.foreign import ForeignModel
 from shoe_classifier.classifier.predictor import About, LiveModel, Model, Predictor
 from shoe_classifier.classifier.registry import Registry, open_checked, sha256_of
-from shoe_classifier.errors import InvalidModel, NotFound
+from shoe_classifier.errors import InvalidModel, NotFound, StoreUnavailable
 from shoe_classifier.store.base import ModelVersion, Store
 
 logger = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Restores, publishes and activates versions, one at a time."""
+    """Restores, publishes and activates versions, one at a time.
+
+    Of a store of this machine, the live file counts, and the store is told of it afterwards. Of a shared store, the
+    version that is live there counts: it is told first, and all machines follow it.
+    """
 
     def __init__(
         self,
@@ -32,27 +36,96 @@ class Publisher:
         self._store = store
         self._predictor = predictor
         self._keep = keep_versions
+        self._follows = store.shared and foreign is None
         self._lock = threading.Lock()
+        self._serving: str | None = None
         self._seen: tuple[int, int] | None = None  # the live file that is served
 
     def restore(self) -> None:
-        """Make the live file serve; when it is broken, the newest version that is whole."""
+        """Make a model serve when the service starts.
+
+        Raises:
+            StoreUnavailable: a shared store does not answer, and what is live there is not known to be here.
+            InvalidModel, NotFound: the version that is live in a shared store has no file that loads.
+        """
         self._registry.remove_candidates()
+        if not self._follows:
+            self._restore_own()
+            return
+        try:
+            self.follow()
+        except StoreUnavailable:
+            if not self._registry.live.exists() or sha256_of(self._registry.live) != self._store.last_live():
+                raise
+            logger.warning("The store does not answer; serving what was live when it last did.")
+            self._serve_live_file()
+
+    def _restore_own(self) -> None:
+        """Serve the live file; when it is broken, the newest version that is whole."""
         seen = _look(self._registry.live)
         try:
-            self._serve(self._open(self._registry.live), seen)
-            return
+            model = self._open(self._registry.live)
         except InvalidModel as error:
             self._predictor.reason = error.detail
             logger.error("The live model does not load: %s", error.detail)
             if self._foreign:  # what was taught before is no stand-in for it
                 return
+        else:
+            self._serve(model, seen)
+            self._store.set_live(model.bundle.version)
+            return
         for row in self._store.versions():
             file = self._registry.file_of(row.version)
             if file.exists() and sha256_of(file) == row.sha256:
                 logger.warning("Going back to version %s.", row.version)
                 self._serve(self._registry.activate(row.version, None), _look(self._registry.live))
+                self._store.set_live(row.version)
                 return
+
+    def follow(self) -> None:
+        """Serve the version that is live in a shared store: the disk of this machine may be new, or another machine
+        may have published. Raises as `restore` does.
+        """
+        if self._follows:
+            with self._lock:
+                self._follow()
+
+    def _follow(self) -> None:
+        row = self._store.live_version()
+        if row and row.version == self._serving:
+            return
+        before = self._serving or self._introduce(first=row is None)
+        row = row or self._store.live_version()
+        if row is None:
+            raise InvalidModel(f"Expected a model at {self._registry.live.name} or in the store; there is none.")
+        if self._registry.live.exists() and sha256_of(self._registry.live) == row.sha256:
+            self._serve_live_file()
+        else:
+            self._bring(row)
+            self._serve(self._registry.activate(row.version, before), _look(self._registry.live))
+
+    def _introduce(self, first: bool) -> str | None:
+        """Tell a shared store of the live file of this machine, so that it can be activated; returns its version.
+
+        Args:
+            first: the store knows no live version: it becomes that.
+        """
+        live = self._registry.live
+        if not live.exists():
+            return None
+        sha256 = sha256_of(live)
+        row = self._store.version_with(sha256)
+        if row is None:
+            try:
+                bundle = open_checked(live, known=False)
+            except InvalidModel as error:
+                logger.error("The model file of this machine does not load: %s", error.detail)
+                return None
+            row = self._row(bundle, sha256, "archived")
+            self._store.save_version(row, live)
+        if first:
+            self._store.set_live(row.version)
+        return row.version
 
     def refresh(self) -> None:
         """Serve the live file when another process has replaced it; one that does not load changes nothing."""
@@ -61,25 +134,36 @@ class Publisher:
             if self._seen is None or now is None or now == self._seen:
                 return
             self._seen = now  # from before the reading: a file that comes meanwhile is read the next time
+            if self._follows:
+                self._follow()
+                return
             try:
                 model = self._open(self._registry.live)
             except InvalidModel as error:
                 logger.error("The live file was replaced by one that does not load: %s", error.detail)
                 return
-            if model.bundle.version != self._predictor.live.bundle.version:
+            if model.bundle.version != self._serving:
                 self._serve(model, now)
+                self._store.set_live(model.bundle.version)
 
-    def publish(self, candidate: Path, bundle: Bundle) -> None:
+    def publish(self, candidate: Path, bundle: Bundle, finish: Callable[[], None]) -> None:
         """Make a candidate file the live one. Its row is written first, so that a restart knows the file.
+
+        Args:
+            finish: tells the store that this version is live, with all that belongs to that.
 
         Raises:
             InvalidModel: the file does not read back; the old one stays.
         """
         with self._lock:
             before = self._predictor.live.bundle.version
-            self._store.save_version(self._row(bundle, sha256_of(candidate), "candidate"))
+            self._store.save_version(self._row(bundle, sha256_of(candidate), "candidate"), candidate)
+            if self._follows:
+                finish()
             seen = _look(candidate)  # its rename keeps what `_look` sees
             self._serve(self._registry.publish(candidate, before), seen)
+            if not self._follows:
+                finish()
             self._prune(before)
 
     def activate(self, version: str) -> ModelVersion:
@@ -93,21 +177,33 @@ class Publisher:
             file = self.file_of(version)
             if version != live:
                 self._predictor.teachable  # noqa: B018 - raises when the settings say which model is live
-                row = self.known(version)
-                if sha256_of(file) != row.sha256:
+                if sha256_of(file) != self.known(version).sha256:
                     raise InvalidModel(
                         f"Expected the file of version {version!r} as it was archived; it has changed since."
                     )
+                if self._follows:
+                    self._store.set_live(version)
                 self._serve(self._registry.activate(version, live), _look(self._registry.live))
+                self._store.set_live(version)
             return self.known(version)
 
     def file_of(self, version: str) -> Path:
-        """The file of a version. Raises `NotFound`."""
-        self.known(version)
-        live = self._predictor.live.bundle.version
-        file = self._registry.live if version == live else self._registry.file_of(version)
+        """The file of a version, on this machine. Raises `NotFound`."""
+        row = self.known(version)
+        if version == self._predictor.live.bundle.version:
+            return self._registry.live
+        return self._bring(row)
+
+    def _bring(self, row: ModelVersion) -> Path:
+        file = self._registry.file_of(row.version)
         if not file.exists():
-            raise NotFound(f"Expected a version whose file is kept; that of {version!r} was deleted.")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_name(f".{row.version}.part.h5")
+            try:
+                self._store.fetch_model(row, part)
+                part.replace(file)
+            finally:
+                part.unlink(missing_ok=True)
         return file
 
     def known(self, version: str) -> ModelVersion:
@@ -136,17 +232,20 @@ class Publisher:
 
     def _serve(self, model: Model, seen: tuple[int, int] | None) -> None:
         self._predictor.swap(model)
-        self._seen = seen
-        self._store.set_live(model.bundle.version)
+        self._seen, self._serving = seen, model.bundle.version
         logger.info("Version %s is live.", model.bundle.version)
+
+    def _serve_live_file(self) -> None:
+        """Its SHA-256 is one that the store has told."""
+        seen = _look(self._registry.live)
+        self._serve(LiveModel(open_checked(self._registry.live, known=True)), seen)
 
     def _prune(self, before: str) -> None:
         """Delete the oldest files; never that of the version that was live until now, however old it is."""
-        kept = [row.version for row in self._store.versions() if self._registry.file_of(row.version).exists()]
-        others = [version for version in kept if version not in (before, self._predictor.live.bundle.version)]
-        for version in self._registry.prune(others, self._keep - 1):
-            row = self.known(version)
-            self._store.save_version(ModelVersion(**{**vars(row), "state": "deleted"}))
+        archived = [row for row in self._store.versions() if row.state == "archived" and row.version != before]
+        for row in archived[self._keep - 1 :]:
+            self._registry.file_of(row.version).unlink(missing_ok=True)
+            self._store.drop_model(row)
 
     @staticmethod
     def _row(bundle: About, sha256: str, state: str) -> ModelVersion:

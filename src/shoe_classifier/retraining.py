@@ -35,7 +35,7 @@ _PHASES = {  # where each phase begins and ends in the progress of the job
     "judge": (0.95, 0.97),
     "publish": (0.97, 1.0),
 }
-_TELL_SECONDS = 0.5  # between two reports of progress to other workers
+_TELL_SECONDS = 0.5  # between two reports of progress to other workers of this machine
 _TIME_TO_FINISH = 0.2  # share of the time that is kept for what follows the training
 
 
@@ -88,7 +88,8 @@ class Retrainer:
                 raise RetrainRunning("Expected no running retrain; another worker of this service runs one.")
             job = RetrainJob(mode=mode, force=force)
             try:
-                self._store.save_job(job)
+                if not self._store.start_job(job):
+                    raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
                 seconds = max_seconds or self._settings.retrain_max_seconds
                 self._cancelled.clear()
                 self._job = job
@@ -143,6 +144,9 @@ class Retrainer:
         """
         with self._lock:
             self.check_idle()
+            latest = self._store.jobs(1, None) if self._store.shared else []
+            if latest and not latest[0].finished:
+                raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
             return self._publisher.activate(version)
 
     def wait(self, job_id: str) -> RetrainJob:
@@ -169,15 +173,16 @@ class Retrainer:
         candidate = self._registry.candidate(job.job_id)
         job.state, job.started_at = "running", now()
         try:
-            self._store.save_job(job)
+            if not self._store.report_job(job):
+                raise Cancelled
             self._learn_and_publish(job, candidate, time.time() + seconds)
         except Cancelled:
             self._end(job, "cancelled", "Cancelled. The pictures stay for the next retrain.")
         except AppError as error:
-            self._end(job, "failed", error.detail)
+            self._fail(job, error.detail)
         except Exception:  # whatever happens, the job must end and the lock be free; the traceback goes to the log
             logger.exception("Retrain %s failed.", job.job_id)
-            self._end(job, "failed", "The retrain failed inside the service; its log says why.")
+            self._fail(job, "The retrain failed inside the service; its log says why.")
         finally:
             candidate.unlink(missing_ok=True)
             self._host_lock.release()
@@ -203,9 +208,9 @@ class Retrainer:
             job.phase = "publish"
             self._tell_others(job)
         bundle = bundles.read(candidate)
-        self._publisher.publish(candidate, bundle)
         job.model_version = bundle.version
-        self._end(job, "published", why + _verdict(outcome, reasons), [row.id for row in rows])
+        message, learnt = why + _verdict(outcome, reasons), [row.id for row in rows]
+        self._publisher.publish(candidate, bundle, lambda: self._end(job, "published", message, learnt))
 
     def _modes(self, wanted: str, pictures: int) -> tuple[list[str], str]:
         """What to try, in this order, until the gate lets one pass; and why, when the user left the choice open."""
@@ -249,11 +254,9 @@ class Retrainer:
             report("collect", done / len(rows), f"Reading picture {done + 1} of {len(rows)}.")
             done += 1
 
+        files = self._store.pictures([row.image_path for row in rows])
         pictures = load(
-            (
-                Picture(row.shoe_class, row.image_path, self._store.picture_file(row.image_path).read_bytes())
-                for row in rows
-            ),
+            (Picture(row.shoe_class, row.image_path, data) for row, data in zip(rows, files, strict=True)),
             live.engine.side,
             labels,
             progress=progress,
@@ -274,7 +277,7 @@ class Retrainer:
             job.phase, job.message = phase, message
             if job.progress > 0.02:
                 job.seconds_left = round((time.monotonic() - started) * (1 - job.progress) / job.progress, 1)
-            if time.monotonic() - told > _TELL_SECONDS:
+            if time.monotonic() - told > _TELL_SECONDS and not self._store.shared:  # that one hears by `beat`
                 told = time.monotonic()
                 self._tell_others(job)
 
@@ -282,22 +285,35 @@ class Retrainer:
 
     def _tell_others(self, job: RetrainJob) -> None:
         """Let other workers see the progress; one of them may have asked for the end."""
-        if self._settings.uvicorn_workers > 1 and not self._store.report_job(job):
+        alone = self._settings.uvicorn_workers == 1 and not self._store.shared
+        if not alone and not self._store.report_job(job):
             raise Cancelled
 
-    def _end(self, job: RetrainJob, state: Any, message: str, learnt: list[str] | None = None) -> None:
+    def beat(self) -> None:
+        """Tell a shared store that the job is alive, and how far; another machine may have asked for its end."""
+        job = self._job
+        if self._store.shared and self.running and job and not job.finished and not self._store.report_job(job):
+            self._cancelled.set()
+
+    def _fail(self, job: RetrainJob, message: str) -> None:
+        if job.finished:  # what came after the end, as the deleting of old files, concerns it no more
+            logger.error("After the end of retrain %s: %s", job.job_id, message)
+            return
+        job.model_version = None
+        self._end(job, "failed", message)
+
+    def _end(self, job: RetrainJob, state: Any, message: str, learnt: Sequence[str] = ()) -> None:
         """Write the end of a job down; the state changes last, so that whoever sees it sees all the rest."""
         job.phase, job.message, job.finished_at, job.seconds_left = state, message, now(), 0.0
         job.progress = 1.0 if state in ("published", "rejected") else job.progress
         job.error = message if state in ("failed", "rejected") else None
-        finished = RetrainJob(**{**asdict(job), "state": state})
         try:
-            if learnt is None:
-                self._store.save_job(finished)
-            else:
-                self._store.mark_processed(learnt, finished)
-        finally:
-            job.state = state
+            self._store.finish_job(RetrainJob(**{**asdict(job), "state": state}), learnt)
+        except BaseException:
+            if state == "published":  # then it has failed, and is ended again
+                raise
+            logger.exception("The end of retrain %s could not be written down.", job.job_id)
+        job.state = state
         logger.info("Retrain %s %s: %s", job.job_id, state, message)
 
 

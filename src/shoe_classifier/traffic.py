@@ -27,6 +27,7 @@ class Traffic:
         self.requests = Counter("shoe_requests", "Answers.", ["path", "method", "status"], registry=self.registry)
         self.decisions = Counter("shoe_predictions", "Predictions.", ["label", "decision"], registry=self.registry)
         self.unprocessed = Gauge("shoe_unprocessed_pictures", "Pictures to learn from.", registry=self.registry)
+        self.waiting = Gauge("shoe_outbox", "What waits to be sent to Supabase.", ["what"], registry=self.registry)
         self.total = 0
         self.total_seconds = 0.0
         self._written = (0, 0.0)

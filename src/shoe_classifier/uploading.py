@@ -22,7 +22,7 @@ from shoe_classifier.errors import (
 from shoe_classifier.images.preprocessing import EXTENSIONS, decode, sniff
 from shoe_classifier.images.zip_reader import Picture, Skipped, ZipLimits, read_labelled
 from shoe_classifier.settings import Settings
-from shoe_classifier.store.base import Store, TrainingPicture, new_id, now
+from shoe_classifier.store.base import Store, TrainingPicture, new_id, now, picture_path
 
 MAX_LABEL = 64
 _CHECK_SIDE = 96  # pictures are decoded to the end, small, to know that they can be
@@ -114,10 +114,8 @@ class Uploader:
             label = clean_label(picture.label)
             label = spelling.setdefault(_key_of(label), label)
             sha256 = hashlib.sha256(picture.data).hexdigest()
-            known = waiting[sha256].label if sha256 in waiting else self._store.labels_of([sha256]).get(sha256)
-            if known is not None:
-                reason = "duplicate" if known == label else "conflict"
-                return Skipped(picture.name, reason, f"The same picture is already there as {known!r}.")
+            if sha256 in waiting:
+                return _known(picture.name, label, waiting[sha256].label)
             self._check(picture)
         except AppError as error:
             return Skipped(picture.name, _reason(error), error.detail)
@@ -134,7 +132,7 @@ class Uploader:
 
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
         """Pictures first, then all rows at once: a row never lacks its picture."""
-        with self._lock:  # another upload may have brought the same picture, or label, since ours was checked
+        with self._lock:  # or another upload might bring the same picture, or label, meanwhile
             self._keep_alone(self._settled(waiting, report), report, source)
 
     def _settled(self, waiting: list["_Waiting"], report: UploadReport) -> list["_Waiting"]:
@@ -144,8 +142,7 @@ class Uploader:
         for item in waiting:
             label = spelling.get(_key_of(item.label), item.label)
             if item.sha256 in stored:
-                reason = "duplicate" if stored[item.sha256] == label else "conflict"
-                report.skipped.append(Skipped(item.name, reason, "Another upload brought it at the same time."))
+                report.skipped.append(_known(item.name, label, stored[item.sha256]))
             else:
                 new.append(replace(item, label=label))
         return new
@@ -154,7 +151,7 @@ class Uploader:
         rows = [
             TrainingPicture(
                 id=new_id(),
-                image_path=self._store.save_picture(item.sha256, item.file.suffix, item.file),
+                image_path=picture_path(item.sha256, item.file.suffix),
                 sha256=item.sha256,
                 shoe_class=item.label,
                 is_processed=False,
@@ -165,8 +162,13 @@ class Uploader:
             )
             for item in waiting
         ]
-        report.accepted = len(self._store.add_training(rows)) if rows else 0
-        report.labels.update(row.shoe_class for row in rows)
+        new = self._store.add_training(rows, [item.file for item in waiting]) if rows else set()
+        for row, item in zip(rows, waiting, strict=True):
+            if row.id in new:
+                report.labels[row.shoe_class] += 1
+            else:  # another machine brought it since
+                report.skipped.append(_known(item.name, row.shoe_class, row.shoe_class))
+        report.accepted = len(new)
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,11 @@ class _Waiting:
     label: str
     name: str
     file: Path
+
+
+def _known(name: str, label: str, known: str) -> Skipped:
+    reason = "duplicate" if known == label else "conflict"
+    return Skipped(name, reason, f"The same picture is already there as {known!r}.")
 
 
 def clean_label(raw: str) -> str:

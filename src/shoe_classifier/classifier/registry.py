@@ -67,13 +67,6 @@ class Registry:
         shutil.copyfile(self.file_of(version), candidate)
         return self.publish(candidate, live_version)
 
-    def prune(self, versions: list[str], keep: int) -> list[str]:
-        """Delete the archived files after the first `keep` of `versions`, newest first; returns the deleted ones."""
-        old = [version for version in versions[keep:] if self.file_of(version).exists()]
-        for version in old:
-            self.file_of(version).unlink()
-        return old
-
     def _archive_live(self, version: str | None) -> None:
         if version is None or self.file_of(version).exists() or not self.live.exists():
             return

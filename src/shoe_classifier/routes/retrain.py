@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from shoe_classifier.dependencies import Before, Limit, MayWrite, Service, Services
-from shoe_classifier.errors import InvalidRequest, NothingAccepted
+from shoe_classifier.errors import InvalidRequest, NothingAccepted, StoreUnavailable
 from shoe_classifier.forms import Form, private_folder, read_form
 from shoe_classifier.openapi import RETRAIN_FORM, errors
 from shoe_classifier.routes.pages import next_page
@@ -23,6 +23,7 @@ from shoe_classifier.store.base import RetrainJob
 router = APIRouter(prefix="/retrain", tags=["teach"])
 
 _WATCH_SECONDS = 0.2
+_WATCH_ELSEWHERE_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 10
 
 
@@ -129,7 +130,7 @@ def _take(service: Service, form: Form, folder: Path) -> None:
 
 async def _events(job: RetrainJob, service: Service) -> AsyncIterator[bytes]:
     """An event whenever something changed, and a comment now and then, so that proxies keep the line open."""
-    last, silent = b"", 0.0
+    last, silent, pause = b"", 0.0, _WATCH_SECONDS
     while not service.stopping:
         finished = job.finished  # before the copy, so that the last event is never older than the end
         present = orjson.dumps(asdict(job))
@@ -139,8 +140,18 @@ async def _events(job: RetrainJob, service: Service) -> AsyncIterator[bytes]:
             last, silent = present, 0.0
         if finished:
             return
-        await asyncio.sleep(_WATCH_SECONDS)
-        silent += _WATCH_SECONDS
+        await asyncio.sleep(pause)
+        silent += pause
         if silent > _KEEP_ALIVE_SECONDS:
             yield b": still there\n\n"
             silent = 0.0
+        before, job = job, await anyio.to_thread.run_sync(_again, job, service)
+        pause = _WATCH_SECONDS if job is before else _WATCH_ELSEWHERE_SECONDS
+
+
+def _again(job: RetrainJob, service: Service) -> RetrainJob:
+    """The same object while the job runs here; a new row of the store when it runs elsewhere."""
+    try:
+        return service.retrainer.job(job.job_id)
+    except StoreUnavailable:  # for a moment, perhaps
+        return job

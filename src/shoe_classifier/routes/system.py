@@ -41,8 +41,18 @@ async def status(service: Services) -> dict[str, Any]:
 
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
 async def metrics(service: Services) -> Response:
-    service.traffic.unprocessed.set(await anyio.to_thread.run_sync(service.store.count_unprocessed))
+    await anyio.to_thread.run_sync(_gauge, service)
     return Response(generate_latest(service.traffic.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _gauge(service: Service) -> None:
+    store = service.store.state()
+    if "outbox" in store:
+        service.traffic.waiting.labels("rows").set(store["outbox"]["rows"])
+        service.traffic.waiting.labels("bytes").set(store["outbox"]["bytes"])
+        service.traffic.waiting.labels("oldest_seconds").set(store["outbox"]["oldest_seconds"])
+    if not store.get("error"):
+        service.traffic.unprocessed.set(service.store.count_unprocessed())
 
 
 def _status(service: Service) -> dict[str, Any]:
@@ -51,17 +61,19 @@ def _status(service: Service) -> dict[str, Any]:
         model, state, detail = _model(service), "ready", "Serving."
     except NotReady as error:
         model, state, detail = None, "failing" if service.predictor.failed else "loading", error.detail
-    jobs = service.retrainer.jobs(1, None)
+    store = service.store.state()
+    silent = store.get("error") is not None  # then nothing more is asked of it
+    jobs = [] if silent else service.retrainer.jobs(1, None)
     return {
         "status": state,
         "detail": detail,
         "version": __version__,
         "uptime_seconds": round(time.time() - service.started, 1),
         "model": model,
-        "store": {"kind": service.store.kind, "unrecorded_predictions": service.recognizer.unrecorded},
+        "store": {"kind": service.store.kind, "unrecorded_predictions": service.recognizer.unrecorded, **store},
         "training_data": {
-            "labels": service.store.training_labels(),
-            "unprocessed": service.store.count_unprocessed(),
+            "labels": None if silent else service.store.training_labels(),
+            "unprocessed": None if silent else service.store.count_unprocessed(),
         },
         "retrain": asdict(jobs[0]) if jobs else None,
         "requests": {
