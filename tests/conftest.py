@@ -23,6 +23,7 @@ from shoe_classifier.classifier.dataset import load
 from shoe_classifier.images.zip_reader import Picture
 from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings
+from supabase_stack import Stack, token
 
 os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras leaves a folder in the home of whoever runs the tests
 
@@ -141,6 +142,36 @@ def running(settings: Settings) -> Iterator[httpx.Client]:
         thread.join()
 
 
+@pytest.fixture(scope="session")
+def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def stack(running_stack: Stack) -> Iterator[Stack]:
+    """A Supabase project, set up and empty."""
+    running_stack.empty()
+    yield running_stack
+    running_stack.gateway.reset()
+    running_stack.gateway.start()
+
+
+@pytest.fixture
+def project(stack: Stack) -> dict[str, object]:
+    """The settings that lead there."""
+    return {
+        "supabase_url": stack.gateway.url,
+        "supabase_key": token("service_role"),
+        "supabase_timeout_seconds": 3,
+        "model_poll_seconds": 0.5,
+    }
+
+
 @pytest.fixture
 def client(settings: Settings) -> Iterator[httpx.Client]:
     with running(settings) as client:
@@ -184,6 +215,15 @@ class Process:
                 stderr=log,
             )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120, trust_env=False)
+
+    @staticmethod
+    def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Another command of the package, to its end."""
+        clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+        program = [sys.executable, "-m", "shoe_classifier", *command]
+        return subprocess.run(
+            program, cwd=folder, env={**clean, **environment}, capture_output=True, text=True, check=False
+        )
 
     def wait_until_ready(self) -> "Process":
         def ready() -> bool:

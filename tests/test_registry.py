@@ -54,13 +54,6 @@ def test_activate_keeps_both(registry: Registry) -> None:
     assert registry.file_of("v1").exists()
 
 
-def test_prune_keeps_the_newest(registry: Registry) -> None:
-    for i in range(2, 6):
-        registry.publish(new_candidate(registry, f"v{i}"), f"v{i - 1}")
-    assert registry.prune(["v4", "v3", "v2", "v1"], 2) == ["v2", "v1"]
-    assert sorted(path.stem for path in registry.archive.glob("*.h5")) == ["v3", "v4"]
-
-
 def test_leftovers_are_removed(registry: Registry) -> None:
     new_candidate(registry, "v2")
     registry.remove_candidates()

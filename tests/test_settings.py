@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import make_settings
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings, load_settings
@@ -50,9 +51,9 @@ def test_names_without_sense_stop_the_start(names: str) -> None:
         load_settings(_env_file=None, model_path="m.h5", class_names=names)
 
 
-def test_supabase_is_never_silently_replaced() -> None:
-    with pytest.raises(ConfigurationError, match="SUPABASE_URL is set"):
-        create_app(load_settings(_env_file=None, supabase_url="http://x", supabase_key="y"))
+def test_what_cannot_be_a_project_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="SUPABASE_URL and SUPABASE_KEY of a project"):
+        create_app(make_settings(tmp_path, supabase_url="no address", supabase_key="y"))
 
 
 @pytest.mark.parametrize("document", [".env.example", "DEPLOYMENT.md"])
