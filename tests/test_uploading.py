@@ -44,7 +44,7 @@ def test_zip_of_labelled_folders(intake: Intake) -> None:
     assert (report.accepted, report.labels, report.skipped) == (6, {"Boot": 3, "Sandal": 3}, [])
     rows = intake.store.training_data(10, None)
     assert {row.upload_id for row in rows} == {report.upload_id}
-    assert all(intake.store.picture_file(row.image_path).read_bytes()[:2] == b"\xff\xd8" for row in rows)
+    assert all(data[:2] == b"\xff\xd8" for data in intake.store.pictures([row.image_path for row in rows]))
     assert {row.split for row in rows} <= {"train", "holdout"}
     assert not any(row.is_processed for row in rows)
 
@@ -69,7 +69,7 @@ def test_every_file_left_out_is_named_with_its_reason(intake: Intake) -> None:
 def test_what_is_in_the_store_counts_once(intake: Intake) -> None:
     intake.zip({"Boot/a.jpg": draw("Boot", 1)})
     report = intake.zip({"boot/a.jpg": draw("Boot", 1), "Sandal/a.jpg": draw("Boot", 1), "Boot/b.jpg": draw("Boot", 2)})
-    assert reasons(report) == ["duplicate", "conflict"]
+    assert sorted(reasons(report)) == ["conflict", "duplicate"]
     assert report.accepted == 1
 
 
