@@ -17,6 +17,7 @@ ROOMS = {  # what the modules of a room may import of this package
     "settings": {"errors"},
     "errors": set(),
     "uploading": {"classifier", "images", "store", "settings", "errors"},
+    "correcting": {"store", "uploading", "errors"},
     "predicting": {"classifier", "images", "store", "settings", "errors"},
     "publishing": {"classifier", "store", "errors"},
     "retraining": {"classifier", "images", "store", "settings", "errors", "publishing", "child", "locking"},

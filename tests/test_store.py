@@ -179,4 +179,28 @@ def test_threads_share_the_store(store: Store) -> None:
 
 
 def test_a_minute_of_traffic(store: Store) -> None:
-    store.add_minute(Minute(now(), 5, 1.5, "ready"))
+    row = Minute(now(), 5, 1.5, "ready")
+    store.add_minute(row)
+    wait_for(lambda: store.minutes(10) == [row])
+
+
+def test_one_row(store: Store, tmp_path: Path) -> None:
+    row = prediction()
+    store.add_prediction(row, None)
+    assert (store.prediction(row.id), store.prediction("none"), store.prediction(new_id())) == (row, None, None)
+    learnt = added(store, tmp_path, 1)[0]
+    assert store.training_picture(learnt.id) == store.training_with(learnt.sha256) == learnt
+    assert (store.training_picture("none"), store.training_with("none")) == (None, None)
+
+
+def test_training_pictures_are_relabelled_and_deleted(store: Store, tmp_path: Path) -> None:
+    first, second = added(store, tmp_path, 2)
+    job = RetrainJob()
+    store.start_job(job)
+    store.finish_job(replace(job, state="rejected"), [first.id, second.id])
+    store.relabel(first.id, "Shoe")
+    assert store.unprocessed() == [replace(first, shoe_class="Shoe")]
+    store.delete_training(second)
+    assert [row.id for row in store.training_data(10, None)] == [first.id]
+    with pytest.raises(NotFound):
+        list(store.pictures([second.image_path]))

@@ -9,6 +9,7 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import APIKeyHeader
 
 from shoe_classifier.classifier.predictor import Predictor
+from shoe_classifier.correcting import Corrector
 from shoe_classifier.errors import Forbidden, Unauthorized
 from shoe_classifier.forms import CLOSE
 from shoe_classifier.predicting import Recognizer
@@ -34,6 +35,7 @@ class Service:
     recognizer: Recognizer
     uploader: Uploader
     publisher: Publisher
+    corrector: Corrector
     retrainer: Retrainer
     traffic: Traffic
     started: float

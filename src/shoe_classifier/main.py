@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from shoe_classifier import __version__
 from shoe_classifier.classifier.predictor import Predictor
 from shoe_classifier.classifier.registry import Registry
+from shoe_classifier.correcting import Corrector
 from shoe_classifier.dependencies import Service
 from shoe_classifier.errors import AppError, StorageFull, StoreUnavailable
 from shoe_classifier.forms import FOLDER_PREFIX
@@ -25,7 +26,7 @@ from shoe_classifier.opening import foreign_opener, open_store
 from shoe_classifier.predicting import Recognizer
 from shoe_classifier.publishing import Publisher
 from shoe_classifier.retraining import Retrainer
-from shoe_classifier.routes import models, predict, records, retrain, system, upload
+from shoe_classifier.routes import corrections, models, predict, records, retrain, system, upload
 from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.traffic import CountTraffic, PlainPaths, Traffic, write_minutes
 from shoe_classifier.uploading import Uploader
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for noun in (predict, upload, retrain, models, records, system):
+    for noun in (predict, upload, retrain, models, records, corrections, system):
         app.include_router(noun.router)
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -93,12 +94,14 @@ def _service(settings: Settings) -> Service:
     predictor = Predictor(settings.max_image_pixels)
     registry = Registry(settings.live_model)
     publisher = Publisher(registry, store, predictor, settings.keep_versions, foreign_opener(settings))
+    uploader = Uploader(settings, store)
     return Service(
         settings=settings,
         store=store,
         predictor=predictor,
         recognizer=Recognizer(settings, predictor, store),
-        uploader=Uploader(settings, store),
+        uploader=uploader,
+        corrector=Corrector(store, uploader),
         publisher=publisher,
         retrainer=Retrainer(settings, store, predictor, registry, publisher),
         traffic=Traffic(),

@@ -90,6 +90,21 @@ class BatchBody(BaseModel):
     )
 
 
+class LabelBody(BaseModel):
+    label: str
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"label": "Sandal"}})
+
+
+class MinuteBody(BaseModel):
+    """One minute with traffic; times in milliseconds."""
+
+    timestamp: str
+    request_count: int
+    avg_response_time: float
+    model_uptime_status: str
+
+
 class SkippedBody(BaseModel):
     name: str
     reason: Literal["corrupt", "duplicate", "conflict", "too_small", "unsupported", "ignored"]

@@ -51,7 +51,15 @@ class Uploader:
         self._lock = threading.Lock()
         self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
 
-    def take(self, file: Path, name: str, label: str | None, folder: Path, known_labels: Iterable[str]) -> UploadReport:
+    def take(
+        self,
+        file: Path,
+        name: str,
+        label: str | None,
+        folder: Path,
+        known_labels: Iterable[str],
+        source: str = "image",
+    ) -> UploadReport:
         """Take a ZIP of labelled folders, or one picture with its label: all or nothing.
 
         What is wrong with single files of a ZIP goes into the report.
@@ -62,6 +70,7 @@ class Uploader:
             label: of a single picture; a ZIP has its labels in its folders.
             folder: private; pictures wait here until all were read.
             known_labels: labels of the live model, whose spelling wins.
+            source: where a single picture comes from.
 
         Raises:
             NothingAccepted: no picture was new and good.
@@ -84,13 +93,21 @@ class Uploader:
         picture = Picture(label, name, file.read_bytes())
         clean_label(label)
         self._check(picture)
-        return self._take([picture], folder, known_labels, "image")
+        return self._take([picture], folder, known_labels, source)
+
+    def spell(self, label: str, known_labels: Iterable[str]) -> str:
+        """A label as it is written already, if it is known. Raises `InvalidLabel`."""
+        label = clean_label(label)
+        return self._spelling(known_labels).get(_key_of(label), label)
+
+    def _spelling(self, known_labels: Iterable[str]) -> dict[str, str]:
+        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
 
     def _take(
         self, pictures: Iterable[Picture | Skipped], folder: Path, known_labels: Iterable[str], source: str
     ) -> UploadReport:
         report = UploadReport()
-        spelling = {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
+        spelling = self._spelling(known_labels)
         waiting: dict[str, _Waiting] = {}
         for picture in pictures:
             skipped = picture if isinstance(picture, Skipped) else self._stage(picture, folder, spelling, waiting)
@@ -137,7 +154,7 @@ class Uploader:
 
     def _settled(self, waiting: list["_Waiting"], report: UploadReport) -> list["_Waiting"]:
         stored = self._store.labels_of([item.sha256 for item in waiting])
-        spelling = {_key_of(label): label for label in self._store.training_labels()}
+        spelling = self._spelling([])
         new = []
         for item in waiting:
             label = spelling.get(_key_of(item.label), item.label)

@@ -20,6 +20,7 @@ from shoe_classifier.classifier.memory import Memory, Recorder
 
 _PHOTO_WEIGHT = 5.0
 _BLANK_WEIGHT = 10.0
+_CHANGED = 24  # pictures that are named
 _ENOUGH_TO_ASK = 20  # pictures of a label; from fewer, a head learns too little to doubt the rest
 
 Report = Callable[[str, float, str], None]  # phase, progress 0..1 within it, message; may raise to stop
@@ -49,7 +50,8 @@ class Outcome:
     """What the gate judges by.
 
     Attributes:
-        metrics: of the new model, on all held-out pictures.
+        metrics: of the new model, on all held-out pictures; and under `changed`, which pictures of the lesson it calls
+            something else than the live model does.
         baseline: of the live model, on the pictures held out before this lesson: whoever brought the lesson may have
             labelled it wrongly, and must not set its own examination.
         retained: of the new model, on those same pictures.
@@ -212,7 +214,7 @@ def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, see
     old, new = before[np.isin(before.keys, both)], after[np.isin(after.keys, both)]
     taught = after[np.isin(after.keys, keys_of(lesson.pictures.hashes))]
     return Outcome(
-        metrics=candidate.metrics,
+        metrics=candidate.metrics | {"changed": _changed(candidate, taught, live, seen, lesson)},
         baseline=_metrics(live.head, old, list(live.labels)),
         retained=_metrics(candidate.head, new, lesson.labels),
         lesson=_metrics(candidate.head, taught, lesson.labels),
@@ -224,6 +226,28 @@ def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, see
         **_doubts(live, seen, lesson),
         **_disputes(seen, lesson),
     )
+
+
+def _changed(candidate: Bundle, taught: Memory, live: Bundle, seen: Memory, lesson: Lesson) -> dict[str, Any]:
+    """The `count` of the lesson's pictures that the new model calls something else, and the first of these `pictures`:
+    `sha256`, their `label`, and what they were called `before` and are `after`.
+
+    `taught` has the new model's features of the lesson, `seen` the live one's.
+    """
+    old = dict(zip(seen.keys.tolist(), live.head.logits(seen.features.astype(np.float32)).argmax(axis=1), strict=True))
+    new = candidate.head.logits(taught.features.astype(np.float32)).argmax(axis=1)
+    hashes = dict(zip(keys_of(lesson.pictures.hashes).tolist(), lesson.pictures.hashes, strict=True))
+    pictures = [
+        {
+            "sha256": hashes[key],
+            "label": lesson.labels[label],
+            "before": live.labels[old[key]],
+            "after": lesson.labels[guess],
+        }
+        for key, label, guess in zip(taught.keys.tolist(), taught.labels, new, strict=True)
+        if key in old and old[key] != guess
+    ]
+    return {"count": len(pictures), "pictures": pictures[:_CHANGED]}
 
 
 def _intruders(head: heads.Head, memory: Memory, labels: int) -> float:

@@ -1,19 +1,21 @@
 """`/predictions`, `/training-data` and `/files`: what was written down."""
 
+import asyncio
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from shoe_classifier.dependencies import Before, Limit, Service, Services
-from shoe_classifier.images.preprocessing import EXTENSIONS, MEDIA_TYPES
+from shoe_classifier.images.preprocessing import EXTENSIONS, MEDIA_TYPES, thumbnail
 from shoe_classifier.openapi import errors
 from shoe_classifier.routes.pages import next_page
-from shoe_classifier.schemas import PredictionRow, TrainingRow
-from shoe_classifier.store.base import Prediction, TrainingPicture
+from shoe_classifier.schemas import MinuteBody, PredictionRow, TrainingRow
+from shoe_classifier.store.base import Minute, Prediction, TrainingPicture
 
 router = APIRouter(tags=["records"])
 
@@ -51,10 +53,35 @@ async def training_data(
     response_class=Response,
     responses={200: {"content": {kind: {} for kind in _TYPES.values()}}, **errors(404, 422, 503)},
 )
-async def file(sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], service: Services) -> Response:
+async def file(
+    sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+    service: Services,
+    w: Annotated[int | None, Query(ge=16, le=2048, description="Longest edge of a JPEG of it, in pixels.")] = None,
+) -> Response:
     path, data = await anyio.to_thread.run_sync(service.store.find_picture, sha256)
+    if w is not None:
+        loop = asyncio.get_running_loop()  # on the few threads that decode, however many are asked for at once
+        data = await loop.run_in_executor(service.recognizer.threads, _small, data, w, service)
+        path = "small.jpg"
     headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
     return Response(data, media_type=_TYPES.get(PurePath(path).suffix), headers=headers)
+
+
+def _small(data: bytes, side: int, service: Service) -> bytes:
+    out = io.BytesIO()
+    picture = thumbnail(data, side, max_pixels=service.settings.max_image_pixels)
+    picture.save(out, "JPEG", quality=82)
+    return out.getvalue()
+
+
+@router.get(
+    "/system-metrics",
+    summary="Minutes with traffic, newest first",
+    response_model=list[MinuteBody],
+    responses=errors(422, 503),
+)
+async def minutes(service: Services, limit: Limit = 60) -> list[Minute]:
+    return await anyio.to_thread.run_sync(service.store.minutes, limit)
 
 
 async def _with_urls(service: Service, rows: Sequence[Prediction] | Sequence[TrainingPicture]) -> list[dict[str, Any]]:

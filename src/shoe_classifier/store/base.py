@@ -135,6 +135,8 @@ class Store(Protocol):
     def add_prediction(self, row: Prediction, picture: bytes | None) -> None:
         """Keep a row, and its picture under `row.image_path`."""
 
+    def prediction(self, prediction_id: str) -> Prediction | None: ...
+
     def predictions(self, limit: int, before: str | None) -> list[Prediction]: ...
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
@@ -150,6 +152,16 @@ class Store(Protocol):
         """Where a client gets each of the pictures."""
 
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]: ...
+
+    def training_picture(self, row_id: str) -> TrainingPicture | None: ...
+
+    def training_with(self, sha256: str) -> TrainingPicture | None: ...
+
+    def relabel(self, row_id: str, label: str) -> None:
+        """Give a training picture another label; it is to be learnt again."""
+
+    def delete_training(self, row: TrainingPicture) -> None:
+        """Delete a row and its picture."""
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         """The labels of those hashes that are known."""
@@ -210,5 +222,8 @@ class Store(Protocol):
         """End the jobs that a killed process left; of a shared store, not those that other machines work on."""
 
     def add_minute(self, row: Minute) -> None: ...
+
+    def minutes(self, limit: int) -> list[Minute]:
+        """The newest first."""
 
     def close(self) -> None: ...

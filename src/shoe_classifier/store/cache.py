@@ -47,6 +47,10 @@ class PictureCache:
             self._trim(path.stat().st_size)
         part.unlink(missing_ok=True)
 
+    def forget(self, image_path: str) -> None:
+        """Delete a picture here."""
+        (self._folder / image_path).unlink(missing_ok=True)
+
     def _trim(self, added: int) -> None:
         with self._lock:
             if self._bytes is not None and self._bytes + added <= self._max_bytes:

@@ -87,6 +87,11 @@ class Outbox:
         )
         return [json.loads(row["row"]) for row in rows]
 
+    def row(self, row_id: str) -> dict[str, Any] | None:
+        """A row that waits."""
+        rows = self._db.select("select row from Events where id = ?", row_id)
+        return json.loads(rows[0]["row"]) if rows else None
+
     def unsent(self, image_path: str) -> bytes | None:
         """A picture that waits; None when it was sent, or dropped."""
         rows = self._db.select("select data from Pictures where image_path = ? and not sent", image_path)

@@ -63,7 +63,7 @@ _JSON = {"probabilities", "labels", "metrics", "baseline"}
 _BOOLEAN = {"is_processed", "force"}
 _SYNC_ALL_FROM = 8  # files; below, each is flushed by itself
 
-Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob)
+Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob, Minute)
 
 
 class SqliteStore:
@@ -133,6 +133,9 @@ class SqliteStore:
             self._keep_picture(row.image_path, picture)
         self._db.execute(_ADD_PREDICTION, {**vars(row), "probabilities": orjson.dumps(row.probabilities).decode()})
 
+    def prediction(self, prediction_id: str) -> Prediction | None:
+        return self._one(Prediction, "select * from Predict where id = ?", prediction_id)
+
     def predictions(self, limit: int, before: str | None) -> list[Prediction]:
         return self._page(Prediction, "Predict", "id", limit, before)
 
@@ -151,6 +154,21 @@ class SqliteStore:
 
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         return self._page(TrainingPicture, "Training_Data", "id", limit, before)
+
+    def training_picture(self, row_id: str) -> TrainingPicture | None:
+        return self._one(TrainingPicture, "select * from Training_Data where id = ?", row_id)
+
+    def training_with(self, sha256: str) -> TrainingPicture | None:
+        return self._one(TrainingPicture, "select * from Training_Data where sha256 = ?", sha256)
+
+    def relabel(self, row_id: str, label: str) -> None:
+        with self._db.transaction(durable=True) as db:
+            db.execute("update Training_Data set shoe_class = ?, is_processed = 0 where id = ?", [label, row_id])
+
+    def delete_training(self, row: TrainingPicture) -> None:
+        with self._db.transaction(durable=True) as db:
+            db.execute("delete from Training_Data where id = ?", [row.id])
+        (self._folder / row.image_path).unlink(missing_ok=True)
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         question = "select sha256, shoe_class from Training_Data where sha256 in (select value from json_each(?))"
@@ -247,6 +265,10 @@ class SqliteStore:
     def add_minute(self, row: Minute) -> None:
         with self._db.transaction() as db:
             _insert(db, "System_Metrics", asdict(row), "insert or replace")
+
+    def minutes(self, limit: int) -> list[Minute]:
+        rows = self._db.select("select * from System_Metrics order by timestamp desc limit ?", limit)
+        return [_decode(Minute, row) for row in rows]
 
     # ------------------------------------------------------------ inside
 

@@ -41,9 +41,10 @@ _AHEAD = 32  # pictures fetched before they are asked for
 _LOST_SECONDS = 90.0  # a job that has not been heard of for so long is nobody's any more
 _PING_SECONDS = 2.0
 _TYPES = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
+_IDS = ("id", "job_id")
 _FOREVER = "31536000"  # seconds that a picture may be cached: what lies under a hash never changes
 
-Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob)
+Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob, Minute)
 
 
 class SupabaseStore:
@@ -110,6 +111,12 @@ class SupabaseStore:
         )
         self._project.call(query.execute)
 
+    def prediction(self, prediction_id: str) -> Prediction | None:
+        waiting = self._outbox.row(prediction_id)
+        if waiting:
+            return _decode(Prediction, waiting)
+        return self._one(Prediction, "Predict", "id", prediction_id)
+
     def predictions(self, limit: int, before: str | None) -> list[Prediction]:
         stored = self._page(Prediction, "Predict", "id", limit, before)
         waiting = [_decode(Prediction, row) for row in self._outbox.newest("Predict", limit, before)]
@@ -169,6 +176,21 @@ class SupabaseStore:
 
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         return self._page(TrainingPicture, "Training_Data", "id", limit, before)
+
+    def training_picture(self, row_id: str) -> TrainingPicture | None:
+        return self._one(TrainingPicture, "Training_Data", "id", row_id)
+
+    def training_with(self, sha256: str) -> TrainingPicture | None:
+        return self._one(TrainingPicture, "Training_Data", "sha256", sha256)
+
+    def relabel(self, row_id: str, label: str) -> None:
+        change = {"shoe_class": label, "is_processed": False}
+        self._project.call(self._project.table("Training_Data").update(change).eq("id", row_id).execute)
+
+    def delete_training(self, row: TrainingPicture) -> None:
+        self._project.call(self._project.table("Training_Data").delete().eq("id", row.id).execute)
+        self._project.call(lambda: self._project.bucket(self._bucket).remove([row.image_path]))
+        self._cache.forget(row.image_path)
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         labels: dict[str, str] = self._project.rpc("labels_of_hashes", hashes=list(hashes))
@@ -268,19 +290,24 @@ class SupabaseStore:
         return self._page(RetrainJob, "Retrain_Jobs", "job_id", limit, before)
 
     def job(self, job_id: str) -> RetrainJob | None:
-        try:
-            uuid_utils.UUID(job_id)
-        except ValueError:
-            return None
         return self._one(RetrainJob, "Retrain_Jobs", "job_id", job_id)
 
     def fail_unfinished_jobs(self, error: str) -> None:
         arguments = {"instance": self._instance, "silent_seconds": _LOST_SECONDS, "reason": error}
         self._project.rpc("fail_lost_jobs", **arguments)
 
+    def minutes(self, limit: int) -> list[Minute]:
+        query = self._project.table("System_Metrics").select("*").order("timestamp", desc=True).limit(limit)
+        return [_decode(Minute, row) for row in self._project.call(query.execute).data]
+
     # ------------------------------------------------------------ inside
 
     def _one(self, kind: type[Row], table: str, column: str, value: str) -> Row | None:
+        if column in _IDS:
+            try:
+                uuid_utils.UUID(value)
+            except ValueError:  # Postgres would take offence
+                return None
         query = self._project.table(table).select("*").eq(column, value).limit(1)
         rows = self._project.call(query.execute).data
         return _decode(kind, rows[0]) if rows else None
@@ -304,6 +331,6 @@ def _decode(kind: type[Row], row: dict[str, Any]) -> Row:
 
 def _plain_time(name: str, value: Any) -> Any:
     """Postgres words times in another way than the rest of the service."""
-    if value is None or not name.endswith("_at"):
+    if value is None or not (name.endswith("_at") or name == "timestamp"):
         return value
     return datetime.fromisoformat(value).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,61 @@
+"""Feedback on a prediction; another label for a training picture, or its end."""
+
+from dataclasses import asdict
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Response
+
+from shoe_classifier.dependencies import MayWrite, Service, Services
+from shoe_classifier.forms import private_folder
+from shoe_classifier.openapi import errors
+from shoe_classifier.schemas import LabelBody, TrainingRow
+from shoe_classifier.store.base import TrainingPicture
+
+router = APIRouter(tags=["teach"], dependencies=[MayWrite])
+
+
+@router.post(
+    "/predictions/{prediction_id}/feedback",
+    summary="Say what was in a predicted picture; it goes to the training data",
+    status_code=201,
+    response_model=TrainingRow,
+    responses=errors(401, 403, 404, 409, 422, 503, 507),
+)
+async def feedback(prediction_id: str, body: LabelBody, service: Services) -> dict[str, Any]:
+    service.retrainer.check_idle()
+    known = service.predictor.teachable.bundle.labels
+    async with private_folder(service.settings.temp_uploads_dir) as folder:
+        row = await anyio.to_thread.run_sync(service.corrector.learn, prediction_id, body.label, folder, known)
+    return await _with_url(service, row)
+
+
+@router.patch(
+    "/training-data/{row_id}",
+    summary="Give a training picture another label",
+    response_model=TrainingRow,
+    responses=errors(401, 403, 404, 409, 422, 503, 507),
+)
+async def relabel(row_id: str, body: LabelBody, service: Services) -> dict[str, Any]:
+    service.retrainer.check_idle()
+    known = service.predictor.teachable.bundle.labels
+    return await _with_url(
+        service, await anyio.to_thread.run_sync(service.corrector.relabel, row_id, body.label, known)
+    )
+
+
+@router.delete(
+    "/training-data/{row_id}",
+    summary="Delete a training picture",
+    status_code=204,
+    responses=errors(401, 403, 404, 409, 503),
+)
+async def delete(row_id: str, service: Services) -> Response:
+    service.retrainer.check_idle()
+    await anyio.to_thread.run_sync(service.corrector.delete, row_id)
+    return Response(status_code=204)
+
+
+async def _with_url(service: Service, row: TrainingPicture) -> dict[str, Any]:
+    urls = await anyio.to_thread.run_sync(service.store.urls, [row.image_path])
+    return {**asdict(row), "file_url": urls[row.image_path]}
