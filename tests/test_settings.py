@@ -51,9 +51,12 @@ def test_names_without_sense_stop_the_start(names: str) -> None:
         load_settings(_env_file=None, model_path="m.h5", class_names=names)
 
 
-def test_what_cannot_be_a_project_stops_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "key"), [("no address", "y"), ("http://x", "kéy"), ("http://[", "y"), ("http://x", " ")]
+)
+def test_what_cannot_be_a_project_stops_the_start(tmp_path: Path, url: str, key: str) -> None:
     with pytest.raises(ConfigurationError, match="SUPABASE_URL and SUPABASE_KEY of a project"):
-        create_app(make_settings(tmp_path, supabase_url="no address", supabase_key="y"))
+        create_app(make_settings(tmp_path, supabase_url=url, supabase_key=key))
 
 
 @pytest.mark.parametrize("document", [".env.example", "DEPLOYMENT.md"])

@@ -183,7 +183,7 @@ def _begin(service: Service) -> str | None:
         if problems:
             return " ".join(problems)
         service.retrainer.fail_interrupted(_INTERRUPTED)
-    except StoreUnavailable as error:
+    except AppError as error:
         logger.warning("%s", error.detail)
     try:
         service.publisher.restore()

@@ -72,7 +72,8 @@ class Publisher:
                 return
         else:
             self._serve(model, seen)
-            self._store.set_live(model.bundle.version)
+            if not self._store.shared:  # other machines do not have this plain Keras model
+                self._store.set_live(model.bundle.version)
             return
         for row in self._store.versions():
             file = self._registry.file_of(row.version)
@@ -184,7 +185,8 @@ class Publisher:
                 if self._follows:
                     self._store.set_live(version)
                 self._serve(self._registry.activate(version, live), _look(self._registry.live))
-                self._store.set_live(version)
+                if not self._follows:
+                    self._store.set_live(version)
             return self.known(version)
 
     def file_of(self, version: str) -> Path:

@@ -158,7 +158,8 @@ def tune(
         for i in range(steps):
             losses.append(float(step(next(batches))))
             if i % 5 == 0:  # often enough to be stopped within a second or two
-                report((epoch + i / steps) / epochs, f"epoch {epoch + 1} of {epochs}")
+                recent = np.mean(losses[-10:])
+                report((epoch + i / steps) / epochs, f"epoch {epoch + 1} of {epochs}, loss {recent:.3f}")
                 if out_of_time():
                     return
         report((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}, loss {np.mean(losses):.3f}")

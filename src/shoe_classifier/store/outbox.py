@@ -115,6 +115,10 @@ class Outbox:
             db.execute("delete from Pictures where image_path = ?", [image_path])
             _count(db, "dropped_pictures", 1)
 
+    def forget(self, image_path: str) -> None:
+        """Take a picture out that somebody wants deleted; its rows stay."""
+        self._db.execute("delete from Pictures where image_path = ?", [image_path])
+
     def remove(self, ids: Sequence[str]) -> None:
         """Take rows that were sent out of the queue, and what is known of pictures that no row waits with."""
         with self._db.transaction() as db:

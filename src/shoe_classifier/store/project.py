@@ -56,16 +56,18 @@ class Project:
     """
 
     def __init__(self, url: str, key: str, timeout: float):
+        key = key.strip()
         self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, 3.0)), follow_redirects=True)
         options = ClientOptions(
             httpx_client=self._http, postgrest_client_retry=False, auto_refresh_token=False, persist_session=False
         )
         try:
             self.client: Client = create_client(url, key, options)
-        except SupabaseException as error:
-            raise ConfigurationError(f"Expected SUPABASE_URL and SUPABASE_KEY of a project: {error.message}.") from None
-        self.client.postgrest  # noqa: B018 - made now, because making it is not safe in several threads at once
-        self.client.storage  # noqa: B018
+            self.client.postgrest  # noqa: B018 - made now, because making it is not safe in several threads at once
+            self.client.storage  # noqa: B018
+        except (SupabaseException, ValueError) as error:  # the latter for letters that no address or key has
+            self._http.close()
+            raise ConfigurationError(f"Expected SUPABASE_URL and SUPABASE_KEY of a project; {error}.") from None
         self._ping = (f"{url.rstrip('/')}/rest/v1/System_Metrics?select=id&limit=1", {"apikey": key})
 
     def close(self) -> None:

@@ -189,6 +189,7 @@ class SupabaseStore:
 
     def delete_training(self, row: TrainingPicture) -> None:
         self._project.call(self._project.table("Training_Data").delete().eq("id", row.id).execute)
+        self._outbox.forget(row.image_path)
         self._project.call(lambda: self._project.bucket(self._bucket).remove([row.image_path]))
         self._cache.forget(row.image_path)
 
