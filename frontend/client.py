@@ -1,0 +1,191 @@
+"""The service over HTTP: each call of the page is one method here."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+Row = dict[str, Any]
+_TIMEOUT = httpx.Timeout(60, connect=3)
+_SILENCE = 30.0  # seconds; the service says something every ten while a retrain is watched
+
+
+class ApiError(Exception):
+    """The service said no. `detail` is in its own words, `code` and `status` tell programs."""
+
+    def __init__(self, detail: str, code: str, status: int):
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code
+        self.status = status
+
+
+class Unreachable(ApiError):
+    """Nothing answers at the service's address, or it is not ready."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the service says of one picture; `probabilities` of each label, 0..1."""
+
+    prediction_id: str
+    predicted_class: str
+    confidence: float
+    decision: str
+    probabilities: dict[str, float]
+    model_version: str
+    response_time_ms: float
+    file_url: str | None
+
+
+class Api:
+    """Calls to one service.
+
+    All methods raise `Unreachable` when it is down or not ready, and `ApiError` with its own words when it says no.
+    """
+
+    def __init__(self, url: str, key: str | None = None):
+        self.url = url.rstrip("/")
+        headers = {"X-API-Key": key} if key else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def ready(self) -> bool:
+        """True when it can predict."""
+        try:
+            return self._http.get("/ready", timeout=3).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def status(self) -> Row:
+        return self._json("GET", "/status")
+
+    # ------------------------------------------------------------ predict
+
+    def predict(self, name: str, data: bytes) -> Prediction:
+        return Prediction(**self._json("POST", "/predict", files={"file": (name, data)}))
+
+    def explain(self, name: str, data: bytes) -> bytes:
+        """A PNG of the picture, coloured where the network looked."""
+        return self._call("POST", "/explain", files={"file": (name, data)}).content
+
+    def feedback(self, prediction_id: str, label: str) -> Row:
+        return self._json("POST", f"/predictions/{prediction_id}/feedback", json={"label": label})
+
+    def predictions(self, limit: int, before: str | None = None) -> list[Row]:
+        return self._json("GET", "/predictions", params=_page(limit, before))
+
+    # ------------------------------------------------------------ teach
+
+    def upload(self, name: str, data: bytes, label: str | None = None) -> Row:
+        """A ZIP of labelled folders, or one picture with its label; gives the report, also when nothing was taken."""
+        fields = {"label": label} if label else {}
+        try:
+            return self._json("POST", "/upload", files={"file": (name, data)}, data=fields)
+        except NothingAccepted as nothing:
+            return nothing.report
+
+    def training_data(self, limit: int, before: str | None = None) -> list[Row]:
+        return self._json("GET", "/training-data", params=_page(limit, before))
+
+    def relabel(self, row_id: str, label: str) -> Row:
+        return self._json("PATCH", f"/training-data/{row_id}", json={"label": label})
+
+    def delete(self, row_id: str) -> None:
+        self._call("DELETE", f"/training-data/{row_id}")
+
+    def thumbnail(self, sha256: str, width: int) -> bytes:
+        """A JPEG whose longest edge has `width` pixels."""
+        return self._call("GET", f"/files/{sha256}", params={"w": width}).content
+
+    # ------------------------------------------------------------ retrain
+
+    def retrain(self, mode: str, force: bool) -> Row:
+        return self._json("POST", "/retrain", params={"mode": mode, "force": str(force).lower()})
+
+    def jobs(self, limit: int) -> list[Row]:
+        return self._json("GET", "/retrain", params={"limit": limit})
+
+    def job(self, job_id: str) -> Row:
+        return self._json("GET", f"/retrain/{job_id}")
+
+    def cancel(self, job_id: str) -> Row:
+        return self._json("DELETE", f"/retrain/{job_id}")
+
+    def events(self, job_id: str) -> Iterator[Row]:
+        """The job, each time that something about it changed, until it has ended or the service stops."""
+        timeout = httpx.Timeout(_SILENCE, connect=3)
+        try:
+            with self._http.stream("GET", f"/retrain/{job_id}/events", timeout=timeout) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    _raise(answer)
+                for line in answer.iter_lines():
+                    if line.startswith("data: "):
+                        yield httpx.Response(200, content=line.removeprefix("data: ")).json()
+        except httpx.TransportError as error:
+            raise self._unreachable() from error
+
+    # ------------------------------------------------------------ versions
+
+    def models(self) -> list[Row]:
+        return self._json("GET", "/models")
+
+    def activate(self, version: str) -> Row:
+        return self._json("POST", f"/models/{version}/activate")
+
+    def model_file(self, version: str) -> bytes:
+        return self._call("GET", f"/models/{version}/file", params={"format": "h5"}).content
+
+    def minutes(self, limit: int) -> list[Row]:
+        return self._json("GET", "/system-metrics", params={"limit": limit})
+
+    # ------------------------------------------------------------ inside
+
+    def _json(self, method: str, path: str, **options: Any) -> Any:
+        return self._call(method, path, **options).json()
+
+    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise self._unreachable() from error
+        if answer.status_code >= 400:
+            _raise(answer)
+        return answer
+
+    def _unreachable(self) -> Unreachable:
+        return Unreachable(f"Nothing answers at {self.url}.", "unreachable", 0)
+
+
+class NothingAccepted(ApiError):
+    """An upload of which nothing was taken; `report` says why."""
+
+    def __init__(self, detail: str, code: str, status: int, report: Row):
+        super().__init__(detail, code, status)
+        self.report = report
+
+
+def from_environment(key: str | None = None) -> Api:
+    """The service of `API_URL`, with `API_KEY` unless another key is given."""
+    return Api(os.environ.get("API_URL", "http://127.0.0.1:8000"), key or os.environ.get("API_KEY"))
+
+
+def _page(limit: int, before: str | None) -> dict[str, str | int]:
+    return {"limit": limit, "before": before} if before else {"limit": limit}
+
+
+def _raise(answer: httpx.Response) -> None:
+    try:
+        body = answer.json()
+        detail, code = str(body["detail"]), str(body["code"])
+    except (ValueError, KeyError, TypeError):  # a proxy's own page
+        body, detail, code = {}, f"The service answered with status {answer.status_code}.", "http_error"
+    if code == "nothing_accepted" and "report" in body:
+        raise NothingAccepted(detail, code, answer.status_code, body["report"])
+    kind = Unreachable if code == "not_ready" or (answer.status_code == 502 and not body) else ApiError
+    raise kind(detail, code, answer.status_code)
