@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ from shoe_classifier.classifier.dataset import load
 from shoe_classifier.images.zip_reader import Picture
 from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings
-from supabase_stack import Stack, token
+from supabase_stack import Stack, free_port, token
 
 os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras leaves a folder in the home of whoever runs the tests
 
@@ -200,10 +199,8 @@ def finished_job(client: httpx.Client, job_id: str) -> dict[str, object]:
 class Process:
     """`python -m shoe_classifier serve` in a folder of its own."""
 
-    def __init__(self, folder: Path, **environment: str):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, folder: Path, port: int | None = None, **environment: str):
+        self.port = port or free_port()
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
         self.log = folder / "log"
         with self.log.open("ab") as log:
