@@ -309,8 +309,8 @@ class Retrainer:
         job.error = message if state in ("failed", "rejected") else None
         try:
             self._store.finish_job(RetrainJob(**{**asdict(job), "state": state}), learnt)
-        except BaseException:
-            if state == "published":  # then it has failed, and is ended again
+        except Exception:  # a store that is silent, or full: the job ends here all the same
+            if state == "published":  # but then it was not; it is ended again, as failed
                 raise
             logger.exception("The end of retrain %s could not be written down.", job.job_id)
         job.state = state
