@@ -10,11 +10,15 @@ run: .venv/run ## Start the service
 	@echo "For the page with pictures and buttons: make ui, in another terminal; or both at once: make demo"
 	@exec $(BIN)/python -m shoe_classifier serve
 
+# Only for this machine, as the service's writing calls are without a key; ADDRESS=0.0.0.0 opens it to others.
+PAGE := cd frontend && exec ../.venv-ui/bin/streamlit run app.py --server.address $(or $(ADDRESS),127.0.0.1)
+
 ui: .venv-ui/done ## Start the page, for the service at API_URL (http://127.0.0.1:8000)
-	@cd frontend && exec ../.venv-ui/bin/streamlit run app.py
+	@$(PAGE)
 
 demo: .venv/run .venv-ui/done ## Start the service and the page
-	@trap 'kill 0' EXIT INT TERM; $(BIN)/python -m shoe_classifier serve & cd frontend && ../.venv-ui/bin/streamlit run app.py
+	@trap 'trap - EXIT INT TERM; kill 0' EXIT INT TERM; $(BIN)/python -m shoe_classifier serve & \
+		(export API_URL=$${API_URL:-http://127.0.0.1:$${PORT:-8000}}; $(PAGE))
 
 test: .venv/dev ## Run all tests but those that need programs of the system
 	$(BIN)/python -m pytest

@@ -39,7 +39,7 @@ def state() -> None:
 
 
 with st.sidebar:
-    state()
     st.text_input("API key", type="password", key="api_key", help="Needed to teach when the service has one.")
+    state()
 
 page.run()

@@ -1,5 +1,6 @@
 """The service over HTTP: each call of the page is one method here."""
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ import httpx
 
 Row = dict[str, Any]
 _TIMEOUT = httpx.Timeout(60, connect=3)
-_SILENCE = 30.0  # seconds; the service says something every ten while a retrain is watched
+_UPLOAD_TIMEOUT = httpx.Timeout(900, connect=3)  # each picture is looked at before the answer
+_SILENCE = 30.0  # seconds; the service says something every two while a retrain is watched
 
 
 class ApiError(Exception):
@@ -24,6 +26,10 @@ class ApiError(Exception):
 
 class Unreachable(ApiError):
     """Nothing answers at the service's address, or it is not ready."""
+
+
+class Busy(ApiError):
+    """Not now, but perhaps in a moment: the service's store is silent, or there is too much to do."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Api:
 
     def __init__(self, url: str, key: str | None = None):
         self.url = url.rstrip("/")
-        headers = {"X-API-Key": key} if key else {}
+        headers = {"X-API-Key": key.strip().encode()} if key else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, trust_env=False)
 
     def close(self) -> None:
@@ -85,7 +91,7 @@ class Api:
         """A ZIP of labelled folders, or one picture with its label; gives the report, also when nothing was taken."""
         fields = {"label": label} if label else {}
         try:
-            return self._json("POST", "/upload", files={"file": (name, data)}, data=fields)
+            return self._json("POST", "/upload", files={"file": (name, data)}, data=fields, timeout=_UPLOAD_TIMEOUT)
         except NothingAccepted as nothing:
             return nothing.report
 
@@ -117,16 +123,18 @@ class Api:
         return self._json("DELETE", f"/retrain/{job_id}")
 
     def events(self, job_id: str) -> Iterator[Row]:
-        """The job, each time that something about it changed, until it has ended or the service stops."""
-        timeout = httpx.Timeout(_SILENCE, connect=3)
+        """The job, until it has ended or the service stops: when something about it changed, and every few seconds."""
+        timeout, row = httpx.Timeout(_SILENCE, connect=3), None
         try:
             with self._http.stream("GET", f"/retrain/{job_id}/events", timeout=timeout) as answer:
-                if answer.status_code >= 400:
+                if answer.status_code >= 300:
                     answer.read()
                     _raise(answer)
                 for line in answer.iter_lines():
                     if line.startswith("data: "):
-                        yield httpx.Response(200, content=line.removeprefix("data: ")).json()
+                        row = json.loads(line.removeprefix("data: "))
+                    if row and line.startswith(("data: ", ":")):
+                        yield row
         except httpx.TransportError as error:
             raise self._unreachable() from error
 
@@ -147,14 +155,20 @@ class Api:
     # ------------------------------------------------------------ inside
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
-        return self._call(method, path, **options).json()
+        answer = self._call(method, path, **options)
+        try:
+            return answer.json()
+        except ValueError:
+            raise ApiError(f"What answers at {self.url} is not the service.", "not_json", answer.status_code) from None
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **options)
+        except httpx.ReadTimeout as error:
+            raise Busy(f"{self.url} has not answered in time.", "timeout", 0) from error
         except httpx.TransportError as error:
             raise self._unreachable() from error
-        if answer.status_code >= 400:
+        if answer.status_code >= 300:
             _raise(answer)
         return answer
 
@@ -187,5 +201,6 @@ def _raise(answer: httpx.Response) -> None:
         body, detail, code = {}, f"The service answered with status {answer.status_code}.", "http_error"
     if code == "nothing_accepted" and "report" in body:
         raise NothingAccepted(detail, code, answer.status_code, body["report"])
-    kind = Unreachable if code == "not_ready" or (answer.status_code == 502 and not body) else ApiError
-    raise kind(detail, code, answer.status_code)
+    if code == "not_ready" or (not body and answer.status_code in (502, 503, 504)):
+        raise Unreachable(detail, code, answer.status_code)
+    raise (Busy if answer.status_code == 503 else ApiError)(detail, code, answer.status_code)

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from client import Row
-from parts import api, patience, sha256_of, small
+from parts import api, patience, plain, sha256_of, small
 
 _ROWS = 100
 _SIDE = 64
@@ -38,13 +38,15 @@ def health(status: Row) -> None:
     speed = f"{store['latency_ms']:.0f} ms" if store.get("latency_ms") else None
     columns[3].metric("Store", store["kind"], speed, delta_color="off", delta_arrow="off")
     if store.get("error"):
-        st.error(store["error"])
+        st.error(plain(store["error"]))
     outbox = store.get("outbox")
     if outbox and outbox["rows"]:
         st.warning(
             f"{outbox['rows']} rows and {outbox['pictures']} pictures wait to be sent, "
-            f"the oldest for {_span(outbox['oldest_seconds'])}."
+            f"the oldest for {_span(outbox['oldest_seconds'])}. {plain(outbox['waits_because'] or '')}"
         )
+    if outbox and (outbox["dropped_rows"] or outbox["dropped_pictures"]):
+        st.error(f"Dropped from the outbox: {outbox['dropped_rows']} rows, {outbox['dropped_pictures']} pictures.")
     if store["unrecorded_predictions"]:
         st.error(f"{store['unrecorded_predictions']} predictions were answered, but could not be written down.")
 
@@ -53,21 +55,19 @@ def traffic(minutes: list[Row]) -> None:
     if not minutes:
         st.info("No minute with traffic has been written down yet.")
         return
-    table = pd.DataFrame(minutes)
-    table["time"] = pd.to_datetime(table["timestamp"])
+    table = pd.DataFrame(minutes).rename(columns={"request_count": "requests", "avg_response_time": "ms"})
+    table["time"] = pd.to_datetime(table["timestamp"], format="ISO8601").dt.floor("min")
+    days = (table["time"].max() - table["time"].min()).days
+    if not days:  # minutes without traffic are not written down
+        minute = table.set_index("time").resample("1min")
+        table = pd.DataFrame({"requests": minute["requests"].sum(), "ms": minute["ms"].mean()}).reset_index()
+    axis = alt.Axis(format="%d %b %H:%M" if days else "%H:%M")
     left, right = st.columns(2)
-    for column, name, title in (
-        (left, "request_count", "requests a minute"),
-        (right, "avg_response_time", "average response time, ms"),
-    ):
-        chart = alt.Chart(table).mark_line(point=True)
+    for column, name, title in ((left, "requests", "requests a minute"), (right, "ms", "average response time, ms")):
+        lines = alt.Chart(table).mark_line(point=True)
+        chart = lines.encode(x=alt.X("time:T", title=None, axis=axis), y=alt.Y(f"{name}:Q", title=title))
         with column:
-            st.altair_chart(
-                chart.encode(
-                    x=alt.X("time:T", title=None, axis=alt.Axis(format="%H:%M")), y=alt.Y(f"{name}:Q", title=title)
-                ),
-                height=220,
-            )
+            st.altair_chart(chart, height=220, alt=f"{title}, at last {table[name].iloc[-1]:.1f}")
 
 
 def predictions() -> None:
@@ -82,10 +82,11 @@ def predictions() -> None:
         if (not wanted or row["predicted_class"] in wanted) and (not decisions or row["decision"] in decisions)
     ]
     st.caption(f"{len(shown)} of the last {len(rows)}")
+    pictures = small([sha256_of(row["image_path"]) for row in shown if row["image_path"]], _SIDE)
     st.dataframe(
         [
             {
-                "picture": _address(row),
+                "picture": _address(row, pictures),
                 "label": row["predicted_class"],
                 "confidence": row["confidence_score"],
                 "decision": row["decision"],
@@ -102,9 +103,8 @@ def predictions() -> None:
     )
 
 
-def _address(row: Row) -> str | None:
-    sha256 = sha256_of(row["image_path"])
-    data = small(sha256, _SIDE) if sha256 else None
+def _address(row: Row, pictures: dict[str, bytes | None]) -> str | None:
+    data = pictures[sha256_of(row["image_path"])] if row["image_path"] else None
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" if data else None
 
 

@@ -1,7 +1,10 @@
 """What several pages show: the service's state, pictures, labels, charts."""
 
 import re
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,13 +12,15 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from client import Api, ApiError, Row, Unreachable, from_environment
+from client import Api, ApiError, Busy, Row, Unreachable, from_environment
 
 PICTURES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
 FEW = 20  # pictures of a label; from fewer, not much is learnt
 _LOPSIDED = 5  # times as many pictures of one label as of another
-_OTHER = "another label …"
 _BACK_SECONDS = 2
+_BUSY_SECONDS = 5
+_HANDS = 8  # thumbnails fetched at once
+_KEPT = 3000  # thumbnails, of 5 to 10 kB
 _ACCENT = "#3a8fb0"  # seen on light and on dark
 
 
@@ -31,7 +36,9 @@ def api() -> Api:
 def plain(text: object) -> str:
     """Text that users typed, so that Markdown shows it as it is: no links, pictures, colours or formulas."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
-    return escaped.replace("\\:", "\\:\u2060")  # or `:name:` would become a picture
+    # Names between colons, www. and addresses of mail would be recognized after the escapes are gone.
+    escaped = escaped.replace("\\:", "\\:\u2060").replace("\\@", "\u2060\\@")
+    return re.sub(r"(?i)(www)(\\\.)", "\\1\u2060\\2", escaped)
 
 
 @contextmanager
@@ -40,18 +47,19 @@ def patience() -> Iterator[None]:
     try:
         yield
     except Unreachable as error:
-        st.warning(
-            f"{plain(error.detail)} This page comes back by itself when the service does.",
-            icon=":material/hourglass_top:",
-        )
+        words = f"{plain(error.detail)} This page comes back by itself when the service does."
+        st.warning(words, icon=":material/hourglass_top:")
         _come_back()
+    except Busy as error:
+        st.warning(f"{plain(error.detail)} Trying again.", icon=":material/hourglass_top:")
+        _try_again(time.monotonic())
     except ApiError as error:
         complain(error)
 
 
 def complain(error: ApiError) -> None:
     """What the service said, and for a missing key, what to do."""
-    hint = " Enter the key in the sidebar." if error.status in (401, 403) else ""
+    hint = " Enter the key in the sidebar." if error.status == 401 else ""
     st.error(plain(error.detail) + hint, icon=":material/block:")
 
 
@@ -61,48 +69,79 @@ def _come_back() -> None:
         st.rerun()
 
 
-@st.cache_data(max_entries=2000, show_spinner=False)
-def thumbnail(_api: Api, url: str, sha256: str, width: int) -> bytes | None:
-    """A small picture; None when it is gone. `url` is part of the key: another service has other pictures."""
-    try:
-        return _api.thumbnail(sha256, width)
-    except Unreachable:
-        raise
-    except ApiError:
-        return None
+@st.fragment(run_every=_BUSY_SECONDS)
+def _try_again(drawn: float) -> None:
+    if time.monotonic() - drawn > _BUSY_SECONDS / 2:  # not while it is drawn the first time
+        st.rerun()
 
 
-def small(sha256: str, width: int = 160) -> bytes | None:
-    """A small picture of the service."""
-    return thumbnail(api(), api().url, sha256, width)
+def model_of(status: Row) -> Row:
+    """What is told of the live model. Raises `Unreachable` while there is none."""
+    if status["model"] is None:
+        raise Unreachable(status["detail"], "not_ready", 503)
+    return status["model"]
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _thumbnails() -> OrderedDict[tuple[str, str, int], bytes]:
+    return OrderedDict()  # of all visitors: they see the same pictures
+
+
+def small(hashes: Sequence[str], width: int = 160) -> dict[str, bytes | None]:
+    """Small pictures of the service by their hashes, fetched side by side; None for those that cannot be shown."""
+    client, cache = api(), _thumbnails()
+
+    def fetch(sha256: str) -> bytes | None:
+        try:
+            return client.thumbnail(sha256, width)
+        except Unreachable:
+            raise
+        except ApiError:  # deleted, or not to be had now
+            return None
+
+    missing = [sha256 for sha256 in dict.fromkeys(hashes) if (client.url, sha256, width) not in cache]
+    with ThreadPoolExecutor(_HANDS) as hands:
+        fetched = dict(zip(missing, hands.map(fetch, missing), strict=True))
+    for sha256, data in fetched.items():
+        if data:
+            cache[client.url, sha256, width] = data
+    found = {sha256: cache.get((client.url, sha256, width)) for sha256 in hashes}
+    while len(cache) > _KEPT:
+        cache.popitem(last=False)
+    return found
+
+
+def forget(sha256: str) -> None:
+    """A picture was deleted: nobody shall see it any more."""
+    cache = _thumbnails()
+    for key in [key for key in cache if key[1] == sha256]:
+        cache.pop(key, None)
 
 
 def picture(data: bytes | None, alt_text: str, width: int | str = "stretch") -> None:
     """Show a picture to all, also to those who hear it."""
     if data is None:
-        st.caption("picture deleted")
+        st.caption("cannot be shown")
         return
     st.image(data, width=width, alt=alt_text)
 
 
-def sha256_of(image_path: str | None) -> str | None:
+def sha256_of(image_path: str) -> str:
     """The hash by which `/files` knows a picture."""
-    return image_path.rsplit("/", 1)[-1].split(".")[0] if image_path else None
+    return image_path.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
 
 
-def choose_label(known: Sequence[str], key: str, chosen: str | None = None) -> str:
+def choose_label(known: Sequence[str], key: str, chosen: str | None = None) -> str | None:
     """One of the known labels, or a new one that is typed."""
-    options = [*known, _OTHER]
-    index = options.index(chosen) if chosen in options else 0
-    label = st.selectbox("Right label", options, index=index, key=f"{key}-known")
-    if label == _OTHER:
-        return st.text_input("New label", key=f"{key}-new", max_chars=64).strip()
-    return str(label)
+    index = known.index(chosen) if chosen in known else None
+    hint = "Choose one, or type a new one"
+    label = st.selectbox("Right label", known, index=index, key=key, accept_new_options=True, placeholder=hint)
+    return label.strip() if label else None
 
 
 def labels_of(status: Row) -> list[str]:
     """The labels of the model, then those that were only uploaded yet."""
-    names = list((status["model"] or {}).get("labels", []))
+    names = list(model_of(status)["labels"])
     return names + [name for name in status["training_data"]["labels"] or {} if name not in names]
 
 
@@ -116,7 +155,8 @@ def bars(values: dict[str, float], axis: str, form: str = ".0%", top: float | No
         tooltip=["label:N", alt.Tooltip("value:Q", format=form)],
     )
     text = chart.mark_text(align="left", dx=4, color="gray").encode(text=alt.Text("value:Q", format=form))
-    st.altair_chart((chart.mark_bar(color=_ACCENT) + text).properties(height=alt.Step(28)))
+    said = ", ".join(f"{label} {value:{form if form != 'd' else '.0f'}}" for label, value in values.items())
+    st.altair_chart((chart.mark_bar(color=_ACCENT) + text).properties(height=alt.Step(28)), alt=f"{axis}: {said}")
 
 
 def side_by_side(figures: dict[str, dict[str, float]], title: str) -> None:
@@ -145,7 +185,11 @@ def side_by_side(figures: dict[str, dict[str, float]], title: str) -> None:
             tooltip=["label:N", "of:N", alt.Tooltip("value:Q", format=".1%")],
         )
     )
-    st.altair_chart(chart.properties(height=alt.Step(16)))
+    said = "; ".join(
+        f"{column}: " + ", ".join(f"{label} {value:.0%}" for label, value in row.items())
+        for column, row in figures.items()
+    )
+    st.altair_chart(chart.properties(height=alt.Step(16)), alt=f"{title}, {said}")
 
 
 def confusion(metrics: Row, title: str) -> None:
@@ -169,7 +213,12 @@ def confusion(metrics: Row, title: str) -> None:
         text="pictures:Q",
         color=alt.condition(alt.datum.pictures > most / 2, alt.value("white"), alt.value("black")),
     )
-    st.altair_chart((heat + text).properties(height=alt.Step(44)))
+    said = ", ".join(
+        f"{row['pictures']} of {row['is']} called {row['was called']}"
+        for row in table.to_dict("records")
+        if row["pictures"]
+    )
+    st.altair_chart((heat + text).properties(height=alt.Step(44)), alt=f"{title}: {said}")
 
 
 def label_counts(counts: dict[str, int]) -> None:

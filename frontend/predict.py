@@ -1,11 +1,14 @@
 """Predict: pictures in, answers out, and a way to put a wrong one right."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
-from client import ApiError, Prediction, Unreachable
-from parts import PICTURES, api, bars, choose_label, complain, labels_of, patience, picture, plain
+from client import ApiError, Prediction
+from parts import PICTURES, api, bars, choose_label, complain, labels_of, model_of, patience, picture, plain
 
 _WORDS = {
     "accepted": "This is **{}**.",
@@ -15,43 +18,47 @@ _WORDS = {
 _ICONS = {"accepted": ":material/check_circle:", "uncertain": ":material/help:", "unknown": ":material/question_mark:"}
 
 
-def answer_to(name: str, data: bytes) -> Prediction:
-    """Ask once for each picture, however often the page is drawn."""
-    answers = st.session_state.setdefault("answers", {})
-    key = hashlib.sha256(data).hexdigest()
-    if key not in answers:
-        answers[key] = api().predict(name, data)
-    return answers[key]
+def once(what: str, version: str, data: bytes, ask: Callable[[], Any]) -> Any:
+    """Ask once for each picture and version, however often the page is drawn."""
+    kept = st.session_state.setdefault("kept", {})
+    key = (what, version, hashlib.sha256(data).hexdigest())
+    if key not in kept:
+        kept[key] = ask()
+    return kept[key]
 
 
-def look(name: str, data: bytes) -> bytes | None:
+def forget_others(version: str, pictures: list[tuple[str, bytes]]) -> None:
+    """Keep only what is on the page."""
+    here = {hashlib.sha256(data).hexdigest() for _, data in pictures}
+    kept = st.session_state.get("kept", {})
+    for key in [key for key in kept if key[1] != version or key[2] not in here]:
+        del kept[key]
+
+
+def look(name: str, data: bytes, version: str) -> bytes | None:
     """Where the network looked; None when the model cannot say."""
-    maps = st.session_state.setdefault("maps", {})
-    key = hashlib.sha256(data).hexdigest()
-    if key not in maps:
-        try:
-            maps[key] = api().explain(name, data)
-        except Unreachable:
-            raise
-        except ApiError:
-            maps[key] = None
-    return maps[key]
+    try:
+        return once("map", version, data, lambda: api().explain(name, data))
+    except ApiError as error:
+        if error.code == "not_offered":
+            return None
+        raise
 
 
-def show(number: int, name: str, data: bytes, known: list[str]) -> None:
+def show(key: str, name: str, data: bytes, version: str, known: list[str]) -> None:
     """One picture with its answer."""
     with st.container(border=True):
         try:
-            answer = answer_to(name, data)
-        except Unreachable:
-            raise
+            answer: Prediction = once("answer", version, data, lambda: api().predict(name, data))
         except ApiError as error:
+            if not 400 <= error.status < 500:
+                raise
             st.text(name)
             complain(error)
             return
         left, right = st.columns([2, 3])
         with left:
-            heat = look(name, data) if st.toggle("Where it looked", value=True, key=f"look-{number}") else None
+            heat = look(name, data, version) if st.toggle("Where it looked", value=True, key=f"look-{key}") else None
             seen = f"{name}, called {answer.predicted_class}"
             picture(heat or data, f"{seen}, coloured where the network looked" if heat else seen)
         with right:
@@ -59,10 +66,10 @@ def show(number: int, name: str, data: bytes, known: list[str]) -> None:
             st.markdown(f"#### {_ICONS[answer.decision]} {words}")
             bars(answer.probabilities, "confidence")
             st.caption(f"{plain(name)} · version {plain(answer.model_version)} · {answer.response_time_ms:.1f} ms")
-            correct(number, answer, known)
+            correct(key, answer, known)
 
 
-def correct(number: int, answer: Prediction, known: list[str]) -> None:
+def correct(key: str, answer: Prediction, known: list[str]) -> None:
     """Wrong? Tell me."""
     if answer.file_url is None:
         return
@@ -71,24 +78,30 @@ def correct(number: int, answer: Prediction, known: list[str]) -> None:
         st.success(f"Thank you. I learn it as {plain(told[answer.prediction_id])} at the next retrain.")
         return
     with st.expander("Wrong? Tell me"):
-        label = choose_label(known, f"right-{number}", answer.predicted_class)
-        if st.button("Teach this", key=f"teach-{number}", disabled=not label):
+        label = choose_label(known, f"right-{key}", answer.predicted_class)
+        if st.button("Teach this", key=f"teach-{key}", disabled=not label):
             try:
-                told[answer.prediction_id] = api().feedback(answer.prediction_id, label)["shoe_class"]
+                told[answer.prediction_id] = api().feedback(answer.prediction_id, str(label))["shoe_class"]
                 st.rerun()
             except ApiError as error:
                 complain(error)
 
 
 st.title("What is in the picture?")
+introduction = st.empty()
+# Before the first call, so that what was dropped is still there when the service comes back.
+files = st.file_uploader("Drop one picture, or many", type=PICTURES, accept_multiple_files=True)
+photo = st.camera_input("Take a picture") if st.toggle("Use the camera") else None
+pictures = [(file.name, file.getvalue()) for file in files]
+if photo:
+    pictures.insert(0, ("photo.jpg", photo.getvalue()))
 with patience():
-    known = labels_of(api().status())
-    st.write(f"I know {len(known)} labels: {', '.join(map(plain, known))}.")
-    files = st.file_uploader("Drop one picture, or many", type=PICTURES, accept_multiple_files=True)
-    pictures = [(file.name, file.getvalue()) for file in files]
-    if st.toggle("Use the camera"):
-        photo = st.camera_input("Take a picture")
-        if photo:
-            pictures.insert(0, ("photo.jpg", photo.getvalue()))
-    for number, (name, data) in enumerate(pictures):
-        show(number, name, data, known)
+    status = api().status()
+    model = model_of(status)
+    introduction.write(f"I know {len(model['labels'])} labels: {', '.join(map(plain, model['labels']))}.")
+    seen: Counter[str] = Counter()
+    for name, data in pictures:
+        sha256 = hashlib.sha256(data).hexdigest()
+        seen[sha256] += 1  # the same picture twice has two cards
+        show(f"{sha256}-{seen[sha256]}", name, data, model["version"], labels_of(status))
+    forget_others(model["version"], pictures)

@@ -24,7 +24,7 @@ _VERDICTS = {
 
 def begin(waiting: int | None) -> None:
     """The button."""
-    st.write(f"Pictures that wait to be learnt: **{waiting or 0}**")
+    st.write(f"Pictures that wait to be learnt: **{'not known now' if waiting is None else waiting}**")
     mode = st.selectbox("How", list(_MODES), format_func=_MODES.__getitem__)
     force = st.checkbox("Publish even a worse model", help="Overrules the comparison with the live model.")
     if st.button("Learn now", type="primary", disabled=not waiting):
@@ -52,7 +52,8 @@ def watch(job: Row) -> None:
         loss = re.search(r"epoch \d+ of \d+, loss ([\d.]+)", now["message"])
         if loss:
             curve.append({"seconds": time.monotonic() - started, "loss": float(loss[1])})
-            chart.line_chart(pd.DataFrame(curve), x="seconds", y="loss", height=220)
+            said = f"loss, now {loss[1]}"
+            chart.line_chart(pd.DataFrame(curve), x="seconds", y="loss", height=220, alt=said)
     st.rerun()
 
 
@@ -106,8 +107,10 @@ def changed(answers: Row) -> None:
     """The new pictures that are called something else now."""
     st.subheader(f"{answers['count']} of the new pictures are called something else now")
 
+    pictures = small([item["sha256"] for item in answers["pictures"]])
+
     def card(item: Row) -> None:
-        picture(small(item["sha256"]), f"{item['label']}: was called {item['before']}, now {item['after']}")
+        picture(pictures[item["sha256"]], f"{item['label']}: was called {item['before']}, now {item['after']}")
         right = ":material/check_circle:" if item["after"] == item["label"] else ":material/cancel:"
         st.caption(f"{right} {plain(item['before'])} → **{plain(item['after'])}**")
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import zipfile
+from collections.abc import Callable
 
 import streamlit as st
 from PIL import Image
@@ -13,6 +14,7 @@ from parts import (
     api,
     choose_label,
     complain,
+    forget,
     grid,
     label_counts,
     labels_of,
@@ -31,26 +33,43 @@ _WHY = {
     "conflict": "known under another label",
     "too_small": "too small",
     "unsupported": "not a picture that I can read",
+    "invalid_image": "damaged",
+    "invalid_zip": "not a ZIP that I can read",
+    "unsupported_image": "not a picture that I can read",
+    "too_large": "too large",
     "ignored": "not a picture in a folder named by its label",
 }
 
 
-def bring(known: list[str]) -> None:
+def bring(files: list, known: list[str]) -> None:
     """A ZIP of labelled folders, or pictures with one label."""
-    st.write("A ZIP whose folders are named by what they show, or pictures and their label.")
-    files = st.file_uploader("Drop a ZIP, or pictures", type=["zip", *PICTURES], accept_multiple_files=True)
     alone = [file for file in files if not file.name.lower().endswith(".zip")]
     label = choose_label(known, "upload") if alone else None
     if files and st.button("Take them in", type="primary", disabled=bool(alone) and not label):
         with st.spinner("Looking at each picture …"):
-            try:
-                reports = [api().upload(file.name, file.getvalue(), label if file in alone else None) for file in files]
-                st.session_state["report"] = (joined(reports), skipped_rows(reports, files))
-                st.rerun()  # what is counted below has changed
-            except ApiError as error:
-                complain(error)
+            reports, problem = send(files, label)
+        st.session_state["report"] = (joined(reports), skipped_rows(reports, files))
+        st.session_state["problem"] = problem
+        st.rerun()  # what is counted below has changed
+    if problem := st.session_state.get("problem"):
+        complain(problem)
     if "report" in st.session_state:
         show_report(*st.session_state["report"])
+
+
+def send(files: list, label: str | None) -> tuple[list[Row], ApiError | None]:
+    """One after the other; a picture that is refused is reported like one of a ZIP, anything else ends it."""
+    reports: list[Row] = []
+    for file in files:
+        zipped = file.name.lower().endswith(".zip")
+        try:
+            reports.append(api().upload(file.name, file.getvalue(), None if zipped else label))
+        except ApiError as error:
+            if error.status not in (413, 415, 422) or error.code == "invalid_label":
+                return reports, error
+            skipped = {"name": file.name, "reason": error.code, "detail": error.detail}
+            reports.append({"upload_id": "", "accepted": 0, "labels": {}, "skipped": [skipped]})
+    return reports, None
 
 
 def joined(reports: list[Row]) -> Row:
@@ -64,7 +83,7 @@ def joined(reports: list[Row]) -> Row:
 def skipped_rows(reports: list[Row], files: list) -> list[Row]:
     """What was left out, with a small picture where there is one to see."""
     rows = []
-    for report, file in zip(reports, files, strict=True):
+    for report, file in zip(reports, files, strict=False):  # fewer reports, when sending ended early
         for item in report["skipped"]:
             data = entry(file, item["name"]) if len(rows) < _SHOWN else None
             rows.append(
@@ -116,7 +135,8 @@ def show_report(report: Row, skipped: list[Row]) -> None:
             column_config={"pictures": st.column_config.ProgressColumn(format="%d", max_value=report["accepted"])},
         )
         rows = [row for row in api().training_data(_PAGE) if row["upload_id"] in report["ids"]][:8]
-        grid(rows, lambda row: picture(small(sha256_of(row["image_path"])), f"taken as {row['shoe_class']}"), 8)
+        pictures = small([sha256_of(row["image_path"]) for row in rows])
+        grid(rows, lambda row: picture(pictures[sha256_of(row["image_path"])], f"taken as {row['shoe_class']}"), 8)
     if skipped:
         st.dataframe(skipped, column_config={"picture": st.column_config.ImageColumn("picture")})
 
@@ -128,16 +148,18 @@ def browse(known: list[str]) -> None:
     if not rows:
         st.info("There are no training pictures yet." if befores == [None] else "There are no older ones.")
 
+    pictures = small([sha256_of(row["image_path"]) for row in rows])
+
     def card(row: Row) -> None:
-        picture(small(sha256_of(row["image_path"])), f"training picture of {row['shoe_class']}")
+        picture(pictures[sha256_of(row["image_path"])], f"training picture of {row['shoe_class']}")
         st.text(row["shoe_class"])
         st.caption("learnt" if row["is_processed"] else "waits to be learnt")
-        with st.popover("Change"):
-            label = choose_label(known, f"relabel-{row['id']}", row["shoe_class"])
+        with st.popover("Change", key=f"change-{row['id']}"):
+            label = choose_label(known, f"label-{row['id']}", row["shoe_class"])
             if st.button("Give it this label", key=f"relabel-{row['id']}", disabled=not label):
-                change(lambda: api().relabel(row["id"], label))
+                change(lambda: api().relabel(row["id"], str(label)))
             if st.button("Delete the picture", key=f"delete-{row['id']}", type="primary"):
-                change(lambda: api().delete(row["id"]))
+                change(lambda: delete(row))
 
     grid(rows, card, 6)
     newer, older = st.columns(2)
@@ -149,7 +171,12 @@ def browse(known: list[str]) -> None:
         st.rerun()
 
 
-def change(call) -> None:
+def delete(row: Row) -> None:
+    api().delete(row["id"])
+    forget(sha256_of(row["image_path"]))
+
+
+def change(call: Callable[[], object]) -> None:
     try:
         call()
     except ApiError as error:
@@ -159,12 +186,16 @@ def change(call) -> None:
 
 
 st.title("Teach me")
+upload, pictures = st.tabs(["Bring pictures", "Training pictures"])
+with upload:
+    st.write("A ZIP whose folders are named by what they show, or pictures and their label.")
+    # Before the first call, so that what was dropped is still there when the service comes back.
+    files = st.file_uploader("Drop a ZIP, or pictures", type=["zip", *PICTURES], accept_multiple_files=True)
 with patience():
     status = api().status()
     known, counts = labels_of(status), status["training_data"]["labels"] or {}
-    upload, pictures = st.tabs(["Bring pictures", "Training pictures"])
     with upload:
-        bring(known)
+        bring(files, known)
         if counts:
             st.subheader("Training pictures of each label")
             label_counts(counts)

@@ -13,13 +13,19 @@ def table(rows: list[Row]) -> None:
                 "version": row["version"],
                 "state": row["state"],
                 "accuracy": (row["metrics"] or {}).get("accuracy"),
+                "macro-F1": (row["metrics"] or {}).get("macro_f1"),
+                "calibration error": (row["metrics"] or {}).get("ece"),
+                "held-out pictures": (row["metrics"] or {}).get("samples"),
                 "labels": ", ".join(row["labels"]),
-                "came from": row["parent"] or "the first",
+                "came from": row["parent"] or "–",
                 "made": row["created_at"][:19].replace("T", " "),
             }
             for row in rows
         ],
-        column_config={"accuracy": st.column_config.NumberColumn(format="percent")},
+        column_config={
+            name: st.column_config.NumberColumn(format="percent")
+            for name in ("accuracy", "macro-F1", "calibration error")
+        },
     )
 
 
@@ -33,10 +39,14 @@ def one(row: Row) -> None:
             st.rerun()
         except ApiError as error:
             complain(error)
-    if row["state"] != "deleted" and right.toggle("Prepare the download"):
-        right.download_button(
-            "Download the .h5", api().model_file(row["version"]), f"{row['version']}.h5", "application/x-hdf5"
-        )
+    client, version = api(), row["version"]
+    right.download_button(
+        "Download the .h5",
+        lambda: client.model_file(version),  # fetched when it is asked for
+        f"{version}.h5",
+        "application/x-hdf5",
+        disabled=row["state"] == "deleted",
+    )
 
 
 def lineage(rows: list[Row], row: Row) -> str:
