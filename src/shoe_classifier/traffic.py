@@ -75,19 +75,19 @@ class CountTraffic:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 500
+        status, seconds = 500, None
 
         async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            nonlocal status, seconds
+            if message["type"] == "http.response.start":  # not the end: a stream of events lasts as long as it is read
+                status, seconds = message["status"], time.perf_counter() - started
             await send(message)
 
         try:
             await self._app(scope, receive, watch)
         finally:
             path = getattr(scope.get("route"), "path", "none")  # the route's pattern, so that labels stay few
-            self._traffic.count(path, scope["method"], status, time.perf_counter() - started)
+            self._traffic.count(path, scope["method"], status, seconds or time.perf_counter() - started)
 
 
 class PlainPaths:

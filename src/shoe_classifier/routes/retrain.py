@@ -24,7 +24,7 @@ router = APIRouter(prefix="/retrain", tags=["teach"])
 
 _WATCH_SECONDS = 0.2
 _WATCH_ELSEWHERE_SECONDS = 1.0
-_KEEP_ALIVE_SECONDS = 10
+_KEEP_ALIVE_SECONDS = 2  # also how long a page that watches is deaf to its user
 
 
 class Options(BaseModel):
