@@ -75,6 +75,16 @@ def test_a_picture_that_is_given_up_leaves_its_row(outbox: Outbox) -> None:
     assert outbox.depth()["dropped_pictures"] == 1
 
 
+def test_room_is_given_back(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite3", 5, 10 << 20)
+    row_id = add(outbox, bytes(4 << 20))
+    outbox.mark_sent("images/aa/a.jpg")
+    outbox.remove([row_id])
+    outbox.shrink()
+    outbox.close()
+    assert (tmp_path / "outbox.sqlite3").stat().st_size < 1 << 20
+
+
 def test_what_waits_and_what_is_remembered_outlives_the_process(tmp_path: Path) -> None:
     first = Outbox(tmp_path / "outbox.sqlite3", 5, 100)
     row_id, instance = add(first, b"picture"), first.instance()

@@ -123,7 +123,7 @@ def test_the_end_of_a_job_goes_together_with_what_it_changed(store: Store, tmp_p
     assert store.start_job(job)
     assert store.report_job(replace(job, state="running", progress=0.5))
     done = replace(job, state="published", phase="published", metrics={"accuracy": 1.0}, model_version="v1")
-    store.finish_job(done, [rows[0].id, rows[1].id])
+    store.finish_job(done, {rows[0].id: "Boot", rows[1].id: "Boot", rows[2].id: "as it was called before"})
     assert [row.id for row in store.unprocessed()] == [rows[2].id]
     assert [row.id for row in store.processed()] == [rows[0].id, rows[1].id]
     assert store.job(job.job_id) == done
@@ -140,7 +140,9 @@ def test_one_version_is_live(store: Store) -> None:
     found = store.version_with("sha-v1")
     assert found and found == replace(version("v1"), state="archived", created_at=found.created_at)
     assert store.version("none") is None
-    store.drop_model(found)
+    assert store.drop_model(found)
+    live = store.version("v2")
+    assert live and not store.drop_model(live)
     assert [row.state for row in store.versions() if row.version == "v1"] == ["deleted"]
 
 
@@ -158,7 +160,7 @@ def test_a_job_can_be_cancelled_from_elsewhere(store: Store) -> None:
 def test_unfinished_jobs_fail_at_the_next_start(store: Store) -> None:
     done, running = RetrainJob(), RetrainJob()
     assert store.start_job(done)
-    store.finish_job(replace(done, state="rejected"))
+    store.finish_job(replace(done, state="rejected"), {})
     assert store.start_job(running)
     store.fail_unfinished_jobs("stopped")
     assert [job.state for job in store.jobs(10, None)] == ["failed", "rejected"]
@@ -197,7 +199,7 @@ def test_training_pictures_are_relabelled_and_deleted(store: Store, tmp_path: Pa
     first, second = added(store, tmp_path, 2)
     job = RetrainJob()
     store.start_job(job)
-    store.finish_job(replace(job, state="rejected"), [first.id, second.id])
+    store.finish_job(replace(job, state="rejected"), {first.id: "Boot", second.id: "Boot"})
     store.relabel(first.id, "Shoe")
     assert store.unprocessed() == [replace(first, shoe_class="Shoe")]
     store.delete_training(second)

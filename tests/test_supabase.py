@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import httpx
@@ -238,6 +239,20 @@ def test_a_picture_that_storage_refuses_is_given_up_its_row_is_not(cloud: httpx.
     assert (response.status_code, response.json()["code"]) == (502, "store_refused")
 
 
+def test_a_row_that_is_refused_does_not_hold_up_the_others(cloud: httpx.Client, stack: Stack) -> None:
+    ids = [predict(cloud, seed)["prediction_id"] for seed in range(3)]
+    wait_for(lambda: stack.count("Predict") == 3)
+    stack.sql('alter table public."Predict" add constraint odd check (response_time >= 0)')
+    store = store_of(cloud)
+    bad = replace(store.predictions(1, None)[0], id=new_id(), response_time=-1.0)
+    store.add_prediction(bad, None)
+    ids.append(predict(cloud, 9)["prediction_id"])
+    wait_for(lambda: outbox(cloud)["rows"] == 0)
+    stack.sql('alter table public."Predict" drop constraint odd')
+    assert sorted(stack.sql('select id from public."Predict"').split()) == sorted(map(str, ids))
+    assert outbox(cloud)["dropped_rows"] == 1
+
+
 def test_no_limit_on_rows_cuts_what_is_learnt(cloud: httpx.Client, stack: Stack) -> None:
     stack.sql(
         "insert into public.\"Training_Data\" select gen_random_uuid(), 'images/x', md5(n::text), 'hat', false,"
@@ -377,21 +392,16 @@ def test_the_job_of_a_machine_that_is_gone_fails_and_it_cannot_publish_any_more(
     store = store_of(cloud)
     lost = RetrainJob(state="running")
     other = new_id()
-    assert store._project.rpc("start_retrain", job=_as_row(lost), instance=other)
+    assert store._project.rpc("start_retrain", job=asdict(lost), instance=other)
     assert not store.start_job(RetrainJob())
     stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = now() - interval '5 minutes'")
+    wait_for(lambda: not store.jobs(1, None) or store.jobs(1, None)[0].finished)  # it is ended by whoever looks
     mine = RetrainJob()
     assert store.start_job(mine)
     assert cloud.get(f"/retrain/{lost.job_id}").json()["state"] == "failed"
-    done = {**_as_row(lost), "state": "published"}
-    assert store._project.rpc("finish_retrain", job=done, instance=other, learnt=[]) is False
+    done = {**asdict(lost), "state": "published"}
+    assert store._project.rpc("finish_retrain", job=done, instance=other, learnt={}) is False
     store.fail_unfinished_jobs("over")
-
-
-def _as_row(job: RetrainJob) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(job)
 
 
 def test_the_same_picture_from_two_machines_is_kept_once(machine: Machine, stack: Stack) -> None:

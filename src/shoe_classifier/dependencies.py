@@ -91,6 +91,8 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Most rows of one page."
 Before = Annotated[
     str | None,
     Query(
-        pattern=r"^[0-9a-fA-F-]{36}$", description="Id of the last row seen: what is older follows.", examples=[None]
+        pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+        description="Id of the last row seen: what is older follows.",
+        examples=[None],
     ),
 ]

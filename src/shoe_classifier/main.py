@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.5
 _BEAT_SECONDS = 2.0
 _AGAIN_SECONDS = 2.0
+_THREADS = 200
 _INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
 
 
@@ -119,6 +121,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if service.settings.uvicorn_workers == 1:  # else uploads of other workers may be in flight
         await asyncio.to_thread(clear_uploads, service.settings)
     service.store.start()
+    if service.store.shared:  # threads that wait for it must not keep other work waiting
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
     loading = asyncio.create_task(asyncio.to_thread(_start, service))  # meanwhile, /health answers
     watching = asyncio.create_task(_watch_live(service))
     minutes = asyncio.create_task(write_minutes(service.traffic, service.store, lambda: _state(service)))
@@ -140,6 +144,7 @@ async def _watch_live(service: Service) -> None:
         await _try(service.publisher.refresh)
         if service.store.shared and service.predictor.loaded and time.monotonic() > next_look:
             await _try(service.publisher.follow)
+            await _try(service.store.fail_lost_jobs)
             next_look = time.monotonic() + service.settings.model_poll_seconds
         if time.monotonic() > next_beat:
             await _try(service.retrainer.beat)

@@ -1,6 +1,8 @@
 """Which version is live: joins the model files, their rows in the store and the predictor."""
 
+import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 from shoe_classifier.classifier.bundle import Bundle
 from shoe_classifier.classifier.foreign import ForeignModel
 from shoe_classifier.classifier.predictor import About, LiveModel, Model, Predictor
-from shoe_classifier.classifier.registry import Registry, open_checked, sha256_of
+from shoe_classifier.classifier.registry import Registry, flush, open_checked, sha256_of
 from shoe_classifier.errors import InvalidModel, NotFound, StoreUnavailable
 from shoe_classifier.store.base import ModelVersion, Store
 
@@ -194,15 +196,18 @@ class Publisher:
         row = self.known(version)
         if version == self._predictor.live.bundle.version:
             return self._registry.live
+        if row.state == "deleted":  # also where this machine still has it: others could not follow
+            raise NotFound(f"Expected a version whose file is kept; that of {version!r} was deleted.")
         return self._bring(row)
 
     def _bring(self, row: ModelVersion) -> Path:
         file = self._registry.file_of(row.version)
-        if not file.exists():
+        if not file.exists() or (self._store.shared and sha256_of(file) != row.sha256):
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f".{row.version}.part.h5")
+            part = file.with_name(f".{row.version}.{os.getpid()}.part.h5")
             try:
                 self._store.fetch_model(row, part)
+                flush(part)
                 part.replace(file)
             finally:
                 part.unlink(missing_ok=True)
@@ -221,7 +226,8 @@ class Publisher:
         sha256 = sha256_of(path)
         if self._foreign:
             foreign = self._foreign(path, sha256)
-            self._store.save_version(self._row(foreign.bundle, sha256, "candidate"))
+            with contextlib.suppress(StoreUnavailable):  # it serves all the same
+                self._store.save_version(self._row(foreign.bundle, sha256, "candidate"))
             return foreign
         known = self._store.version_with(sha256) is not None
         model = LiveModel(open_checked(path, known))
@@ -246,8 +252,8 @@ class Publisher:
         """Delete the oldest files; never that of the version that was live until now, however old it is."""
         archived = [row for row in self._store.versions() if row.state == "archived" and row.version != before]
         for row in archived[self._keep - 1 :]:
-            self._registry.file_of(row.version).unlink(missing_ok=True)
-            self._store.drop_model(row)
+            if self._store.drop_model(row):
+                self._registry.file_of(row.version).unlink(missing_ok=True)
 
     @staticmethod
     def _row(bundle: About, sha256: str, state: str) -> ModelVersion:

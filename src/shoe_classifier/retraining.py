@@ -209,7 +209,7 @@ class Retrainer:
             self._tell_others(job)
         bundle = bundles.read(candidate)
         job.model_version = bundle.version
-        message, learnt = why + _verdict(outcome, reasons), [row.id for row in rows]
+        message, learnt = why + _verdict(outcome, reasons), {row.id: row.shoe_class for row in rows}
         self._publisher.publish(candidate, bundle, lambda: self._end(job, "published", message, learnt))
 
     def _modes(self, wanted: str, pictures: int) -> tuple[list[str], str]:
@@ -302,13 +302,13 @@ class Retrainer:
         job.model_version = None
         self._end(job, "failed", message)
 
-    def _end(self, job: RetrainJob, state: Any, message: str, learnt: Sequence[str] = ()) -> None:
+    def _end(self, job: RetrainJob, state: Any, message: str, learnt: dict[str, str] | None = None) -> None:
         """Write the end of a job down; the state changes last, so that whoever sees it sees all the rest."""
         job.phase, job.message, job.finished_at, job.seconds_left = state, message, now(), 0.0
         job.progress = 1.0 if state in ("published", "rejected") else job.progress
         job.error = message if state in ("failed", "rejected") else None
         try:
-            self._store.finish_job(RetrainJob(**{**asdict(job), "state": state}), learnt)
+            self._store.finish_job(RetrainJob(**{**asdict(job), "state": state}), learnt or {})
         except Exception:  # a store that is silent, or full: the job ends here all the same
             if state == "published":  # but then it was not; it is ended again, as failed
                 raise

@@ -143,9 +143,9 @@ begin
     return found;
 end $$;
 
--- Ends a job: with the version that it published, and the rows that it learnt, in one transaction. False when the job
--- is not this instance's any more. Sent again after a lost answer, it says the same again.
-create or replace function public.finish_retrain(job json, instance uuid, learnt uuid[]) returns boolean
+-- Ends a job: with the version that it published, and the rows that it learnt ({id: label}; one that was relabelled
+-- meanwhile is still to be learnt), in one transaction. False when the job is not this instance's any more. Sent again after a lost answer, it says the same again.
+create or replace function public.finish_retrain(job json, instance uuid, learnt json) returns boolean
 language plpgsql set search_path = '' as $$
 declare
     new public."Retrain_Jobs" := json_populate_record(null::public."Retrain_Jobs", job);
@@ -162,7 +162,9 @@ begin
     new.heartbeat_at := now();
     delete from public."Retrain_Jobs" where job_id = new.job_id;
     insert into public."Retrain_Jobs" values (new.*);
-    update public."Training_Data" set is_processed = true where id = any(learnt);
+    update public."Training_Data" set is_processed = true
+        from json_each_text(learnt) as one(id, label)
+        where "Training_Data".id = one.id::uuid and shoe_class = one.label;
     if new.state = 'published' then
         perform public.set_live_version(new.model_version);
     end if;
@@ -207,7 +209,7 @@ begin
     foreach name in array array[
         'add_training_data(json)', 'labels_of_hashes(text[])', 'training_labels()',
         'fail_lost_jobs(uuid, double precision, text)', 'start_retrain(json, uuid)', 'report_retrain(json, uuid)',
-        'finish_retrain(json, uuid, uuid[])', 'set_live_version(text)', 'describe_shoe_classifier()'
+        'finish_retrain(json, uuid, json)', 'set_live_version(text)', 'describe_shoe_classifier()'
     ] loop
         execute format('revoke all on function public.%s from public, anon, authenticated', name);
         execute format('grant execute on function public.%s to service_role', name);

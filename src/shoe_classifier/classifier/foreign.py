@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from shoe_classifier.classifier.predictor import Answer, answer, check_probabilities
-from shoe_classifier.errors import InvalidModel
+from shoe_classifier.errors import InvalidImage, InvalidModel
 
 _COMPILE_SECONDS = 300
 _SURE = 0.5  # confidence from which an answer is accepted: of such a model nothing else is known
@@ -62,8 +62,14 @@ class ForeignModel:
         return self._size
 
     def answer(self, picture: np.ndarray) -> Answer:
-        """Classify one `uint8 (height, width, 3)` picture; the decision is `accepted` or `uncertain`."""
+        """Classify one `uint8 (height, width, 3)` picture; the decision is `accepted` or `uncertain`.
+
+        Raises:
+            InvalidImage: the model gives no numbers for it.
+        """
         probabilities = self._run(picture)
+        if not np.isfinite(probabilities).all():
+            raise InvalidImage("Expected a picture that this model has an answer to; it gave none for this one.")
         return answer(self.bundle, probabilities, "accepted" if probabilities.max() >= _SURE else "uncertain")
 
     def _run(self, picture: np.ndarray) -> np.ndarray:

@@ -35,12 +35,14 @@ class Registry:
     def candidate(self, version: str) -> Path:
         """Where a new file is written before it is published; keras and HDF5 want the ending."""
         self.live.parent.mkdir(parents=True, exist_ok=True)
-        return self.live.parent / f".candidate-{version}.h5"
+        return self.live.parent / f".candidate-{version}.{os.getpid()}.h5"
 
     def remove_candidates(self) -> None:
-        """Remove what a killed process left."""
+        """Remove what killed processes left; not what another worker has under way."""
         for path in self.live.parent.glob(".candidate-*.h5"):
-            path.unlink()
+            process = path.name.split(".")[-2]
+            if not process.isdigit() or int(process) == os.getpid() or not _alive(int(process)):
+                path.unlink(missing_ok=True)
 
     def publish(self, candidate: Path, live_version: str | None) -> LiveModel:
         """Put a new file in the live one's place, which is archived first.
@@ -76,6 +78,16 @@ class Registry:
         flush(part)
         part.replace(self.file_of(version))
         flush(self.archive)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,6 @@
 """What the service writes down: the rows, and what a store must be able to do with them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,8 +181,10 @@ class Store(Protocol):
     def fetch_model(self, row: ModelVersion, target: Path) -> None:
         """Bring a version's file to this machine, its hash checked. Raises `NotFound`."""
 
-    def drop_model(self, row: ModelVersion) -> None:
-        """Mark a version `deleted`, and delete its file where the store keeps files."""
+    def drop_model(self, row: ModelVersion) -> bool:
+        """Mark an archived version `deleted`, and delete its file where the store keeps files; False if it is not
+        archived any more.
+        """
 
     def versions(self) -> list[ModelVersion]: ...
 
@@ -204,8 +206,11 @@ class Store(Protocol):
     def report_job(self, job: RetrainJob) -> bool:
         """Keep the progress of a running job; False when its cancellation was asked for, and nothing was kept."""
 
-    def finish_job(self, job: RetrainJob, learnt: Sequence[str] = ()) -> None:
+    def finish_job(self, job: RetrainJob, learnt: Mapping[str, str]) -> None:
         """Keep a job that has ended, and mark the rows that it learnt and the version that it published, or nothing.
+
+        Args:
+            learnt: ids and labels; rows that got another label meanwhile stay to be learnt.
 
         Raises:
             RetrainRunning: another machine has taken this job for lost.
@@ -220,6 +225,9 @@ class Store(Protocol):
 
     def fail_unfinished_jobs(self, error: str) -> None:
         """End the jobs that a killed process left; of a shared store, not those that other machines work on."""
+
+    def fail_lost_jobs(self) -> None:
+        """End the jobs of a shared store whose machines have not been heard of for long."""
 
     def add_minute(self, row: Minute) -> None: ...
 

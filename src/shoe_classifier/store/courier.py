@@ -27,7 +27,7 @@ class Receiver(Protocol):
         """Raises `StoreUnavailable`, and `StoreRefused`."""
 
     def send_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Raises `StoreUnavailable`."""
+        """Raises `StoreUnavailable`, and `StoreRefused`."""
 
 
 class Courier:
@@ -85,12 +85,23 @@ class Courier:
             return False
         given_up = self._send_pictures({event.image_path for event in events if event.image_path})
         for table, rows in _by_table(events, given_up).items():
-            self._receiver.send_rows(table, rows)
+            self._send_rows(table, rows)
         self._outbox.remove([event.id for event in events])
         self.error = None
         if len(events) < _BATCH:
             self._outbox.shrink()
         return True
+
+    def _send_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
+        try:
+            self._receiver.send_rows(table, rows)
+        except StoreRefused as error:  # one bad row must not hold up the others
+            if len(rows) > 1:
+                for row in rows:
+                    self._send_rows(table, [row])
+                return
+            logger.error("A row of %s is given up: %s %s", table, error.detail, rows[0])
+            self._outbox.count_dropped_row()
 
     def _send_pictures(self, paths: set[str]) -> set[str]:
         """Returns those that were refused."""

@@ -7,6 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_PRAGMAS = """
+pragma auto_vacuum = incremental;
+pragma journal_mode = wal;
+pragma synchronous = normal;
+pragma busy_timeout = 5000;
+"""
+
 
 class Database:
     """A connection with a write-ahead log, which keeps every committed row through a killed process."""
@@ -15,9 +22,7 @@ class Database:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
-        self._connection.executescript(
-            "pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;" + schema
-        )
+        self._connection.executescript(_PRAGMAS + schema)
 
     def close(self) -> None:
         with self._lock:
@@ -27,6 +32,11 @@ class Database:
         """Run a single statement, which is a transaction of its own."""
         with self._lock:
             return self._connection.execute(statement, values)
+
+    def script(self, statements: str) -> None:
+        """Run statements that give nothing, each to its end."""
+        with self._lock:
+            self._connection.executescript(statements)
 
     def select(self, question: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:

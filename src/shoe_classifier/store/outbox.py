@@ -10,7 +10,6 @@ from shoe_classifier.store.base import new_id
 from shoe_classifier.store.database import Database
 
 SCHEMA = """
-pragma auto_vacuum = incremental;
 create table if not exists Events (
     id text primary key, table_name text not null, row text not null, image_path text
 ) without rowid;
@@ -21,6 +20,7 @@ create table if not exists Pictures (
 );
 create table if not exists Facts (name text primary key, value text not null) without rowid;
 """
+_SHRINK_STEPS, _SHRINK_PAGES = 10, 1000
 _ADD_EVENT = "insert into Events values (?, ?, ?, ?)"
 _NOBODY_WAITS = "not exists (select 1 from Events where Events.image_path = Pictures.image_path)"
 _ADD_PICTURE = "insert into Pictures (image_path, data) values (?, ?) on conflict do nothing"
@@ -125,6 +125,11 @@ class Outbox:
             db.execute("delete from Events where id in (select value from json_each(?))", [json.dumps(list(ids))])
             db.execute(f"delete from Pictures where sent and {_NOBODY_WAITS}")
 
+    def count_dropped_row(self) -> None:
+        """Remember that a row was given up."""
+        with self._db.transaction() as db:
+            _count(db, "dropped_rows", 1)
+
     def trim(self) -> None:
         """Hold the limits: the oldest pictures give way first, then the oldest rows. Both are counted."""
         with self._db.transaction() as db:
@@ -146,7 +151,8 @@ class Outbox:
 
     def shrink(self) -> None:
         """Give room that is free in the file back to the disk."""
-        self._db.select("pragma incremental_vacuum")
+        for _ in range(_SHRINK_STEPS):  # in steps, because predictions wait for each
+            self._db.script(f"pragma incremental_vacuum({_SHRINK_PAGES})")
 
     # ------------------------------------------------------------ about it
 

@@ -68,7 +68,7 @@ class Project:
         except (SupabaseException, ValueError) as error:  # the latter for letters that no address or key has
             self._http.close()
             raise ConfigurationError(f"Expected SUPABASE_URL and SUPABASE_KEY of a project; {error}.") from None
-        self._ping = (f"{url.rstrip('/')}/rest/v1/System_Metrics?select=id&limit=1", {"apikey": key})
+        self._ping = (f"{url.rstrip('/')}/rest/v1/System_Metrics?select=id&limit=1", _headers(key))
 
     def close(self) -> None:
         self._http.close()
@@ -150,6 +150,10 @@ class Project:
         if bucket.public:
             return False, f"Bucket {name}: expected it to be private; received a public one. Make it private."
         return True, f"Bucket {name}: there, and private."
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"apikey": key, "Authorization": f"Bearer {key}"}
 
 
 def _check_table(name: str, found: dict[str, Any] | None) -> tuple[bool, str]:

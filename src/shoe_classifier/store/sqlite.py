@@ -5,8 +5,8 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -198,8 +198,10 @@ class SqliteStore:
     def fetch_model(self, row: ModelVersion, target: Path) -> None:
         raise NotFound(f"Expected a version whose file is kept; that of {row.version!r} was deleted.")
 
-    def drop_model(self, row: ModelVersion) -> None:
-        self.save_version(replace(row, state="deleted"))
+    def drop_model(self, row: ModelVersion) -> bool:
+        change = "update Model_Versions set state = 'deleted' where version = ? and state = 'archived'"
+        with self._db.transaction(durable=True) as db:
+            return db.execute(change, [row.version]).rowcount > 0
 
     def versions(self) -> list[ModelVersion]:
         rows = self._db.select("select * from Model_Versions order by created_at desc, version desc")
@@ -235,11 +237,11 @@ class SqliteStore:
                 return False
             return _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
 
-    def finish_job(self, job: RetrainJob, learnt: Sequence[str] = ()) -> None:
+    def finish_job(self, job: RetrainJob, learnt: Mapping[str, str]) -> None:
         with self._db.transaction(durable=True) as db:
             _insert(db, "Retrain_Jobs", asdict(job), "insert or replace")
-            question = "update Training_Data set is_processed = 1 where id in (select value from json_each(?))"
-            db.execute(question, [json.dumps(list(learnt))])
+            learning = "update Training_Data set is_processed = 1 where (id, shoe_class) in"
+            db.execute(f"{learning} (select key, value from json_each(?))", [json.dumps(dict(learnt))])
             if job.state == "published" and job.model_version:
                 _set_live(db, job.model_version)
 
@@ -261,6 +263,9 @@ class SqliteStore:
                 f" finished_at = strftime('%Y-%m-%dT%H:%M:%fZ') where state not in ({states})",
                 [error, error],
             )
+
+    def fail_lost_jobs(self) -> None:
+        pass
 
     def add_minute(self, row: Minute) -> None:
         with self._db.transaction() as db:

@@ -5,10 +5,11 @@ there and then, in calls that may be repeated.
 """
 
 import hashlib
+import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
@@ -39,9 +40,11 @@ _PAGE = 1000  # rows; Supabase cuts an answer there, without a word
 _HANDS = 8  # pictures on their way at once
 _AHEAD = 32  # pictures fetched before they are asked for
 _LOST_SECONDS = 90.0  # a job that has not been heard of for so long is nobody's any more
+_GONE = "The machine that ran this retrain is gone. Its pictures stay for the next one."
 _PING_SECONDS = 2.0
 _TYPES = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
 _IDS = ("id", "job_id")
+_UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FOREVER = "31536000"  # seconds that a picture may be cached: what lies under a hash never changes
 
 Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob, Minute)
@@ -118,8 +121,9 @@ class SupabaseStore:
         return self._one(Prediction, "Predict", "id", prediction_id)
 
     def predictions(self, limit: int, before: str | None) -> list[Prediction]:
-        stored = self._page(Prediction, "Predict", "id", limit, before)
+        # In this order: what is sent meanwhile is found twice, and not never.
         waiting = [_decode(Prediction, row) for row in self._outbox.newest("Predict", limit, before)]
+        stored = self._page(Prediction, "Predict", "id", limit, before)
         rows = {row.id: row for row in [*waiting, *stored]}
         return sorted(rows.values(), key=lambda row: row.id, reverse=True)[:limit]
 
@@ -188,10 +192,11 @@ class SupabaseStore:
         self._project.call(self._project.table("Training_Data").update(change).eq("id", row_id).execute)
 
     def delete_training(self, row: TrainingPicture) -> None:
-        self._project.call(self._project.table("Training_Data").delete().eq("id", row.id).execute)
         self._outbox.forget(row.image_path)
         self._project.call(lambda: self._project.bucket(self._bucket).remove([row.image_path]))
         self._cache.forget(row.image_path)
+        # Last, so that who repeats a call that failed finds it still.
+        self._project.call(self._project.table("Training_Data").delete().eq("id", row.id).execute)
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         labels: dict[str, str] = self._project.rpc("labels_of_hashes", hashes=list(hashes))
@@ -240,10 +245,12 @@ class SupabaseStore:
             )
         target.write_bytes(data)
 
-    def drop_model(self, row: ModelVersion) -> None:
-        query = self._project.table("Model_Versions").upsert(asdict(replace(row, state="deleted")), returning="minimal")
-        self._project.call(query.execute)
-        self._project.call(lambda: self._project.bucket(MODELS_BUCKET).remove([row.file_path]))
+    def drop_model(self, row: ModelVersion) -> bool:
+        change = self._project.table("Model_Versions").update({"state": "deleted"})
+        changed = self._project.call(change.eq("version", row.version).eq("state", "archived").execute).data
+        if changed:
+            self._project.call(lambda: self._project.bucket(MODELS_BUCKET).remove([row.file_path]))
+        return bool(changed)
 
     def versions(self) -> list[ModelVersion]:
         query = self._project.table("Model_Versions").select("*").order("created_at", desc=True)
@@ -272,14 +279,14 @@ class SupabaseStore:
     # ------------------------------------------------------------ jobs
 
     def start_job(self, job: RetrainJob) -> bool:
-        self.fail_unfinished_jobs("The machine that ran this retrain is gone. Its pictures stay for the next one.")
+        self.fail_unfinished_jobs(_GONE)
         return bool(self._project.rpc("start_retrain", job=asdict(job), instance=self._instance))
 
     def report_job(self, job: RetrainJob) -> bool:
         return bool(self._project.rpc("report_retrain", job=asdict(job), instance=self._instance))
 
-    def finish_job(self, job: RetrainJob, learnt: Sequence[str] = ()) -> None:
-        done = self._project.rpc("finish_retrain", job=asdict(job), instance=self._instance, learnt=list(learnt))
+    def finish_job(self, job: RetrainJob, learnt: Mapping[str, str]) -> None:
+        done = self._project.rpc("finish_retrain", job=asdict(job), instance=self._instance, learnt=dict(learnt))
         if not done:
             raise RetrainRunning(f"Expected job {job.job_id} to be this machine's; another has taken it for lost.")
 
@@ -294,8 +301,13 @@ class SupabaseStore:
         return self._one(RetrainJob, "Retrain_Jobs", "job_id", job_id)
 
     def fail_unfinished_jobs(self, error: str) -> None:
-        arguments = {"instance": self._instance, "silent_seconds": _LOST_SECONDS, "reason": error}
-        self._project.rpc("fail_lost_jobs", **arguments)
+        self._fail_jobs(self._instance, error)
+
+    def fail_lost_jobs(self) -> None:
+        self._fail_jobs(new_id(), _GONE)
+
+    def _fail_jobs(self, instance: str, reason: str) -> None:
+        self._project.rpc("fail_lost_jobs", instance=instance, silent_seconds=_LOST_SECONDS, reason=reason)
 
     def minutes(self, limit: int) -> list[Minute]:
         query = self._project.table("System_Metrics").select("*").order("timestamp", desc=True).limit(limit)
@@ -304,11 +316,8 @@ class SupabaseStore:
     # ------------------------------------------------------------ inside
 
     def _one(self, kind: type[Row], table: str, column: str, value: str) -> Row | None:
-        if column in _IDS:
-            try:
-                uuid_utils.UUID(value)
-            except ValueError:  # Postgres would take offence
-                return None
+        if column in _IDS and not _UUID.fullmatch(value):  # Postgres would take offence
+            return None
         query = self._project.table(table).select("*").eq(column, value).limit(1)
         rows = self._project.call(query.execute).data
         return _decode(kind, rows[0]) if rows else None
