@@ -23,6 +23,7 @@ ROOMS = {  # what the modules of a room may import of this package
     "retraining": {"classifier", "images", "store", "settings", "errors", "publishing", "child", "locking"},
     "child": {"classifier"},
     "locking": set(),
+    "connections": set(),
     "schooling": {"classifier", "images", "errors", "reporting"},
     "opening": {"classifier", "settings", "store"},
     "reporting": {"images"},

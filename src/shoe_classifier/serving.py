@@ -6,6 +6,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+from shoe_classifier.connections import Connection
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.main import clear_uploads, create_app
 from shoe_classifier.settings import Settings
@@ -47,6 +48,7 @@ def serve(settings: Settings) -> None:
         workers=workers,
         host=settings.host,
         port=settings.port,
+        http=Connection,
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
         proxy_headers=False,  # a forged X-Forwarded-For must not turn a stranger into this machine
