@@ -1,4 +1,5 @@
 import io
+import socket
 
 import httpx
 import pytest
@@ -110,6 +111,22 @@ def test_corrections_need_the_key(settings: Settings) -> None:
             ("DELETE", "/training-data/x"),
         ):
             assert client.request(method, path, json={"label": "x"}).status_code == 401
+
+
+@pytest.mark.parametrize("call", ["POST /predictions/x/feedback", "PATCH /training-data/x"])
+def test_without_the_key_no_body_is_read(settings: Settings, call: str) -> None:
+    with running(settings.model_copy(update={"api_key": settings.model_validate({"api_key": "k"}).api_key})) as client:
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address, timeout=10) as line:
+            line.sendall(f"{call} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n".encode())
+            assert line.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_a_large_body_is_refused(client: httpx.Client) -> None:
+    response = client.patch("/training-data/x", content=b'{"label": "' + b"a" * 5000 + b'"}')
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
+    response = client.patch("/training-data/x", content=b"no json")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
 
 
 def test_small_pictures(client: httpx.Client) -> None:

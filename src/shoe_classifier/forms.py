@@ -1,4 +1,4 @@
-"""Multipart forms, read as they arrive: limits hold while reading, and nothing is read before the caller asks.
+"""Bodies, read as they arrive: limits hold while reading, and nothing is read before the caller asks.
 
 FastAPI's own `File()` reads the whole body before dependencies run, so a client without a key could fill the disk.
 """
@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import anyio.to_thread
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
@@ -23,9 +25,12 @@ FOLDER_PREFIX = "upload-"  # of private folders; what a killed process left is k
 MAX_PARTS = 1000
 MAX_HEADER_BYTES = 8 << 10  # of one part
 MAX_FIELD_BYTES = 4 << 10
+_MAX_JSON_BYTES = 4 << 10
 _WRITE_BYTES = 1 << 20  # a larger file goes to the disk in pieces of this size
 _FORM_OVERHEAD = 64 << 10
 CLOSE = {"Connection": "close"}  # what is left of the body must not be read as the next request
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass
@@ -121,6 +126,24 @@ async def read_form(request: Request, max_bytes: int, silence_seconds: float, fo
         return reader.finish()
     except FormParserError as error:
         raise InvalidRequest("Expected a well-formed multipart body; received a damaged one.", headers=CLOSE) from error
+
+
+async def read_json(request: Request, shape: type[Body], silence_seconds: float) -> Body:
+    """Read a small JSON body. FastAPI would read all of it before it looks at the key.
+
+    Raises:
+        InvalidRequest: no JSON, or of another shape.
+        TooLarge: more than 4 KiB.
+        RequestTimeout: the client fell silent.
+    """
+    data = b"".join([chunk async for chunk in _chunks(request, silence_seconds, _MAX_JSON_BYTES)])
+    try:
+        return shape.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"])) or "the body"
+        came = str(first["input"])[:80]
+        raise InvalidRequest(f"Expected {what} to be valid: {first['msg']}; received {came!r}.") from None
 
 
 async def _chunks(request: Request, silence_seconds: float, most: float = math.inf) -> AsyncIterator[bytes]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shoe_classifier.schemas import ErrorBody
+from shoe_classifier.schemas import ErrorBody, LabelBody
 
 _FILE = {"type": "string", "format": "binary"}
 _MEANINGS = {
@@ -38,6 +38,9 @@ UPLOAD_FORM = _form(
     file={**_FILE, "description": "A ZIP of labelled folders, or one picture together with its label."},
     label={"type": "string", "description": "The label of a single picture; a ZIP has its labels in its folders."},
 )
+LABEL_BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": LabelBody.model_json_schema()}}}
+}
 RETRAIN_FORM = _form(
     [],
     file={**_FILE, "description": "Optional: a ZIP of labelled folders to take in first."},

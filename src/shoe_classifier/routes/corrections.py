@@ -4,11 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from shoe_classifier.dependencies import MayWrite, Service, Services
-from shoe_classifier.forms import private_folder
-from shoe_classifier.openapi import errors
+from shoe_classifier.forms import private_folder, read_json
+from shoe_classifier.openapi import LABEL_BODY, errors
 from shoe_classifier.schemas import LabelBody, TrainingRow
 from shoe_classifier.store.base import TrainingPicture
 
@@ -20,10 +20,12 @@ router = APIRouter(tags=["teach"], dependencies=[MayWrite])
     summary="Say what was in a predicted picture; it goes to the training data",
     status_code=201,
     response_model=TrainingRow,
-    responses=errors(401, 403, 404, 409, 422, 503, 507),
+    responses=errors(401, 403, 404, 408, 409, 413, 422, 503, 507),
+    openapi_extra=LABEL_BODY,
 )
-async def feedback(prediction_id: str, body: LabelBody, service: Services) -> dict[str, Any]:
+async def feedback(prediction_id: str, request: Request, service: Services) -> dict[str, Any]:
     service.retrainer.check_idle()
+    body = await read_json(request, LabelBody, service.settings.silence_seconds)
     known = service.predictor.teachable.bundle.labels
     async with private_folder(service.settings.temp_uploads_dir) as folder:
         row = await anyio.to_thread.run_sync(service.corrector.learn, prediction_id, body.label, folder, known)
@@ -34,10 +36,12 @@ async def feedback(prediction_id: str, body: LabelBody, service: Services) -> di
     "/training-data/{row_id}",
     summary="Give a training picture another label",
     response_model=TrainingRow,
-    responses=errors(401, 403, 404, 409, 422, 503, 507),
+    responses=errors(401, 403, 404, 408, 409, 413, 422, 503, 507),
+    openapi_extra=LABEL_BODY,
 )
-async def relabel(row_id: str, body: LabelBody, service: Services) -> dict[str, Any]:
+async def relabel(row_id: str, request: Request, service: Services) -> dict[str, Any]:
     service.retrainer.check_idle()
+    body = await read_json(request, LabelBody, service.settings.silence_seconds)
     known = service.predictor.teachable.bundle.labels
     return await _with_url(
         service, await anyio.to_thread.run_sync(service.corrector.relabel, row_id, body.label, known)
