@@ -74,8 +74,7 @@ class Publisher:
                 return
         else:
             self._serve(model, seen)
-            if not self._store.shared:  # other machines do not have this plain Keras model
-                self._store.set_live(model.bundle.version)
+            self._tell_live()
             return
         for row in self._store.versions():
             file = self._registry.file_of(row.version)
@@ -147,7 +146,7 @@ class Publisher:
                 return
             if model.bundle.version != self._serving:
                 self._serve(model, now)
-                self._store.set_live(model.bundle.version)
+                self._tell_live()
 
     def publish(self, candidate: Path, bundle: Bundle, finish: Callable[[], None]) -> None:
         """Make a candidate file the live one. Its row is written first, so that a restart knows the file.
@@ -242,6 +241,11 @@ class Publisher:
         self._predictor.swap(model)
         self._seen, self._serving = seen, model.bundle.version
         logger.info("Version %s is live.", model.bundle.version)
+
+    def _tell_live(self) -> None:
+        """The store of this machine takes note; a shared one does not: others have not this plain Keras model."""
+        if not self._store.shared and self._serving:
+            self._store.set_live(self._serving)
 
     def _serve_live_file(self) -> None:
         """Its SHA-256 is one that the store has told."""

@@ -24,11 +24,9 @@ router = APIRouter(tags=["teach"], dependencies=[MayWrite])
     openapi_extra=LABEL_BODY,
 )
 async def feedback(prediction_id: str, request: Request, service: Services) -> dict[str, Any]:
-    service.retrainer.check_idle()
-    body = await read_json(request, LabelBody, service.settings.silence_seconds)
-    known = service.predictor.teachable.bundle.labels
+    label, known = await _label(request, service)
     async with private_folder(service.settings.temp_uploads_dir) as folder:
-        row = await anyio.to_thread.run_sync(service.corrector.learn, prediction_id, body.label, folder, known)
+        row = await anyio.to_thread.run_sync(service.corrector.learn, prediction_id, label, folder, known)
     return await _with_url(service, row)
 
 
@@ -40,12 +38,8 @@ async def feedback(prediction_id: str, request: Request, service: Services) -> d
     openapi_extra=LABEL_BODY,
 )
 async def relabel(row_id: str, request: Request, service: Services) -> dict[str, Any]:
-    service.retrainer.check_idle()
-    body = await read_json(request, LabelBody, service.settings.silence_seconds)
-    known = service.predictor.teachable.bundle.labels
-    return await _with_url(
-        service, await anyio.to_thread.run_sync(service.corrector.relabel, row_id, body.label, known)
-    )
+    label, known = await _label(request, service)
+    return await _with_url(service, await anyio.to_thread.run_sync(service.corrector.relabel, row_id, label, known))
 
 
 @router.delete(
@@ -58,6 +52,13 @@ async def delete(row_id: str, service: Services) -> Response:
     service.retrainer.check_idle()
     await anyio.to_thread.run_sync(service.corrector.delete, row_id)
     return Response(status_code=204)
+
+
+async def _label(request: Request, service: Service) -> tuple[str, tuple[str, ...]]:
+    """The label of the body, and those of the live model, whose spelling wins; refused while a job runs."""
+    service.retrainer.check_idle()
+    body = await read_json(request, LabelBody, service.settings.silence_seconds)
+    return body.label, service.predictor.teachable.bundle.labels
 
 
 async def _with_url(service: Service, row: TrainingPicture) -> dict[str, Any]:

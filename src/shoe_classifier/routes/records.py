@@ -11,15 +11,13 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Response
 
 from shoe_classifier.dependencies import Before, Limit, Service, Services
-from shoe_classifier.images.preprocessing import EXTENSIONS, MEDIA_TYPES, thumbnail
+from shoe_classifier.images.preprocessing import TYPE_OF_EXTENSION, thumbnail
 from shoe_classifier.openapi import errors
 from shoe_classifier.routes.pages import next_page
 from shoe_classifier.schemas import MinuteBody, PredictionRow, TrainingRow
 from shoe_classifier.store.base import Minute, Prediction, TrainingPicture
 
 router = APIRouter(tags=["records"])
-
-_TYPES = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
 
 
 @router.get(
@@ -51,7 +49,7 @@ async def training_data(
     "/files/{sha256}",
     summary="A stored picture",
     response_class=Response,
-    responses={200: {"content": {kind: {} for kind in _TYPES.values()}}, **errors(404, 422, 503)},
+    responses={200: {"content": {kind: {} for kind in TYPE_OF_EXTENSION.values()}}, **errors(404, 422, 503)},
 )
 async def file(
     sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
@@ -64,7 +62,7 @@ async def file(
         data = await loop.run_in_executor(service.recognizer.threads, _small, data, w, service)
         path = "small.jpg"
     headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-    return Response(data, media_type=_TYPES.get(PurePath(path).suffix), headers=headers)
+    return Response(data, media_type=TYPE_OF_EXTENSION.get(PurePath(path).suffix), headers=headers)
 
 
 def _small(data: bytes, side: int, service: Service) -> bytes:

@@ -150,8 +150,9 @@ class Outbox:
                 _count(db, "dropped_rows", over)
 
     def shrink(self) -> None:
-        """Give room that is free in the file back to the disk."""
-        for _ in range(_SHRINK_STEPS):  # in steps, because predictions wait for each
+        """Give much room that is free in the file back to the disk; a little is soon needed again."""
+        steps = self._db.select("pragma freelist_count")[0][0] // _SHRINK_PAGES
+        for _ in range(min(steps, _SHRINK_STEPS)):  # in steps, because predictions wait for each
             self._db.script(f"pragma incremental_vacuum({_SHRINK_PAGES})")
 
     # ------------------------------------------------------------ about it

@@ -19,7 +19,7 @@ import orjson
 import uuid_utils
 
 from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
-from shoe_classifier.images.preprocessing import EXTENSIONS, MEDIA_TYPES
+from shoe_classifier.images.preprocessing import TYPE_OF_EXTENSION
 from shoe_classifier.locking import HostLock
 from shoe_classifier.settings import Settings
 from shoe_classifier.store.base import (
@@ -42,7 +42,6 @@ _AHEAD = 32  # pictures fetched before they are asked for
 _LOST_SECONDS = 90.0  # a job that has not been heard of for so long is nobody's any more
 _GONE = "The machine that ran this retrain is gone. Its pictures stay for the next one."
 _PING_SECONDS = 2.0
-_TYPES = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
 _IDS = ("id", "job_id")
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FOREVER = "31536000"  # seconds that a picture may be cached: what lies under a hash never changes
@@ -104,7 +103,11 @@ class SupabaseStore:
 
     def send_picture(self, image_path: str, data: bytes | Path) -> None:
         """Put a picture into the bucket. Raises `StoreUnavailable` and `StoreRefused`."""
-        options = {"content-type": _TYPES[PurePath(image_path).suffix], "upsert": "true", "cache-control": _FOREVER}
+        options = {
+            "content-type": TYPE_OF_EXTENSION[PurePath(image_path).suffix],
+            "upsert": "true",
+            "cache-control": _FOREVER,
+        }
         self._project.call(lambda: self._project.bucket(self._bucket).upload(image_path, data, options))
 
     def send_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
