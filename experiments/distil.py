@@ -25,10 +25,11 @@ from keras import layers
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from shoe_classifier.classifier import network, training
-from shoe_classifier.classifier.dataset import LabelledPictures, cut_out, load
-from shoe_classifier.images.folder_reader import read
-from shoe_classifier.images.zip_reader import ZipLimits
+from shoe_classifier.ml import architecture as network
+from shoe_classifier.ml import training
+from shoe_classifier.ml.dataset import LabelledPictures, cut_out, load
+from shoe_classifier.ml.folder_reader import read
+from shoe_classifier.ml.zip_reader import ZipLimits
 
 SIDE, TEACHER_SIDE, LOAD_SIDE = 128, 192, 224
 BATCH, EPOCHS, RATE, FROZEN = 128, 10, 1e-3, "block2_add"

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 from drawing import draw
 
-from shoe_classifier.classifier import bundle as bundles
-from shoe_classifier.images.preprocessing import decode
+from shoe_classifier.ml import bundle as bundles
+from shoe_classifier.ml.preprocessing import decode
 
 MODEL = Path(__file__).parent.parent / "models" / "shoe_classifier.h5"
 SECONDS = 4.0

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import Process, draw, finished_job, lesson_zip, wait_for
+from helpers.pictures import draw, lesson_zip
+from helpers.service import Process, finished_job, wait_for
 
 
 def test_predict_upload_retrain_predict_and_back(start: Callable[..., Process], tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import make_settings
+from helpers.service import make_settings
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings, load_settings

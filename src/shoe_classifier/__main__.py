@@ -1,4 +1,4 @@
-from shoe_classifier.commands import app
+from shoe_classifier.cli import app
 
 if __name__ == "__main__":
     app()

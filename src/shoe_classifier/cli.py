@@ -1,0 +1,221 @@
+"""`python -m shoe_classifier …`: the service and its parts from a terminal."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from shoe_classifier.errors import AppError, ConfigurationError
+from shoe_classifier.settings import Settings, load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+PRETRAINED = Path("models/pretrained.h5")
+T = TypeVar("T")
+supabase = typer.Typer(no_args_is_help=True, help="About the Supabase project of the settings.")
+app.add_typer(supabase, name="supabase")
+
+Data = Annotated[Path, typer.Argument(help="A folder, or a ZIP, of labelled folders.", exists=True)]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; PORT.")] = None,
+) -> None:
+    """Start the web service."""
+    from shoe_classifier.api.server import serve as run
+
+    given = {"host": host, "port": port}
+    settings = _settings(**{name: value for name, value in given.items() if value is not None})
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
+    run(settings)
+
+
+@app.command()
+def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False)]) -> None:
+    """Say what is in pictures, with the live model."""
+    from rich.table import Table
+
+    predictor = _predictor(_settings())
+    table = Table("picture", "class", "confidence", "decision")
+    failed = False
+    for file in files:
+        try:
+            answer = predictor.predict(file.read_bytes(), file.name)
+            table.add_row(str(file), answer.predicted_class, f"{answer.confidence:.3f}", answer.decision)
+        except AppError as error:
+            failed = True
+            table.add_row(str(file), "-", "-", error.detail)
+    _console().print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Where the model file is written.")] = Path("models/shoe_classifier.h5"),
+    photos: Annotated[Path | None, typer.Option(help="Photos with the same labels: few, as users take them.")] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
+    exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="0 fits only the head, on the network of --start.")] = 26,
+    steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
+    frozen: Annotated[int, typer.Option(min=0, help="Lowest blocks that keep their weights; 3: twice as fast.")] = 0,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Model file whose network is trained further; models/pretrained.h5.", exists=True),
+    ] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder from which a cut-off run goes on.")] = None,
+) -> None:
+    """Train a model from pictures. DATA on white backgrounds gains much from --backgrounds to be pasted on."""
+    from shoe_classifier.services.offline_training import school
+
+    with _progress() as progress:
+        task = progress.add_task("Reading pictures", total=1.0)
+        bundle = _or_exit(
+            school,
+            data,
+            out,
+            photos=photos,
+            backgrounds=backgrounds,
+            exclude=exclude or [],
+            epochs=epochs,
+            steps=steps,
+            frozen=frozen,
+            start=start or (PRETRAINED if PRETRAINED.exists() else None),
+            checkpoints=checkpoints,
+            report=lambda phase, done, message: progress.update(task, description=message, completed=done),
+        )
+    _print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.png and mistakes.png.")] = None,
+) -> None:
+    """Measure the live model on labelled pictures."""
+    from shoe_classifier.services.factories import open_model
+    from shoe_classifier.services.offline_training import examine
+
+    model = _or_exit(open_model, _settings())
+    with _progress() as progress:
+        task = progress.add_task("Looking at pictures", total=None)
+        metrics = _or_exit(
+            examine, model, data, lambda _, done, message: progress.update(task, description=message), out
+        )
+    _print_metrics(metrics, f"{data}")
+    _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))
+    for mistake in metrics["mistakes"]:
+        _console().print(
+            f"{mistake['picture']}: is {mistake['label']}, called {mistake['predicted_class']} "
+            f"({mistake['confidence']:.2f})",
+            markup=False,
+        )
+
+
+@app.command()
+def retrain(
+    data: Annotated[Path | None, typer.Argument(help="A ZIP of labelled folders to upload first.", exists=True)] = None,
+    url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
+    mode: Annotated[str, typer.Option(help="auto, quick or full.")] = "auto",
+    force: Annotated[bool, typer.Option(help="Publish even a model that is worse.")] = False,
+) -> None:
+    """Ask the running service to learn from what was uploaded, and watch it."""
+    from shoe_classifier.retrain_client import watch_retrain
+
+    with _progress() as progress:
+        task = progress.add_task("Starting", total=1.0)
+        key = _settings().api_key
+        job = watch_retrain(
+            url,
+            {"mode": mode, "force": str(force).lower()},
+            data,
+            key.get_secret_value() if key else None,
+            lambda job: progress.update(task, description=job["message"], completed=job["progress"]),
+        )
+    _console().print(f"[bold]{job['state']}[/bold]: ", end="")
+    _console().print(job["message"], markup=False)
+    if job["metrics"]:
+        _print_metrics(job["metrics"], "On held-out pictures")
+    if job["state"] != "published":
+        raise typer.Exit(1)
+
+
+@supabase.command()
+def check() -> None:
+    """Say line by line whether the project of SUPABASE_URL and SUPABASE_KEY is set up right; exit status 1 if not."""
+    settings = _settings()
+    if settings.supabase_url is None or settings.supabase_key is None:
+        sys.exit("Expected SUPABASE_URL and SUPABASE_KEY in the environment or in .env; received none.")
+    from shoe_classifier.storage.supabase.client import Project
+
+    try:
+        project = Project(
+            settings.supabase_url, settings.supabase_key.get_secret_value(), settings.supabase_timeout_seconds
+        )
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    lines = _or_exit(project.check, settings.supabase_bucket)
+    project.close()
+    for right, text in lines:
+        print(f"{'ok   ' if right else 'WRONG'}  {text}")
+    if not all(right for right, _ in lines):
+        raise typer.Exit(1)
+
+
+def _settings(**overrides: Any) -> Settings:
+    try:
+        return load_settings(**overrides)
+    except ConfigurationError as error:
+        sys.exit(str(error))
+
+
+def _or_exit(function: Callable[..., T], *values: Any, **options: Any) -> T:
+    """Call, and end with the message of an error that the user can mend."""
+    try:
+        return function(*values, **options)
+    except AppError as error:
+        sys.exit(error.detail)
+
+
+def _predictor(settings: Settings) -> Any:
+    from shoe_classifier.ml.live_model import Predictor
+    from shoe_classifier.services.factories import open_model
+
+    predictor = Predictor(settings.max_image_pixels)
+    predictor.swap(_or_exit(open_model, settings))
+    return predictor
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _progress() -> Any:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False)
+    )
+
+
+def _print_metrics(metrics: dict[str, Any], title: str) -> None:
+    from rich.table import Table
+
+    table = Table("label", "precision", "recall", "F1", "pictures", title=title)
+    for name, figures in metrics["per_class"].items():
+        table.add_row(name, *(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1")), str(figures["support"]))
+    _console().print(table)
+    low, high = metrics["accuracy_interval"]
+    _console().print(
+        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.3f} to {high:.3f}, {metrics['samples']} pictures), "
+        f"balanced accuracy {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}, "
+        f"calibration error {metrics['ece']:.4f}"
+    )

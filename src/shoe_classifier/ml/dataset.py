@@ -1,0 +1,158 @@
+"""Pictures as arrays: loading, the fixed hold-out, cutting objects out of white backgrounds."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from shoe_classifier.errors import AppError
+from shoe_classifier.ml.preprocessing import MAX_PIXELS, decode
+from shoe_classifier.ml.zip_reader import Picture
+
+HOLDOUT_SHARE = 0.15
+_SAME_LOOK = 8  # root mean square difference of 16 x 16 grey thumbnails, 0-255
+_WHITE = 238  # JPEG noise on a white studio background stays above this
+
+
+@dataclass(frozen=True)
+class LabelledPictures:
+    """Columns of equal length.
+
+    Attributes:
+        images: `uint8 (n, side, side, 3)`, RGB.
+        labels: `int64 (n,)`, places in the list of labels.
+        hashes: SHA-256 of each file, hexadecimal.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    hashes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, keep: np.ndarray) -> "LabelledPictures":
+        keep = np.flatnonzero(keep) if keep.dtype == bool else keep
+        return LabelledPictures(self.images[keep], self.labels[keep], [self.hashes[i] for i in keep])
+
+    def joined(self, other: "LabelledPictures") -> "LabelledPictures":
+        """The pictures of both."""
+        return LabelledPictures(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.labels, other.labels]),
+            self.hashes + other.hashes,
+        )
+
+    def split(self) -> tuple["LabelledPictures", "LabelledPictures"]:
+        """Split into what may be trained on and what is held out, by hash."""
+        held_out = np.array([is_held_out(value) for value in self.hashes], bool)
+        return self[~held_out], self[held_out]
+
+
+def is_held_out(sha256: str) -> bool:
+    """True for a fixed 15 % of all pictures there can be: the same picture always falls on the same side."""
+    return int(sha256[:8], 16) / 2**32 < HOLDOUT_SHARE
+
+
+def load(
+    pictures: Iterable[Picture],
+    side: int,
+    labels: list[str],
+    *,
+    exclude: frozenset[str] = frozenset(),
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[], None] = lambda: None,
+) -> LabelledPictures:
+    """Decode pictures, each once. New labels are appended to `labels`; what does not decode is left out.
+
+    `exclude` holds SHA-256 digests that must not be used, as those of a validation set.
+    """
+    images, places, hashes = [], [], []
+    seen = set(exclude)
+    for picture in pictures:
+        progress()
+        sha256 = hashlib.sha256(picture.data).hexdigest()
+        if sha256 in seen:
+            continue
+        seen.add(sha256)
+        try:
+            image = decode(picture.data, side, name=picture.name, max_pixels=max_pixels)
+        except AppError:
+            continue
+        if picture.label not in labels:
+            labels.append(picture.label)
+        images.append(image)
+        places.append(labels.index(picture.label))
+        hashes.append(sha256)
+    stacked = np.stack(images) if images else np.zeros((0, side, side, 3), np.uint8)
+    return LabelledPictures(stacked, np.array(places, np.int64), hashes)
+
+
+def without_lookalikes(pictures: LabelledPictures, others: LabelledPictures) -> LabelledPictures:
+    """Leave out pictures that are the same as one of `others`, though saved again: hashes do not see that."""
+    if not len(others):
+        return pictures
+    thumbnails, known = _thumbnails(pictures.images), _thumbnails(others.images)
+    nearest = [np.square(known - thumbnail).mean(axis=1).min() for thumbnail in thumbnails]
+    return pictures[np.sqrt(nearest) > _SAME_LOOK]
+
+
+def count_distinct(pictures: LabelledPictures, at_most: int = 500) -> dict[int, tuple[int, int]]:
+    """For each label, how many of its first `at_most` pictures look unlike all before them, and how many there are."""
+    counts = {}
+    for label in np.unique(pictures.labels):
+        thumbnails = _thumbnails(pictures.images[pictures.labels == label][:at_most])
+        kept = thumbnails[:0]
+        for thumbnail in thumbnails:
+            if not len(kept) or np.square(kept - thumbnail).mean(axis=1).min() > _SAME_LOOK**2:
+                kept = np.concatenate([kept, thumbnail[None]])
+        counts[int(label)] = (len(kept), len(thumbnails))
+    return counts
+
+
+def _thumbnails(images: np.ndarray) -> np.ndarray:
+    size = images.shape[1] // 16
+    cropped = images[:, : 16 * size, : 16 * size].astype(np.float32)
+    return cropped.reshape(len(images), 16, size, 16, size, 3).mean(axis=(2, 4, 5)).reshape(len(images), 256)
+
+
+def blanks(side: int, count: int = 60) -> LabelledPictures:
+    """Pictures that show nothing: one colour, a gradient between two, fine or coarse noise. Always the same ones."""
+    rng = np.random.default_rng(0)
+    images = np.empty((count, side, side, 3), np.uint8)
+    slope = np.linspace(0, 1, side)[:, None, None]
+    for i in range(count):
+        start, end = rng.uniform(0, 256, (2, 3)) if i % 8 < 4 else rng.uniform(0, 256, (2, 1))
+        grains = int(rng.integers(4, 17))
+        coarse = rng.uniform(0, 256, (grains, grains, 3))[np.ix_(*[np.arange(side) * grains // side] * 2)]
+        fine = rng.uniform(0, 256, (side, side, 3))
+        images[i] = [start + 0 * slope, start + (end - start) * slope, fine, coarse][i % 4]
+    return LabelledPictures(
+        images, np.zeros(count, np.int64), [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    )
+
+
+def cut_out(images: np.ndarray) -> np.ndarray:
+    """Cut objects out of a white background: `uint8 (n, s, s, 3)` to `uint8 (n, s, s, 4)`, colours multiplied by alpha.
+
+    Background is what is nearly white and connected with the border, so white parts inside an object stay.
+    A picture without such a background comes back whole.
+    """
+    from scipy import ndimage  # only training needs it
+
+    cut = np.empty((*images.shape[:3], 4), np.uint8)
+    for i, image in enumerate(images):
+        outside = ndimage.binary_dilation(_background(image), iterations=2)  # takes the white seam along
+        alpha = 1 - ndimage.uniform_filter(outside.astype(np.float32), 3)
+        cut[i, :, :, :3] = image * alpha[:, :, None]
+        cut[i, :, :, 3] = alpha * 255
+    return cut
+
+
+def _background(image: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    regions, _ = ndimage.label(image.min(axis=2) >= _WHITE)
+    border = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    return np.isin(regions, np.unique(border[border > 0]))

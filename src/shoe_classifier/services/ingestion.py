@@ -1,0 +1,234 @@
+"""Taking in training pictures: check, tell apart from what is known, keep durably."""
+
+import hashlib
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from shoe_classifier.errors import (
+    AppError,
+    InvalidImage,
+    InvalidLabel,
+    InvalidRequest,
+    InvalidZip,
+    NothingAccepted,
+    TooLarge,
+    TooSmall,
+)
+from shoe_classifier.ml.dataset import is_held_out
+from shoe_classifier.ml.preprocessing import EXTENSIONS, decode, sniff
+from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labelled
+from shoe_classifier.settings import Settings
+from shoe_classifier.storage.protocols import Store, TrainingPicture, new_id, now, picture_path
+
+MAX_LABEL = 64
+_CHECK_SIDE = 96  # pictures are decoded to the end, small, to know that they can be
+
+
+@dataclass
+class UploadReport:
+    """What became of an upload."""
+
+    upload_id: str = field(default_factory=new_id)
+    accepted: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, object]:
+        skipped = [{"name": clean_name(s.name), "reason": s.reason, "detail": s.detail} for s in self.skipped]
+        return {"upload_id": self.upload_id, "accepted": self.accepted, "labels": dict(self.labels), "skipped": skipped}
+
+
+class Uploader:
+    """Takes pictures into the store."""
+
+    def __init__(self, settings: Settings, store: Store):
+        self._settings = settings
+        self._store = store
+        self._lock = threading.Lock()
+        self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
+
+    def take(
+        self,
+        file: Path,
+        name: str,
+        label: str | None,
+        folder: Path,
+        known_labels: Iterable[str],
+        source: str = "image",
+    ) -> UploadReport:
+        """Take a ZIP of labelled folders, or one picture with its label: all or nothing.
+
+        What is wrong with single files of a ZIP goes into the report.
+
+        Args:
+            file: what was uploaded.
+            name: the client's name for it.
+            label: of a single picture; a ZIP has its labels in its folders.
+            folder: private; pictures wait here until all were read.
+            known_labels: labels of the live model, whose spelling wins.
+            source: where a single picture comes from.
+
+        Raises:
+            NothingAccepted: no picture was new and good.
+            InvalidZip, TooLarge: as `zip_reader.read_labelled` does.
+            InvalidLabel, InvalidRequest, and what `preprocessing.decode` raises: for a single picture.
+        """
+        with file.open("rb") as opened:
+            start = opened.read(16)
+        if start.startswith(b"PK"):
+            return self._take(read_labelled(file, self.zip_limits), folder, known_labels, "zip")
+        if label is None and sniff(start):
+            raise InvalidRequest("Expected a form field 'label' with a single picture; received none.")
+        if label is None:
+            raise InvalidZip(f"Expected a ZIP of labelled folders; received {'another' if start else 'an empty'} file.")
+        size = file.stat().st_size
+        if size > self._settings.max_image_bytes:
+            raise TooLarge(
+                f"Expected a picture of at most {self._settings.max_image_bytes:,} bytes; received {size:,}."
+            )
+        picture = Picture(label, name, file.read_bytes())
+        clean_label(label)
+        self._check(picture)
+        return self._take([picture], folder, known_labels, source)
+
+    def spell(self, label: str, known_labels: Iterable[str]) -> str:
+        """A label as it is written already, if it is known. Raises `InvalidLabel`."""
+        label = clean_label(label)
+        return self._spelling(known_labels).get(_key_of(label), label)
+
+    def _spelling(self, known_labels: Iterable[str]) -> dict[str, str]:
+        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
+
+    def _take(
+        self, pictures: Iterable[Picture | Skipped], folder: Path, known_labels: Iterable[str], source: str
+    ) -> UploadReport:
+        report = UploadReport()
+        spelling = self._spelling(known_labels)
+        waiting: dict[str, _Waiting] = {}
+        for picture in pictures:
+            skipped = picture if isinstance(picture, Skipped) else self._stage(picture, folder, spelling, waiting)
+            if skipped:
+                report.skipped.append(skipped)
+        self._keep(list(waiting.values()), report, source)
+        if not report.accepted:
+            reasons = Counter(skipped.reason for skipped in report.skipped)
+            came = ", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "no files at all"
+            raise NothingAccepted(
+                f"Expected at least one new picture, in a ZIP below a folder named by its label; received {came}.",
+                extra={"report": report.as_json()},
+            )
+        return report
+
+    def _stage(
+        self, picture: Picture, folder: Path, spelling: dict[str, str], waiting: dict[str, "_Waiting"]
+    ) -> Skipped | None:
+        """Check one picture and put it into the private folder; returns why not, if not."""
+        try:
+            label = clean_label(picture.label)
+            label = spelling.setdefault(_key_of(label), label)
+            sha256 = hashlib.sha256(picture.data).hexdigest()
+            if sha256 in waiting:
+                return _known(picture.name, label, waiting[sha256].label)
+            self._check(picture)
+        except AppError as error:
+            return Skipped(picture.name, _reason(error), error.detail)
+        file = folder / f"{sha256}{EXTENSIONS[sniff(picture.data) or 'JPEG']}"
+        file.write_bytes(picture.data)
+        waiting[sha256] = _Waiting(sha256, label, picture.name, file)
+        return None
+
+    def _check(self, picture: Picture) -> None:
+        s = self._settings
+        decode(
+            picture.data, _CHECK_SIDE, name=picture.name, max_pixels=s.max_image_pixels, min_side=s.min_training_side
+        )
+
+    def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
+        """Pictures first, then all rows at once: a row never lacks its picture."""
+        with self._lock:  # or another upload might bring the same picture, or label, meanwhile
+            self._keep_alone(self._settled(waiting, report), report, source)
+
+    def _settled(self, waiting: list["_Waiting"], report: UploadReport) -> list["_Waiting"]:
+        stored = self._store.labels_of([item.sha256 for item in waiting])
+        spelling = self._spelling([])
+        new = []
+        for item in waiting:
+            label = spelling.get(_key_of(item.label), item.label)
+            if item.sha256 in stored:
+                report.skipped.append(_known(item.name, label, stored[item.sha256]))
+            else:
+                new.append(replace(item, label=label))
+        return new
+
+    def _keep_alone(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
+        rows = [
+            TrainingPicture(
+                id=new_id(),
+                image_path=picture_path(item.sha256, item.file.suffix),
+                sha256=item.sha256,
+                shoe_class=item.label,
+                is_processed=False,
+                split="holdout" if is_held_out(item.sha256) else "train",
+                source=source,
+                upload_id=report.upload_id,
+                uploaded_at=now(),
+            )
+            for item in waiting
+        ]
+        new = self._store.add_training(rows, [item.file for item in waiting]) if rows else set()
+        for row, item in zip(rows, waiting, strict=True):
+            if row.id in new:
+                report.labels[row.shoe_class] += 1
+            else:  # another machine brought it since
+                report.skipped.append(_known(item.name, row.shoe_class, row.shoe_class))
+        report.accepted = len(new)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    sha256: str
+    label: str
+    name: str
+    file: Path
+
+
+def _known(name: str, label: str, known: str) -> Skipped:
+    reason = "duplicate" if known == label else "conflict"
+    return Skipped(name, reason, f"The same picture is already there as {known!r}.")
+
+
+def clean_label(raw: str) -> str:
+    """One spelling for what looks the same: composed Unicode, single spaces.
+
+    Raises:
+        InvalidLabel: empty, longer than 64 characters, or with characters that are not text.
+    """
+    label = " ".join(unicodedata.normalize("NFC", raw).split())
+    if not label or len(label) > MAX_LABEL:
+        raise InvalidLabel(f"Expected a label of 1 to {MAX_LABEL} characters; received {len(label)}.")
+    bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C")]
+    if bad or label in (".", ".."):
+        raise InvalidLabel(
+            "Expected a label of letters, digits, punctuation and spaces; received other characters in it."
+        )
+    return label
+
+
+def clean_name(name: str) -> str:
+    """A client's file name for reports and logs: control characters replaced, at most 200 characters."""
+    return "".join("\ufffd" if unicodedata.category(c).startswith("C") else c for c in name)[:200]
+
+
+def _key_of(label: str) -> str:
+    """What makes two labels the same: `shoe` is `Shoe`."""
+    return unicodedata.normalize("NFKC", label).casefold()
+
+
+def _reason(error: AppError) -> str:
+    if isinstance(error, TooSmall):
+        return "too_small"
+    return "corrupt" if isinstance(error, InvalidImage) else "unsupported"

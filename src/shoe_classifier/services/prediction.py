@@ -1,0 +1,99 @@
+"""One prediction from bytes to answer: decode, classify, write down."""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from shoe_classifier.errors import Overloaded
+from shoe_classifier.ml.live_model import Answer, Predictor
+from shoe_classifier.ml.preprocessing import EXTENSIONS, sniff
+from shoe_classifier.settings import Settings
+from shoe_classifier.storage.protocols import Prediction, Store, new_id, now, picture_path
+
+logger = logging.getLogger(__name__)
+
+
+class Recognizer:
+    """Answers predictions on a few threads of its own, and keeps a record of each."""
+
+    def __init__(self, settings: Settings, predictor: Predictor, store: Store):
+        self._settings = settings
+        self._predictor = predictor
+        self._store = store
+        self._pending = 0
+        self._lock = threading.Lock()
+        self.threads = ThreadPoolExecutor(settings.threads, "predict")
+        self.unrecorded = 0
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Count a prediction in flight. Raises `Overloaded` when there are too many: waiting longer helps nobody."""
+        with self._lock:
+            if self._pending >= self._settings.max_pending:
+                raise Overloaded(
+                    f"Expected at most {self._settings.max_pending} predictions in flight; received one more.",
+                    headers={"Retry-After": "1"},
+                )
+            self._pending += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pending -= 1
+
+    def predict(self, data: bytes, name: str, started: float) -> dict[str, Any]:
+        """Classify a picture file and write the event down.
+
+        Args:
+            started: `time.perf_counter()` when the request came.
+
+        Returns:
+            The answer of `POST /predict`.
+
+        Raises:
+            AppError: as `Predictor.predict` does. A record that cannot be written never fails the prediction.
+        """
+        answer = self._predictor.predict(data, name)
+        prediction_id = new_id()
+        milliseconds = round((time.perf_counter() - started) * 1e3, 3)
+        sha256 = self._record(prediction_id, data, answer, milliseconds)
+        return {
+            "prediction_id": prediction_id,
+            "predicted_class": answer.predicted_class,
+            "confidence": answer.confidence,
+            "decision": answer.decision,
+            "probabilities": answer.probabilities,
+            "model_version": answer.model_version,
+            "response_time_ms": milliseconds,
+            "file_url": f"/files/{sha256}" if sha256 else None,
+        }
+
+    def _record(self, prediction_id: str, data: bytes, answer: Answer, milliseconds: float) -> str | None:
+        """Write picture and row; returns the picture's hash when it was kept."""
+        sha256 = image_path = None
+        try:
+            if self._settings.store_prediction_images:
+                sha256 = hashlib.sha256(data).hexdigest()
+                image_path = picture_path(sha256, EXTENSIONS[sniff(data) or "JPEG"])
+            row = Prediction(
+                id=prediction_id,
+                image_path=image_path,
+                predicted_class=answer.predicted_class,
+                confidence_score=answer.confidence,
+                decision=answer.decision,
+                probabilities=answer.probabilities,
+                model_version=answer.model_version,
+                response_time=milliseconds,
+                created_at=now(),
+            )
+            self._store.add_prediction(row, data if image_path else None)
+            return sha256
+        except Exception:  # full disk, locked file, whatever: the client's answer is good all the same
+            self.unrecorded += 1
+            logger.exception("Prediction %s was answered, but could not be recorded.", prediction_id)
+            return None

@@ -1,0 +1,117 @@
+import io
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from helpers.pictures import draw, lesson_zip
+from helpers.service import make_settings, running, wait_for
+from shoe_classifier.ml.plots import draw_report
+from shoe_classifier.settings import Settings
+from shoe_classifier.storage.model_files import sha256_of
+
+
+def teach(client: httpx.Client, label: str) -> str:
+    job = client.post(
+        "/retrain", files={"file": lesson_zip(label)}, params={"wait": "true", "mode": "quick", "force": "true"}
+    ).json()
+    assert job["state"] == "published", job["message"]
+    version: str = job["model_version"]
+    return version
+
+
+def test_versions_and_the_way_back(client: httpx.Client, tmp_path: Path) -> None:
+    first = client.get("/models").json()[0]
+    assert first["state"] == "live"
+    second = teach(client, "hat")
+    states = {row["version"]: row["state"] for row in client.get("/models").json()}
+    assert states == {second: "live", first["version"]: "archived"}
+    back = client.post(f"/models/{first['version']}/activate")
+    assert (back.status_code, back.json()["state"]) == (200, "live")
+    answer = client.post("/predict", files={"file": draw("Boot", 1)}).json()
+    assert answer["model_version"] == first["version"]
+    assert sha256_of(tmp_path / "models" / "shoe_classifier.h5") == first["sha256"]
+    assert client.post(f"/models/{second}/activate").json()["version"] == second
+    assert client.post(f"/models/{second}/activate").status_code == 200
+    assert "hat" in client.post("/predict", files={"file": draw("Boot", 1)}).json()["probabilities"]
+
+
+def test_one_version_and_its_file(client: httpx.Client, tmp_path: Path) -> None:
+    row = client.get("/models").json()[0]
+    assert client.get(f"/models/{row['version']}").json() == row
+    assert row["metrics"]["accuracy"] > 0.5
+    file = client.get(f"/models/{row['version']}/file", params={"format": "h5"})
+    (tmp_path / "download.h5").write_bytes(file.content)
+    assert sha256_of(tmp_path / "download.h5") == row["sha256"]
+    assert client.get(f"/models/{row['version']}/file", params={"format": "onnx"}).status_code == 422
+
+
+def test_report_is_a_picture_with_room_for_all_labels(client: httpx.Client) -> None:
+    row = client.get("/models").json()[0]
+    response = client.get(f"/models/{row['version']}/report.png")
+    assert response.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(response.content)).width > 400
+    many = {f"label {i}": {"precision": 0.5, "recall": 0.4, "f1": 0.45, "support": 3} for i in range(20)}
+    metrics = {**row["metrics"], "per_class": many, "confusion_matrix": [[1] * 20] * 20}
+    assert Image.open(io.BytesIO(draw_report("x", metrics))).width > 20 * 56
+
+
+@pytest.mark.parametrize("call", [("GET", ""), ("GET", "/report.png"), ("GET", "/file"), ("POST", "/activate")])
+def test_unknown_version(client: httpx.Client, call: tuple[str, str]) -> None:
+    response = client.request(call[0], f"/models/none{call[1]}")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+def test_old_files_are_pruned_and_said_to_be(settings: Settings) -> None:
+    with running(settings.model_copy(update={"keep_versions": 1})) as client:
+        first = client.get("/models").json()[0]["version"]
+        for label in ("hat", "skirt"):
+            teach(client, label)
+        assert client.get(f"/models/{first}").json()["state"] == "deleted"
+        response = client.post(f"/models/{first}/activate")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+def test_the_version_survives_a_restart(settings: Settings) -> None:
+    with running(settings) as client:
+        version = teach(client, "hat")
+    with running(settings) as client:
+        assert client.get("/status").json()["model"]["version"] == version
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "text", "gone"])
+def test_broken_live_file_falls_back_to_the_one_before(settings: Settings, damage: str) -> None:
+    with running(settings) as client:
+        first = client.get("/models").json()[0]["version"]
+        teach(client, "hat")
+    live = settings.live_model
+    data = bytearray(live.read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2) if damage == "flip" else b""
+    live.unlink() if damage == "gone" else live.write_bytes(b"text" if damage == "text" else bytes(data))
+    with running(settings) as client:
+        assert client.get("/ready").status_code == 200
+        assert client.get("/status").json()["model"]["version"] == first
+        assert client.post("/predict", files={"file": draw("Boot", 1)}).status_code == 200
+
+
+def test_without_any_model_the_service_says_why(tmp_path: Path) -> None:
+    with running(make_settings(tmp_path)) as client:
+        response = client.get("/ready")
+        assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+        assert "there is none" in response.json()["detail"]
+        assert client.get("/health").status_code == 200
+        assert client.get("/status").json()["status"] == "failing"
+        assert client.post("/predict", files={"file": draw("Boot", 1)}).status_code == 503
+        assert client.post("/upload", files={"file": lesson_zip("hat", 2)}).status_code == 503
+
+
+def test_a_live_file_that_another_process_replaces_is_served(client: httpx.Client, settings: Settings) -> None:
+    first = client.get("/models").json()[0]["version"]
+    client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params={"wait": "true", "mode": "quick"})
+    old, live = settings.models_dir / "versions" / f"{first}.h5", settings.live_model
+    live.unlink()
+    client.app.state.service.publisher.refresh()  # type: ignore[attr-defined] # none there for a moment
+    shutil.copy(old, live)
+    wait_for(lambda: client.get("/status").json()["model"]["version"] == first)

@@ -1,0 +1,98 @@
+"""Every error has one shape, whatever went wrong."""
+
+import errno
+import sqlite3
+
+import httpx
+import pytest
+
+from helpers.pictures import draw
+from helpers.service import running
+from shoe_classifier import errors
+from shoe_classifier.errors import AppError
+from shoe_classifier.settings import Settings
+
+CALLS = [
+    ("GET", "/nowhere", {}, 404),
+    ("GET", "/nowhere/", {}, 404),
+    ("GET", "/predict", {}, 405),
+    ("PUT", "/upload", {}, 405),
+    ("POST", "/predict", {}, 422),
+    ("POST", "/predict", {"json": {"file": "x"}}, 422),
+    ("POST", "/predict", {"files": {"file": b"x"}}, 422),
+    ("POST", "/predict", {"files": {"file": ("x.pdf", b"%PDF")}}, 415),
+    ("POST", "/predict/batch", {}, 422),
+    ("POST", "/upload", {}, 422),
+    ("POST", "/upload", {"headers": {"X-Forwarded-For": "1.2.3.4"}}, 403),
+    ("POST", "/retrain", {}, 409),
+    ("GET", "/retrain/none", {}, 404),
+    ("DELETE", "/retrain/none", {}, 404),
+    ("GET", "/retrain/none/events", {}, 404),
+    ("GET", "/models/none", {}, 404),
+    ("GET", "/models/none/file", {}, 404),
+    ("POST", "/models/none/activate", {}, 404),
+    ("GET", "/predictions?limit=-1", {}, 422),
+    ("GET", "/training-data?before=x", {}, 422),
+    ("GET", "/files/none", {}, 422),
+    ("GET", f"/files/{'0' * 64}", {}, 404),
+]
+
+
+@pytest.fixture(scope="module")
+def shared(model_file: object, tmp_path_factory: pytest.TempPathFactory) -> object:
+    import shutil
+
+    from helpers.service import make_settings
+
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "models").mkdir()
+    shutil.copy(model_file, folder / "models" / "shoe_classifier.h5")  # type: ignore[arg-type]
+    with running(make_settings(folder)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("method", "path", "content", "status"), CALLS)
+def test_shape(shared: httpx.Client, method: str, path: str, content: dict[str, object], status: int) -> None:
+    response = shared.request(method, path, **content)  # type: ignore[arg-type]
+    body = response.json()
+    assert response.status_code == status
+    assert set(body) == {"detail", "code"}
+    assert body["detail"].startswith("Expected ")
+    assert body["code"] == body["code"].lower()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a secret"), KeyError("a secret"), OSError("a secret")])
+def test_unknown_failures_do_not_show_their_text(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with running(settings) as client:
+
+        def broken(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(client.app.state.service.predictor, "predict", broken)  # type: ignore[attr-defined]
+        response = client.post("/predict", files={"file": draw("Boot", 1)})
+        assert response.status_code == 500
+        assert response.json() == {
+            "detail": "The service failed on its side; its log says why.",
+            "code": "internal_error",
+        }
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "x"), sqlite3.OperationalError("database or disk is full")])
+def test_full_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    with running(settings) as client:
+
+        def broken(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(client.app.state.service.store, "add_training", broken)  # type: ignore[attr-defined]
+        response = client.post("/upload", files={"file": draw("Boot", 1)}, data={"label": "Boot"})
+        assert (response.status_code, response.json()["code"]) == (507, "storage_full")
+        assert client.get("/training-data").json() == []
+
+
+def test_each_error_has_a_status_and_a_code_of_its_own() -> None:
+    family = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, AppError)]
+    assert all(400 <= item.status < 600 for item in family)
+    assert len({item.code for item in family}) == len(family)

@@ -1,0 +1,80 @@
+"""The page's client, against the real service."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from helpers.pictures import draw, lesson_zip
+from helpers.supabase_stack import free_port
+
+sys.path.append(str(Path(__file__).parent.parent.parent / "frontend"))
+
+from client import Api, ApiError, Unreachable, from_environment
+
+
+@pytest.fixture
+def api(client: httpx.Client) -> Iterator[Api]:
+    api = Api(str(client.base_url))
+    yield api
+    api.close()
+
+
+def test_predict_correct_and_look_back(api: Api) -> None:
+    assert api.ready()
+    answer = api.predict("boot.jpg", draw("Boot", 1))
+    assert (answer.predicted_class, answer.decision) == ("Boot", "accepted")
+    assert api.explain("boot.jpg", draw("Boot", 1)).startswith(b"\x89PNG")
+    row = api.feedback(answer.prediction_id, "Shoe")
+    assert api.relabel(row["id"], "Sandal")["shoe_class"] == "Sandal"
+    assert api.thumbnail(row["sha256"], 16).startswith(b"\xff\xd8")
+    api.delete(row["id"])
+    assert api.training_data(10) == []
+    assert [row["id"] for row in api.predictions(10)] == [answer.prediction_id]
+    assert api.predictions(10, answer.prediction_id) == []
+    assert api.minutes(10) == []
+
+
+def test_teach_watch_and_go_back(api: Api) -> None:
+    first = api.status()["model"]["version"]
+    assert api.upload("hats.zip", lesson_zip("hat", 60))["accepted"] == 60
+    job = api.retrain("quick", False)
+    seen = list(api.events(job["job_id"]))
+    assert seen[-1]["state"] == "published", seen[-1]["message"]
+    assert api.jobs(1)[0] == api.job(job["job_id"]) == seen[-1]
+    assert api.activate(first)["state"] == "live"
+    assert [row["state"] for row in api.models()] == ["archived", "live"]
+    assert api.model_file(first).startswith(b"\x89HDF")
+
+
+def test_the_report_comes_also_when_nothing_was_taken(api: Api) -> None:
+    picture = draw("hat", 1)
+    assert api.upload("hat.jpg", picture, "hat")["accepted"] == 1
+    report = api.upload("hat.jpg", picture, "hat")
+    assert (report["accepted"], report["skipped"][0]["reason"]) == (0, "duplicate")
+
+
+def test_the_services_own_words(api: Api) -> None:
+    with pytest.raises(ApiError, match="Expected a complete JPEG") as error:
+        api.predict("broken.jpg", draw("Boot", 1)[:200])
+    assert (error.value.code, error.value.status) == ("invalid_image", 422)
+    with pytest.raises(ApiError, match="Expected a job that is still") as error:
+        job = api.upload("hats.zip", lesson_zip("hat", 60)) and api.retrain("quick", False)
+        list(api.events(job["job_id"]))
+        api.cancel(job["job_id"])
+    assert error.value.code == "not_cancellable"
+    with pytest.raises(ApiError, match="Expected the id of a retrain job"):
+        list(api.events("none"))
+
+
+def test_nothing_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_URL", f"http://127.0.0.1:{free_port()}/")
+    api = from_environment("key")
+    assert not api.ready()
+    with pytest.raises(Unreachable, match="Nothing answers at http"):
+        api.status()
+    with pytest.raises(Unreachable):
+        list(api.events("x"))
+    api.close()

@@ -1,0 +1,82 @@
+import hashlib
+
+import numpy as np
+from PIL import Image
+
+from helpers.pictures import draw, encode
+from shoe_classifier.ml.dataset import (
+    HOLDOUT_SHARE,
+    blanks,
+    count_distinct,
+    cut_out,
+    is_held_out,
+    load,
+    without_lookalikes,
+)
+from shoe_classifier.ml.zip_reader import Picture
+
+
+def pictures(count: int) -> list[Picture]:
+    return [
+        Picture("Boot" if i % 2 else "Shoe", f"{i}.jpg", draw("Boot" if i % 2 else "Shoe", i)) for i in range(count)
+    ]
+
+
+def test_load_appends_labels_and_leaves_out_what_repeats_or_is_broken() -> None:
+    labels = ["Sandal"]
+    given = [*pictures(4), pictures(4)[0], Picture("Boot", "x.jpg", b"broken")]
+    loaded = load(given, 16, labels)
+    assert labels == ["Sandal", "Shoe", "Boot"]
+    assert loaded.images.shape == (4, 16, 16, 3)
+    assert loaded.labels.tolist() == [1, 2, 1, 2]
+    assert loaded.hashes[0] == hashlib.sha256(given[0].data).hexdigest()
+
+
+def test_load_leaves_out_the_excluded() -> None:
+    given = pictures(3)
+    excluded = frozenset([hashlib.sha256(given[1].data).hexdigest()])
+    assert len(load(given, 16, [], exclude=excluded)) == 2
+
+
+def test_split_is_by_hash_and_about_the_share() -> None:
+    hashes = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(5000)]
+    share = np.mean([is_held_out(value) for value in hashes])
+    assert abs(share - HOLDOUT_SHARE) < 0.02
+    train, held_out = load(pictures(60), 16, []).split()
+    assert not set(train.hashes) & set(held_out.hashes)
+    assert len(train) + len(held_out) == 60
+
+
+def test_cut_out_keeps_the_object_and_its_white_inside() -> None:
+    image = np.full((64, 64, 3), 255, np.uint8)
+    image[16:48, 16:48] = (200, 0, 0)
+    image[28:36, 28:36] = 255  # a hole that the background does not reach
+    cut = cut_out(image[None])[0]
+    assert cut[0, 0].tolist() == [0, 0, 0, 0]
+    assert cut[22, 22].tolist() == [200, 0, 0, 255]
+    assert cut[32, 32, 3] == 255
+
+
+def test_lookalikes_are_left_out_though_saved_again() -> None:
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64)) for _ in range(4)]
+    first = load([Picture("a", "", encode(image, "PNG")) for image in images], 32, [])
+    again = load([Picture("a", "", encode(image, "JPEG", quality=60)) for image in images[:2]], 32, [])
+    assert without_lookalikes(first, again).hashes == first.hashes[2:]
+    assert without_lookalikes(first, again[np.zeros(2, bool)]).hashes == first.hashes
+
+
+def test_blanks_are_many_kinds_and_always_the_same() -> None:
+    nothing = blanks(32)
+    assert np.array_equal(nothing.images, blanks(32).images)
+    assert len(set(nothing.hashes)) == 60
+    spread = nothing.images.reshape(60, -1, 3).std(axis=1).mean(axis=1)
+    assert (spread == 0).sum() == 15
+    assert (spread > 40).sum() > 15
+
+
+def test_pictures_saved_again_are_not_different() -> None:
+    same = load([Picture("a", "", draw("Boot", 3, quality=q)) for q in range(50, 90)], 32, [])
+    many = load([Picture("a", "", draw("Boot", seed)) for seed in range(20)], 32, [])
+    assert count_distinct(same) == {0: (1, 40)}
+    assert count_distinct(many)[0][0] >= 15

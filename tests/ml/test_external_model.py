@@ -1,0 +1,138 @@
+"""Plain Keras models, as people make them elsewhere."""
+
+from pathlib import Path
+
+import h5py
+import httpx
+import keras
+import numpy as np
+import pytest
+
+from helpers.pictures import SHAPES, draw, lesson_zip
+from helpers.service import make_settings, running
+from shoe_classifier.errors import InvalidModel
+from shoe_classifier.ml.external_model import ForeignModel, open_foreign
+from shoe_classifier.ml.preprocessing import decode
+from shoe_classifier.storage.model_files import sha256_of
+
+LABELS = ("a", "b", "c")
+
+
+def save(path: Path, shape: tuple[int, int, int], *last: keras.Layer, rescaling: bool = False) -> keras.Model:
+    """A small network with fixed random weights."""
+    keras.utils.set_random_seed(3)
+    first = [keras.layers.Rescaling(1 / 255)] if rescaling else []
+    body = [keras.layers.Conv2D(6, 3, activation="relu"), keras.layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input(shape), *first, *body, *last])
+    model.save(path)
+    return model
+
+
+def opened(path: Path, labels: tuple[str, ...] = LABELS, input_range: str = "auto") -> ForeignModel:
+    return open_foreign(path, sha256_of(path), labels, input_range, path.parent / "compiled")
+
+
+def picture(model: ForeignModel) -> np.ndarray:
+    return decode(draw("Boot", 5, (90, 60)), model.size)
+
+
+def expected(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    return np.asarray(model(inputs[None].astype(np.float32)))[0]
+
+
+def test_grey_logits_without_rescaling(tmp_path: Path) -> None:
+    network = save(tmp_path / "m.h5", (20, 28, 1), keras.layers.Dense(3))
+    model = opened(tmp_path / "m.h5")
+    assert model.size == (28, 20)
+    seen = picture(model)
+    assert seen.shape == (20, 28, 3)
+    logits = expected(network, (seen @ [0.299, 0.587, 0.114])[..., None] / 255)
+    assert np.allclose(
+        list(model.answer(seen).probabilities.values()), np.exp(logits) / np.exp(logits).sum(), atol=1e-4
+    )
+
+
+def test_colour_softmax_with_rescaling(tmp_path: Path) -> None:
+    network = save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(3, activation="softmax"), rescaling=True)
+    model = opened(tmp_path / "m.h5")
+    answer = model.answer(picture(model))
+    assert np.allclose(list(answer.probabilities.values()), expected(network, picture(model)), atol=1e-4)
+    assert answer.decision in ("accepted", "uncertain")
+    assert answer.model_version == model.bundle.version
+
+
+def test_one_sigmoid_in_another_range(tmp_path: Path) -> None:
+    network = save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(1, activation="sigmoid"))
+    model = opened(tmp_path / "m.h5", ("no", "yes"), "-1..1")
+    share = expected(network, picture(model) / 127.5 - 1)[0]
+    assert model.answer(picture(model)).probabilities["yes"] == pytest.approx(share, abs=1e-4)
+
+
+def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
+    save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(3))
+    with pytest.raises(InvalidModel, match=r"Expected 3 names in CLASS_NAMES.*received 2"):
+        opened(tmp_path / "m.h5", ("a", "b"))
+    keras.Sequential([keras.Input((7,)), keras.layers.Dense(3)]).save(tmp_path / "vector.h5")
+    with pytest.raises(InvalidModel, match=r"Expected one input of shape.*received \(None, 7\)"):
+        opened(tmp_path / "vector.h5")
+    (tmp_path / "text.h5").write_text("text")
+    with pytest.raises(InvalidModel, match=r"text\.h5 cannot be served"):
+        opened(tmp_path / "text.h5")
+    assert not list((tmp_path / "compiled").glob("*.part"))
+
+
+def test_code_is_refused_before_it_runs(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    code = keras.layers.Lambda(lambda x, path=str(marker): __import__("pathlib").Path(path).touch() or x)
+    keras.Sequential([keras.Input((8, 8, 3)), code, keras.layers.Flatten(), keras.layers.Dense(3)]).save(
+        tmp_path / "lambda.h5"
+    )
+    marker.unlink()
+    with pytest.raises(InvalidModel, match="without code; received one with a Lambda layer"):
+        opened(tmp_path / "lambda.h5")
+    assert not marker.exists()
+    save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(3))
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace("keras.initializers", "subprocess")
+    with pytest.raises(InvalidModel, match=r"Expected layers of Keras itself; received .* of 'subprocess'"):
+        opened(tmp_path / "m.h5")
+
+
+def test_a_model_of_this_service_keeps_its_own_names(tmp_path: Path, model_file: Path) -> None:
+    with pytest.raises(InvalidModel, match="unset CLASS_NAMES"):
+        open_foreign(model_file, "0" * 64, SHAPES, "auto", tmp_path)
+
+
+def test_the_service_predicts_and_says_what_it_cannot(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.h5"
+    save(path, (20, 28, 1), keras.layers.Dense(3))
+    settings = make_settings(tmp_path, model_path=path, class_names="a, b,c")
+    with running(settings) as client:
+        answer = client.post("/predict", files={"file": draw("Boot", 1)}).json()
+        assert list(answer["probabilities"]) == ["a", "b", "c"]
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        status = client.get("/status").json()["model"]
+        assert status["version"] == answer["model_version"]
+        assert "retraining" in status["not_offered"]
+        assert client.post("/upload", files={"file": lesson_zip("hat", 3)}).status_code == 201
+        for refused in (
+            client.post("/retrain"),
+            client.post("/explain", files={"file": draw("Boot", 1)}),
+            client.get(f"/models/{answer['model_version']}/report.png"),
+        ):
+            assert_not_offered(refused)
+        versions = client.get("/models").json()
+        assert [(row["version"], row["state"]) for row in versions] == [(answer["model_version"], "live")]
+        assert client.get(f"/models/{answer['model_version']}/file").content == path.read_bytes()
+
+
+def assert_not_offered(response: httpx.Response) -> None:
+    assert (response.status_code, response.json()["code"]) == (409, "not_offered"), response.text
+
+
+def test_a_broken_one_is_not_replaced_by_another(tmp_path: Path) -> None:
+    (tmp_path / "m.h5").write_bytes(b"no model")
+    with running(make_settings(tmp_path, model_path=tmp_path / "m.h5", class_names="a,b")) as client:
+        answer = client.get("/ready")
+        assert answer.status_code == 503
+        assert "m.h5 cannot be served" in answer.json()["detail"]

@@ -1,0 +1,146 @@
+import io
+import struct
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.pictures import draw, encode
+from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
+from shoe_classifier.ml.preprocessing import FORMATS, decode, shows_nothing
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def two_colours() -> Image.Image:
+    """Left half red, right half white."""
+    image = Image.new("RGB", (40, 30), WHITE)
+    image.paste(RED, (0, 0, 20, 30))
+    return image
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_decodes_to_rgb(kind: str) -> None:
+    square = decode(encode(two_colours(), kind), 16)
+    assert square.shape == (16, 16, 3)
+    assert square.dtype == np.uint8
+    assert abs(square[8, 2].astype(int) - RED).max() < 12
+    assert abs(square[8, 13].astype(int) - WHITE).max() < 12
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"])
+def test_each_mode_becomes_rgb(mode: str) -> None:
+    grey = Image.new("L", (20, 20), 255)
+    if mode == "I;16":
+        image = Image.fromarray(np.full((20, 20), 65535, np.uint16))
+    else:
+        image = grey.convert("RGB").convert(mode)
+    square = decode(encode(image, "TIFF" if mode == "none" else "JPEG" if mode == "CMYK" else "PNG"), 8)
+    assert square.shape == (8, 8, 3)
+    assert square.min() > 250
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    image = Image.fromarray(np.full((20, 20), 32768, np.uint16))
+    assert abs(int(decode(encode(image, "PNG"), 8)[0, 0, 0]) - 127) <= 1
+
+
+def test_transparency_is_white() -> None:
+    image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    assert decode(encode(image, "PNG"), 8).min() == 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    upright = np.zeros((24, 24, 3), np.uint8)
+    upright[:12, :12] = RED  # red is at the top left of the upright picture
+    turns = {
+        1: (0, False),
+        2: (0, True),
+        3: (2, False),
+        4: (2, True),
+        5: (3, True),
+        6: (1, False),
+        7: (1, True),
+        8: (3, False),
+    }
+    quarter, mirrored = turns[orientation]
+    stored = np.rot90(upright, quarter)  # undoes what a viewer does
+    stored = stored[:, ::-1] if mirrored else stored
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    square = decode(encode(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif), 24)
+    assert np.array_equal(square, upright)
+
+
+def test_first_frame_of_an_animation_counts() -> None:
+    frames = [Image.new("RGB", (10, 10), colour) for colour in (RED, (0, 0, 255))]
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+    assert tuple(decode(out.getvalue(), 4)[0, 0]) == RED
+
+
+def test_large_pictures_are_refused_by_their_header() -> None:
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    bomb += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    with pytest.raises(TooLarge, match="60000 x 60000"):
+        decode(bomb, 96)
+
+
+def test_limit_is_exact() -> None:
+    data = draw("Boot", 1, (30, 20))
+    decode(data, 8, max_pixels=600)
+    with pytest.raises(TooLarge):
+        decode(data, 8, max_pixels=599)
+
+
+def test_small_pictures_are_refused_when_asked() -> None:
+    with pytest.raises(TooSmall, match="at least 16 x 16"):
+        decode(draw("Boot", 1, (40, 15)), 8, min_side=16)
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "error"),
+    [
+        (b"", "x.jpg", InvalidImage),
+        (b"just text", "x.jpg", InvalidImage),
+        (b"just text", "notes.txt", UnsupportedImage),
+        (encode(two_colours(), "TIFF"), "x.tiff", UnsupportedImage),
+        (encode(two_colours(), "TIFF"), "x.jpg", UnsupportedImage),
+        (b"%PDF-1.7", "x.pdf", UnsupportedImage),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "photo.jpg", UnsupportedImage),
+        (b"\xff\xd8\xff\xe0 and no more", "x.jpg", InvalidImage),
+        (b"BM and no more", "x.bmp", InvalidImage),
+    ],
+)
+def test_other_files_are_refused(data: bytes, name: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match="Expected"):
+        decode(data, 8, name=name)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_cut_and_changed_files_never_raise_anything_else(kind: str) -> None:
+    data = encode(two_colours(), kind)
+    rng = np.random.default_rng(3)
+    for attempt in range(150):
+        damaged = bytearray(data[: int(rng.integers(0, len(data) + 1))] if attempt % 2 else data)
+        for place in rng.integers(0, max(1, len(damaged)), 4):
+            if damaged:
+                damaged[place] = int(rng.integers(0, 256))
+        with suppress(InvalidImage, UnsupportedImage, TooLarge):
+            assert decode(bytes(damaged), 16, max_pixels=1_000_000).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (128, 128), (700, 500)])
+def test_blank_and_noise_show_nothing_and_shapes_do(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(4)
+    noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
+    grain = np.repeat(noise[..., :1], 3, axis=2)
+    for nothing in (noise, grain, np.full_like(noise, 255), np.full_like(noise, 90)):
+        assert shows_nothing(decode(encode(Image.fromarray(nothing)), 128))
+    for label in ("Boot", "Sandal", "Shoe"):
+        assert not shows_nothing(decode(draw(label, 3, size), 128))

@@ -1,0 +1,158 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.pictures import draw, zip_of
+from helpers.service import make_settings
+from shoe_classifier.errors import InvalidImage, InvalidLabel, InvalidRequest, InvalidZip, NothingAccepted, TooLarge
+from shoe_classifier.services.ingestion import Uploader, UploadReport, clean_label, clean_name
+from shoe_classifier.storage.sqlite.store import SqliteStore
+
+KNOWN = ("Boot", "Sandal")
+
+
+class Intake:
+    def __init__(self, tmp_path: Path, **limits: int):
+        self.store = SqliteStore(tmp_path / "dataset")
+        self.uploader = Uploader(make_settings(tmp_path, **limits), self.store)
+        self.folder = tmp_path / "private"
+        self.folder.mkdir()
+
+    def zip(self, files: dict[str, bytes]) -> UploadReport:
+        return self.take(zip_of(files))
+
+    def take(self, data: bytes, name: str = "x.zip", label: str | None = None) -> UploadReport:
+        path = self.folder / "part"
+        path.write_bytes(data)
+        return self.uploader.take(path, name, label, self.folder, KNOWN)
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Iterator[Intake]:
+    intake = Intake(tmp_path)
+    yield intake
+    intake.store.close()
+
+
+def reasons(report: UploadReport) -> list[str]:
+    return [skipped.reason for skipped in report.skipped]
+
+
+def test_zip_of_labelled_folders(intake: Intake) -> None:
+    report = intake.zip({f"{label}/{i}.jpg": draw(label, i) for label in KNOWN for i in range(3)})
+    assert (report.accepted, report.labels, report.skipped) == (6, {"Boot": 3, "Sandal": 3}, [])
+    rows = intake.store.training_data(10, None)
+    assert {row.upload_id for row in rows} == {report.upload_id}
+    assert all(data[:2] == b"\xff\xd8" for data in intake.store.pictures([row.image_path for row in rows]))
+    assert {row.split for row in rows} <= {"train", "holdout"}
+    assert not any(row.is_processed for row in rows)
+
+
+def test_every_file_left_out_is_named_with_its_reason(intake: Intake) -> None:
+    report = intake.zip(
+        {
+            "Boot/good.jpg": draw("Boot", 1),
+            "Boot/same.jpg": draw("Boot", 1),
+            "Sandal/other-label.jpg": draw("Boot", 1),
+            "Boot/broken.jpg": draw("Boot", 2)[:200],
+            "Boot/tiny.png": draw("Boot", 3, (15, 40)),
+            "Boot/notes.txt": b"text",
+            "Boot/.DS_Store": b"x",
+            "x" * 65 + "/a.jpg": draw("Boot", 4),
+        }
+    )
+    assert report.accepted == 1
+    assert reasons(report) == ["duplicate", "conflict", "corrupt", "too_small", "unsupported", "ignored", "unsupported"]
+
+
+def test_what_is_in_the_store_counts_once(intake: Intake) -> None:
+    intake.zip({"Boot/a.jpg": draw("Boot", 1)})
+    report = intake.zip({"boot/a.jpg": draw("Boot", 1), "Sandal/a.jpg": draw("Boot", 1), "Boot/b.jpg": draw("Boot", 2)})
+    assert sorted(reasons(report)) == ["conflict", "duplicate"]
+    assert report.accepted == 1
+
+
+def test_labels_that_differ_in_case_are_one(intake: Intake) -> None:
+    report = intake.zip({"boot/a.jpg": draw("Boot", 1), "HAT/a.jpg": draw("hat", 1), "hat/b.jpg": draw("hat", 2)})
+    assert report.labels == {"Boot": 1, "HAT": 2}
+
+
+def test_nothing_accepted_comes_with_the_report(intake: Intake) -> None:
+    with pytest.raises(NothingAccepted, match="1 unsupported") as error:
+        intake.zip({"a.jpg": draw("Boot", 1)})
+    report = error.value.extra["report"]
+    assert report["accepted"] == 0
+    assert report["skipped"][0]["name"] == "a.jpg"
+    assert not list((intake.folder.parent / "dataset/images").rglob("*.jpg"))
+
+
+def test_a_zip_that_is_refused_halfway_leaves_nothing(tmp_path: Path) -> None:
+    intake = Intake(tmp_path, max_zip_files=3)
+    with pytest.raises(TooLarge):
+        intake.zip({f"Boot/{i}.jpg": draw("Boot", i) for i in range(4)})
+    assert intake.store.training_data(10, None) == []
+    assert not list((tmp_path / "dataset/images").rglob("*.jpg"))
+    intake.store.close()
+
+
+def test_uploads_at_once_agree_on_one_spelling(intake: Intake, tmp_path: Path) -> None:
+    def upload(spelling: str, first: int) -> None:
+        folder = tmp_path / spelling
+        folder.mkdir()
+        (folder / "part").write_bytes(
+            zip_of({f"{spelling}/{i}.jpg": draw("Kilt", i) for i in range(first, first + 30)})
+        )
+        intake.uploader.take(folder / "part", "x.zip", None, folder, KNOWN)
+
+    threads = [threading.Thread(target=upload, args=values) for values in (("Kilt", 0), ("kilt", 20), ("KILT", 40))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(intake.store.training_labels().values()) == [70]
+
+
+def test_single_picture_with_its_label(intake: Intake) -> None:
+    report = intake.take(draw("hat", 1), "hat.jpg", " hat ")
+    assert (report.accepted, report.labels) == (1, {"hat": 1})
+    with pytest.raises(NothingAccepted, match="1 duplicate"):
+        intake.take(draw("hat", 1), "hat.jpg", "hat")
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "error"),
+    [
+        (draw("Boot", 1), None, InvalidRequest),
+        (draw("Boot", 1), "", InvalidLabel),
+        (draw("Boot", 1), "x" * 300, InvalidLabel),
+        (draw("Boot", 1), "a/b", InvalidLabel),
+        (b"text", "Boot", InvalidImage),
+        (b"", "Boot", InvalidImage),
+        (b"", None, InvalidZip),
+        (b"text", None, InvalidZip),
+        (b"PK\3\4 cut", None, InvalidZip),
+    ],
+)
+def test_single_bad_things(intake: Intake, data: bytes, label: str | None, error: type[Exception]) -> None:
+    with pytest.raises(error, match="Expected"):
+        intake.take(data, "x.jpg", label)
+    assert intake.store.training_data(10, None) == []
+
+
+@pytest.mark.parametrize("raw", ["", "  ", "a\0b", "a\nb\x07", "\u202eevil", "..", "a\\b", "x" * 65, "\ud800"])
+def test_bad_labels(raw: str) -> None:
+    with pytest.raises(InvalidLabel, match="Expected a label"):
+        clean_label(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "label"), [(" hiking   boot ", "hiking boot"), ("Stövel", "Stövel"), ("靴", "靴"), ("x" * 64, "x" * 64)]
+)
+def test_good_labels(raw: str, label: str) -> None:
+    assert clean_label(raw) == label
+
+
+def test_names_in_reports_are_inert() -> None:
+    assert clean_name("a\x1b[31m\u202eb" + "c" * 300) == "a\ufffd[31m\ufffdb" + "c" * 192

@@ -1,0 +1,97 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from helpers.pictures import SHAPES, draw, lesson_zip, zip_of
+from helpers.service import Process
+from shoe_classifier.settings import Settings
+
+
+def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "shoe_classifier", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.zip"
+    path.write_bytes(zip_of({f"{label}/{i}.jpg": draw(label, 700 + i) for label in SHAPES for i in range(30)}))
+    return path
+
+
+def test_predict(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "boot.jpg").write_bytes(draw("Boot", 1))
+    (tmp_path / "text.jpg").write_bytes(b"text")
+    good = run(tmp_path, "predict", "boot.jpg")
+    assert good.returncode == 0, good.stderr
+    assert "boot.jpg" in good.stdout
+    assert "Boot" in good.stdout
+    bad = run(tmp_path, "predict", "boot.jpg", "text.jpg")
+    assert bad.returncode == 1
+    assert "received bytes that are none of these" in bad.stdout
+
+
+def test_evaluate(settings: Settings, tmp_path: Path, data: Path) -> None:
+    result = run(tmp_path, "evaluate", data, "--out", "report")
+    assert result.returncode == 0, result.stderr
+    for name in ("report.png", "mistakes.png"):
+        with Image.open(tmp_path / "report" / name) as picture:
+            assert picture.format == "PNG"
+    assert "95 % interval" in result.stdout
+    assert "Sandal" in result.stdout
+    assert "accuracy" in result.stdout
+    (tmp_path / "other.zip").write_bytes(lesson_zip("hat", 3))
+    other = run(tmp_path, "evaluate", "other.zip")
+    assert other.returncode == 1
+    assert "Expected pictures of the labels" in other.stderr
+
+
+def test_train_with_everything(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(zip_of({f"{s}/{i}.jpg": draw(s, 900 + i) for s in SHAPES for i in range(8)}))
+    (tmp_path / "backgrounds.zip").write_bytes(lesson_zip("stripes", 30))
+    (tmp_path / "exclude.zip").write_bytes(lesson_zip("stripes", 5))
+    options = ["--photos", "photos.zip", "--backgrounds", "backgrounds.zip", "--exclude", "exclude.zip"]
+    out = tmp_path / "models" / "shoe_classifier.h5"
+    result = run(tmp_path, "train", data, "--out", out, *options, "--epochs", 1, "--steps", 2)
+    assert result.returncode == 0, result.stderr
+    assert "held-out" in result.stdout
+    (tmp_path / "boot.jpg").write_bytes(draw("Boot", 1))
+    assert run(tmp_path, "predict", "boot.jpg").returncode == 0
+    again = run(tmp_path, "train", data, "--out", out, "--start", out, "--epochs", 1, "--steps", 1)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("arguments", [["train", "none.zip"], ["predict", "none.jpg"], ["train", "one.zip"]])
+def test_wrong_arguments(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "one.zip").write_bytes(lesson_zip("hat", 3))
+    result = run(tmp_path, *arguments)
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+
+
+def test_retrain(start: Callable[..., Process], tmp_path: Path) -> None:
+    process = start()
+    (tmp_path / "hat.zip").write_bytes(lesson_zip("hat"))
+    url = f"http://127.0.0.1:{process.port}"
+    result = run(tmp_path, "retrain", "hat.zip", "--url", url, "--mode", "quick")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "published" in result.stdout
+    again = run(tmp_path, "retrain", "--url", url)
+    assert again.returncode == 1
+    assert "Upload some first" in again.stderr
+    assert json.loads(process.client.get("/status").text)["training_data"]["labels"] == {"hat": 40}
+
+
+def test_retrain_without_a_service(tmp_path: Path) -> None:
+    result = run(tmp_path, "retrain", "--url", "http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "Expected a running service" in result.stderr
