@@ -25,9 +25,8 @@ from keras import layers
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from shoe_classifier.ml import architecture as network
-from shoe_classifier.ml import training
-from shoe_classifier.ml.dataset import LabelledPictures, cut_out, load
+from shoe_classifier.ml import architecture, training
+from shoe_classifier.ml.dataset import LabelledPictures, extract_foreground, load
 from shoe_classifier.ml.folder_reader import read
 from shoe_classifier.ml.zip_reader import ZipLimits
 
@@ -117,15 +116,15 @@ def make_pool(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Augmented pictures `uint8 (n, 192, 192, 3)`, and their labels; -1 where there is none."""
     rng = np.random.default_rng(1)
-    cut = cut_out(pictures.images)
+    cut = extract_foreground(pictures.images)
 
     def mild(images: tf.Tensor) -> tf.Tensor:
-        where = training._placements(tf.shape(images)[0], turn=0.4, zoom=(0.65, 1.1), stretch=0.1, shift=0.15)
-        return training._sample(images, where, TEACHER_SIDE, "REFLECT")
+        where = training.random_affine(tf.shape(images)[0], turn=0.4, zoom=(0.65, 1.1), stretch=0.1, shift=0.15)
+        return training.warp(images, where, TEACHER_SIDE, "REFLECT")
 
     def little(images: tf.Tensor) -> tf.Tensor:
-        where = training._placements(tf.shape(images)[0], turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12)
-        return 255 - training._sample(255 - tf.cast(images, tf.float32), where, TEACHER_SIDE, "CONSTANT")
+        where = training.random_affine(tf.shape(images)[0], turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12)
+        return 255 - training.warp(255 - tf.cast(images, tf.float32), where, TEACHER_SIDE, "CONSTANT")
 
     images, labels = [], []
     for name, batches in POOL.items():
@@ -136,11 +135,11 @@ def make_pool(
                 made = little(source.images[chosen])
             elif name == "pasted":
                 behind = others.images[rng.integers(0, len(others), 64)]
-                made = training._paste(cut[chosen], behind, TEACHER_SIDE)
+                made = training.paste_on_background(cut[chosen], behind, TEACHER_SIDE)
             elif number % 2:
                 made = mild(source.images[chosen])
             else:
-                made = training._turn_freely(source.images[chosen], TEACHER_SIDE)
+                made = training.augment_photo(source.images[chosen], TEACHER_SIDE)
             images.append(tf.cast(tf.round(tf.clip_by_value(made, 0, 255)), tf.uint8).numpy())
             labels.append(np.full(64, -1) if name == "unlabelled" else source.labels[chosen])
     return np.concatenate(images), np.concatenate(labels)
@@ -163,13 +162,13 @@ def targets(features: list[np.ndarray], labels: np.ndarray, classes: int) -> tup
 
 def tune(start: keras.Model, images: np.ndarray, answers: np.ndarray, parts: np.ndarray) -> keras.Model:
     """Train the student's layers above `FROZEN` on both targets."""
-    model = network.build(SIDE, answers.shape[1])
-    network.copy_weights(start, model)
+    model = architecture.build(SIDE, answers.shape[1])
+    architecture.copy_weights(start, model)
     for layer in model.layers:
         layer.trainable = False
         if layer.name == FROZEN:
             break
-    features = model.get_layer(network.FEATURES_LAYER).output
+    features = model.get_layer(architecture.FEATURES_LAYER).output
     both = keras.Model(model.input, [model.output, layers.Dense(parts.shape[1])(features)])
     steps = len(images) // BATCH
     schedule = keras.optimizers.schedules.CosineDecay(1e-5, steps * EPOCHS, warmup_target=RATE, warmup_steps=100)
@@ -181,7 +180,7 @@ def tune(start: keras.Model, images: np.ndarray, answers: np.ndarray, parts: np.
     @tf.function
     def step(batch: tf.Tensor, answer: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
         mirrored = tf.where(tf.random.uniform([BATCH, 1, 1, 1]) < 0.5, batch[:, :, ::-1], batch)
-        seen = training._jitter(tf.cast(mirrored, tf.float32), 0.7)
+        seen = training.jitter(tf.cast(mirrored, tf.float32), 0.7)
         with tf.GradientTape() as tape:
             told, shown = both(seen, training=True)
             loss = tf.reduce_mean(cross_entropy(answer, told)) + tf.reduce_mean(tf.square(shown - part))
@@ -201,14 +200,14 @@ def tune(start: keras.Model, images: np.ndarray, answers: np.ndarray, parts: np.
 
 def average(first: keras.Model, second: keras.Model) -> keras.Model:
     """A network with the mean of both weights below the head."""
-    model = network.build(SIDE, 3)
+    model = architecture.build(SIDE, 3)
     for one, other, mean in zip(first.layers[:-1], second.layers[:-1], model.layers[:-1], strict=True):
         mean.set_weights([(a + b) / 2 for a, b in zip(one.get_weights(), other.get_weights(), strict=True)])
     return model
 
 
 def main() -> None:
-    """Tune START, average, write OUT; `train --start OUT.h5` or `learning.first` makes a model file of it."""
+    """Tune START, average, write OUT; `train --start OUT.h5 --epochs 0` makes a model file of it."""
     start_path, out, *data, lite0, lite2 = map(Path, sys.argv[1:])
     labels: list[str] = []
     pictures = load(read(data[0], LIMITS), LOAD_SIDE, labels).split()[0]
@@ -217,12 +216,12 @@ def main() -> None:
     unlabelled = load(read(data[2], LIMITS), LOAD_SIDE, [])
     others = load(read(data[3], LIMITS), LOAD_SIDE, [f"{label}?" for label in labels]).split()[0]
     images, places = make_pool(pictures, photos, unlabelled, others)
-    features = [network.call_in_batches(teacher(path), images, 64) for path in (lite0, lite2)]
+    features = [architecture.call_in_batches(teacher(path), images, 64) for path in (lite0, lite2)]
     answers, parts = targets(features, places, len(labels))
     small = np.concatenate(
         [tf.image.resize(images[i : i + 512], (SIDE, SIDE), "area").numpy() for i in range(0, len(images), 512)]
     )
-    start = network.load(start_path)
+    start = architecture.load(start_path)
     tuned = tune(start, np.rint(small).astype(np.uint8), answers, parts)
     average(start, tuned).save(out, include_optimizer=False)
 

@@ -24,19 +24,18 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import keras
     import tensorflow as tf
 
-    from shoe_classifier.ml import finetune as learning
-    from shoe_classifier.ml import training
+    from shoe_classifier.ml import finetune, training
 
     keras.utils.set_random_seed(1)
     tf.config.experimental.enable_op_determinism()  # the same model in every run of the tests
     labels = list(SHAPES)
-    recipe = training.Recipe(
+    recipe = training.TrainingConfig(
         side=SIDE, stages=small_stages(), epochs=8, steps=25, plain=32, pasted=0, learning_rate=5e-3
     )
     large, small = (load(drawn(range(400)), side, labels) for side in (recipe.load_side, SIDE))
     model = training.train(large.split()[0], None, None, len(labels), recipe, lambda *progress: None)
     path = tmp_path_factory.mktemp("model") / "shoe_classifier.h5"
-    bundle = learning.first(model, path, small, None, None, labels, lambda *progress: None)
+    bundle = finetune.build_model_file(model, path, small, None, None, labels, lambda *progress: None)
     assert bundle.metrics["accuracy"] > 0.95
     return path
 

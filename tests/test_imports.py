@@ -1,4 +1,4 @@
-"""Four layers and one rule: `api` → `services` → `ml`, `storage` → `types`, `errors`. TensorFlow stays out of serving."""
+"""Four layers and one rule, `api` → `services` → `ml`, `storage` → `types`, `errors`; TensorFlow only in training."""
 
 import ast
 import subprocess

@@ -40,12 +40,12 @@ def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists
     """Say what is in pictures, with the live model."""
     from rich.table import Table
 
-    predictor = _predictor(_settings())
+    live_model = _live_model(_settings())
     table = Table("picture", "class", "confidence", "decision")
     failed = False
     for file in files:
         try:
-            answer = predictor.predict(file.read_bytes(), file.name)
+            answer = live_model.predict(file.read_bytes(), file.name)
             table.add_row(str(file), answer.predicted_class, f"{answer.confidence:.3f}", answer.decision)
         except AppError as error:
             failed = True
@@ -72,12 +72,12 @@ def train(
     checkpoints: Annotated[Path | None, typer.Option(help="Folder from which a cut-off run goes on.")] = None,
 ) -> None:
     """Train a model from pictures. DATA on white backgrounds gains much from --backgrounds to be pasted on."""
-    from shoe_classifier.services.offline_training import school
+    from shoe_classifier.services.offline_training import train_from_folders
 
     with _progress() as progress:
         task = progress.add_task("Reading pictures", total=1.0)
         bundle = _or_exit(
-            school,
+            train_from_folders,
             data,
             out,
             photos=photos,
@@ -100,13 +100,13 @@ def evaluate(
 ) -> None:
     """Measure the live model on labelled pictures."""
     from shoe_classifier.services.factories import open_model
-    from shoe_classifier.services.offline_training import examine
+    from shoe_classifier.services.offline_training import evaluate_folder
 
     model = _or_exit(open_model, _settings())
     with _progress() as progress:
         task = progress.add_task("Looking at pictures", total=None)
         metrics = _or_exit(
-            examine, model, data, lambda _, done, message: progress.update(task, description=message), out
+            evaluate_folder, model, data, lambda _, done, message: progress.update(task, description=message), out
         )
     _print_metrics(metrics, f"{data}")
     _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))
@@ -152,10 +152,10 @@ def check() -> None:
     settings = _settings()
     if settings.supabase_url is None or settings.supabase_key is None:
         sys.exit("Expected SUPABASE_URL and SUPABASE_KEY in the environment or in .env; received none.")
-    from shoe_classifier.storage.supabase.client import Project
+    from shoe_classifier.storage.supabase.client import SupabaseClient
 
     try:
-        project = Project(
+        project = SupabaseClient(
             settings.supabase_url, settings.supabase_key.get_secret_value(), settings.supabase_timeout_seconds
         )
     except ConfigurationError as error:
@@ -183,13 +183,13 @@ def _or_exit(function: Callable[..., T], *values: Any, **options: Any) -> T:
         sys.exit(error.detail)
 
 
-def _predictor(settings: Settings) -> Any:
-    from shoe_classifier.ml.live_model import Predictor
+def _live_model(settings: Settings) -> Any:
+    from shoe_classifier.ml.live_model import LiveModelHolder
     from shoe_classifier.services.factories import open_model
 
-    predictor = Predictor(settings.max_image_pixels)
-    predictor.swap(_or_exit(open_model, settings))
-    return predictor
+    live_model = LiveModelHolder(settings.max_image_pixels)
+    live_model.swap(_or_exit(open_model, settings))
+    return live_model
 
 
 def _console() -> Any:

@@ -13,18 +13,18 @@ from shoe_classifier import __version__
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.error_handlers import app_error, disk_error, http_error, unknown_error, validation_error
 from shoe_classifier.api.lifespan import lifespan
-from shoe_classifier.api.metrics import CountTraffic, PlainPaths, Traffic
+from shoe_classifier.api.metrics import CountRequests, RequestMetrics, StripTrailingSlash
 from shoe_classifier.api.routes import corrections, models, predict, records, retrain, system, upload
 from shoe_classifier.errors import AppError
-from shoe_classifier.ml.live_model import Predictor
-from shoe_classifier.services.corrections import Corrector
-from shoe_classifier.services.factories import foreign_opener, open_store
-from shoe_classifier.services.ingestion import Uploader
-from shoe_classifier.services.model_registry import Publisher
-from shoe_classifier.services.prediction import Recognizer
+from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.factories import external_opener, open_store
+from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.model_registry import ModelRegistry
+from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.settings import Settings, load_settings
-from shoe_classifier.storage.model_files import Registry
+from shoe_classifier.storage.model_files import ModelFiles
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(OSError, disk_error)
     app.add_exception_handler(sqlite3.OperationalError, disk_error)
     app.add_exception_handler(Exception, unknown_error)
-    app.add_middleware(PlainPaths)
-    app.add_middleware(CountTraffic, traffic=service.traffic)
+    app.add_middleware(StripTrailingSlash)
+    app.add_middleware(CountRequests, request_metrics=service.metrics)
     return app
 
 
@@ -75,25 +75,25 @@ class _App(FastAPI):
         try:
             await response(scope, receive, send)
         finally:
-            service.traffic.count("/predict", "POST", response.status_code, time.perf_counter() - started)
+            service.metrics.count("/predict", "POST", response.status_code, time.perf_counter() - started)
 
 
 def _service(settings: Settings) -> Service:
     settings.dataset_dir.mkdir(parents=True, exist_ok=True)
     store = open_store(settings)
-    predictor = Predictor(settings.max_image_pixels)
-    registry = Registry(settings.live_model)
-    publisher = Publisher(registry, store, predictor, settings.keep_versions, foreign_opener(settings))
-    uploader = Uploader(settings, store)
+    live_model = LiveModelHolder(settings.max_image_pixels)
+    registry = ModelFiles(settings.live_model)
+    model_registry = ModelRegistry(registry, store, live_model, settings.keep_versions, external_opener(settings))
+    ingestion = IngestionService(settings, store)
     return Service(
         settings=settings,
         store=store,
-        predictor=predictor,
-        recognizer=Recognizer(settings, predictor, store),
-        uploader=uploader,
-        corrector=Corrector(store, uploader),
-        publisher=publisher,
-        retrainer=Retrainer(settings, store, predictor, registry, publisher),
-        traffic=Traffic(),
+        live_model=live_model,
+        prediction=PredictionService(settings, live_model, store),
+        ingestion=ingestion,
+        corrections=CorrectionService(store, ingestion),
+        model_registry=model_registry,
+        retrainer=Retrainer(settings, store, live_model, registry, model_registry),
+        metrics=RequestMetrics(),
         started=time.time(),
     )

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         return self.model_path or self.models_dir / "shoe_classifier.h5"
 
     @property
-    def foreign_labels(self) -> tuple[str, ...] | None:
+    def external_labels(self) -> tuple[str, ...] | None:
         """The labels of a plain Keras model, or None when the live model is one of this service."""
         return tuple(name.strip() for name in self.class_names.split(",")) if self.class_names else None
 
@@ -92,7 +92,7 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigurationError(
             f"Expected SUPABASE_URL and SUPABASE_KEY together; received {there} without {missing}."
         )
-    labels = settings.foreign_labels
+    labels = settings.external_labels
     if labels and settings.model_path is None:
         raise ConfigurationError("Expected MODEL_PATH together with CLASS_NAMES; received CLASS_NAMES alone.")
     if labels and ("" in labels or len(set(labels)) < max(2, len(labels))):

@@ -70,7 +70,7 @@ def test_unknown_failures_do_not_show_their_text(
         def broken(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(client.app.state.service.predictor, "predict", broken)  # type: ignore[attr-defined]
+        monkeypatch.setattr(client.app.state.service.live_model, "predict", broken)  # type: ignore[attr-defined]
         response = client.post("/predict", files={"file": draw("Boot", 1)})
         assert response.status_code == 500
         assert response.json() == {

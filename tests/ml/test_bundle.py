@@ -11,12 +11,12 @@ import pytest
 from helpers.pictures import SHAPES, draw
 from shoe_classifier.errors import InvalidImage, InvalidModel, NotReady
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml.live_model import LiveModel, Predictor
+from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.ml.preprocessing import decode
 
 
 def test_file_says_everything_about_itself(model_file: Path) -> None:
-    bundle, memory = bundles.read(model_file), bundles.read_memory(model_file)
+    bundle, memory = bundles.read(model_file), bundles.read_replay_buffer(model_file)
     assert bundle.labels == SHAPES
     assert bundle.parent is None
     assert bundle.metrics["samples"] == (memory.held_out & (memory.labels >= 0)).sum()
@@ -40,7 +40,7 @@ def test_keras_opens_it_and_gives_the_same_probabilities(model_file: Path) -> No
 def test_derived_file_has_more_labels_for_keras_too(model_file: Path, tmp_path: Path) -> None:
     import keras
 
-    bundle, memory = bundles.read(model_file), bundles.read_memory(model_file)
+    bundle, memory = bundles.read(model_file), bundles.read_replay_buffer(model_file)
     head = bundle.head
     wider = replace(
         head, kernel=np.concatenate([head.kernel, head.kernel[:, :1]], 1), bias=np.concatenate([head.bias, [0.5]])
@@ -110,13 +110,13 @@ def test_a_head_that_does_not_fit_the_backbone_is_refused(model_file: Path) -> N
 
 
 def test_predictor_answers_and_swaps(model_file: Path) -> None:
-    predictor = Predictor(max_pixels=10_000)
+    live_model = LiveModelHolder(max_pixels=10_000)
     with pytest.raises(NotReady, match="being loaded"):
-        predictor.predict(draw("Boot", 1))
-    predictor.swap(LiveModel(bundles.read(model_file)))
-    answers = [predictor.predict(draw(label, seed)) for label in SHAPES for seed in range(600, 620)]
+        live_model.predict(draw("Boot", 1))
+    live_model.swap(LiveModel(bundles.read(model_file)))
+    answers = [live_model.predict(draw(label, seed)) for label in SHAPES for seed in range(600, 620)]
     expected = [label for label in SHAPES for _ in range(20)]
     right = sum(answer.predicted_class == label for answer, label in zip(answers, expected, strict=True))
     assert right >= 40
     with pytest.raises(InvalidImage):
-        predictor.predict(b"text")
+        live_model.predict(b"text")

@@ -6,11 +6,11 @@ from PIL import Image
 from helpers.pictures import draw, encode
 from shoe_classifier.ml.dataset import (
     HOLDOUT_SHARE,
-    blanks,
     count_distinct,
-    cut_out,
+    extract_foreground,
     is_held_out,
     load,
+    synthetic_negatives,
     without_lookalikes,
 )
 from shoe_classifier.ml.zip_reader import Picture
@@ -51,7 +51,7 @@ def test_cut_out_keeps_the_object_and_its_white_inside() -> None:
     image = np.full((64, 64, 3), 255, np.uint8)
     image[16:48, 16:48] = (200, 0, 0)
     image[28:36, 28:36] = 255  # a hole that the background does not reach
-    cut = cut_out(image[None])[0]
+    cut = extract_foreground(image[None])[0]
     assert cut[0, 0].tolist() == [0, 0, 0, 0]
     assert cut[22, 22].tolist() == [200, 0, 0, 255]
     assert cut[32, 32, 3] == 255
@@ -67,8 +67,8 @@ def test_lookalikes_are_left_out_though_saved_again() -> None:
 
 
 def test_blanks_are_many_kinds_and_always_the_same() -> None:
-    nothing = blanks(32)
-    assert np.array_equal(nothing.images, blanks(32).images)
+    nothing = synthetic_negatives(32)
+    assert np.array_equal(nothing.images, synthetic_negatives(32).images)
     assert len(set(nothing.hashes)) == 60
     spread = nothing.images.reshape(60, -1, 3).std(axis=1).mean(axis=1)
     assert (spread == 0).sum() == 15

@@ -73,8 +73,11 @@ def test_gate_asks_something_of_what_was_taught() -> None:
 
 
 def test_gate_stops_labels_that_contradict_each_other() -> None:
-    assert "40 of 100 new pictures look like another label" in gate(PERFECT, PERFECT, PERFECT, disputes=(40, 100))[0]
-    assert gate(PERFECT, PERFECT, PERFECT, disputes=(26, 100)) == []
+    assert (
+        "40 of 100 new pictures look like another label"
+        in gate(PERFECT, PERFECT, PERFECT, label_disagreements=(40, 100))[0]
+    )
+    assert gate(PERFECT, PERFECT, PERFECT, label_disagreements=(26, 100)) == []
 
 
 @pytest.mark.parametrize(
@@ -91,14 +94,17 @@ def test_gate_stops_one_picture_repeated(name: str, distinct: tuple[int, int], r
 
 
 def test_gate_stops_labels_that_the_live_model_is_sure_are_wrong() -> None:
-    assert "sure of another label for 30 of 100" in gate(PERFECT, PERFECT, PERFECT, doubts=(100, 30))[0]
-    assert gate(PERFECT, PERFECT, PERFECT, doubts=(11, 11)) == []  # a few corrections
-    assert gate(PERFECT, PERFECT, PERFECT, doubts=(1000, 50)) == []
+    assert "sure of another label for 30 of 100" in gate(PERFECT, PERFECT, PERFECT, contradictions=(100, 30))[0]
+    assert gate(PERFECT, PERFECT, PERFECT, contradictions=(11, 11)) == []  # a few corrections
+    assert gate(PERFECT, PERFECT, PERFECT, contradictions=(1000, 50)) == []
 
 
 def test_gate_stops_a_model_that_takes_anything_for_a_label() -> None:
-    assert "accepts 43% of the held-out backgrounds" in gate(PERFECT, PERFECT, PERFECT, intruders=(0.01, 0.43))[0]
-    assert gate(PERFECT, PERFECT, PERFECT, intruders=(0.01, 0.04)) == []
+    assert (
+        "accepts 43% of the held-out backgrounds"
+        in gate(PERFECT, PERFECT, PERFECT, background_false_accepts=(0.01, 0.43))[0]
+    )
+    assert gate(PERFECT, PERFECT, PERFECT, background_false_accepts=(0.01, 0.04)) == []
 
 
 def test_gate_stops_not_a_number() -> None:

@@ -11,7 +11,7 @@ import pytest
 from helpers.pictures import SHAPES, draw, lesson_zip
 from helpers.service import make_settings, running
 from shoe_classifier.errors import InvalidModel
-from shoe_classifier.ml.external_model import ForeignModel, open_foreign
+from shoe_classifier.ml.external_model import ExternalModel, open_external
 from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.storage.model_files import sha256_of
 
@@ -28,11 +28,11 @@ def save(path: Path, shape: tuple[int, int, int], *last: keras.Layer, rescaling:
     return model
 
 
-def opened(path: Path, labels: tuple[str, ...] = LABELS, input_range: str = "auto") -> ForeignModel:
-    return open_foreign(path, sha256_of(path), labels, input_range, path.parent / "compiled")
+def opened(path: Path, labels: tuple[str, ...] = LABELS, input_range: str = "auto") -> ExternalModel:
+    return open_external(path, sha256_of(path), labels, input_range, path.parent / "compiled")
 
 
-def picture(model: ForeignModel) -> np.ndarray:
+def picture(model: ExternalModel) -> np.ndarray:
     return decode(draw("Boot", 5, (90, 60)), model.size)
 
 
@@ -100,7 +100,7 @@ def test_code_is_refused_before_it_runs(tmp_path: Path) -> None:
 
 def test_a_model_of_this_service_keeps_its_own_names(tmp_path: Path, model_file: Path) -> None:
     with pytest.raises(InvalidModel, match="unset CLASS_NAMES"):
-        open_foreign(model_file, "0" * 64, SHAPES, "auto", tmp_path)
+        open_external(model_file, "0" * 64, SHAPES, "auto", tmp_path)
 
 
 def test_the_service_predicts_and_says_what_it_cannot(tmp_path: Path) -> None:

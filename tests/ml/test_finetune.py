@@ -6,13 +6,13 @@ import pytest
 
 from helpers.pictures import SHAPES, draw
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml import finetune as learning
+from shoe_classifier.ml import finetune
 from shoe_classifier.ml.dataset import load
-from shoe_classifier.ml.finetune import Lesson, Outcome
+from shoe_classifier.ml.finetune import GateEvidence, RetrainTask
 from shoe_classifier.ml.zip_reader import Picture
 
 
-def lesson(source: Path, target: Path, *wanted: tuple[str, str, int]) -> Lesson:
+def lesson(source: Path, target: Path, *wanted: tuple[str, str, int]) -> RetrainTask:
     """Pictures of `(label, shown as, count)`."""
     live = bundles.read(source)
     labels = list(live.labels)
@@ -21,7 +21,7 @@ def lesson(source: Path, target: Path, *wanted: tuple[str, str, int]) -> Lesson:
         for label, shown, count in wanted
         for i in range(count)
     ]
-    return Lesson(source, target, load(pictures, live.engine().side, labels), labels, time.time() + 100)
+    return RetrainTask(source, target, load(pictures, live.engine().side, labels), labels, time.time() + 100)
 
 
 def quiet(*progress: object) -> None:
@@ -30,13 +30,13 @@ def quiet(*progress: object) -> None:
 
 def old_accuracy(model: Path, source: Path) -> float:
     """How many pictures that were held out of the first training a model gets right."""
-    memory, head = bundles.read_memory(source), bundles.read(model).head
+    memory, head = bundles.read_replay_buffer(source), bundles.read(model).head
     judged = memory[memory.held_out & (memory.labels >= 0)]
     return float((head.probabilities(judged.features.astype(np.float32)).argmax(axis=1) == judged.labels).mean())
 
 
-def taught(source: Path, target: Path, *wanted: tuple[str, str, int]) -> Outcome:
-    return learning.quick(lesson(source, target, *wanted), quiet)
+def taught(source: Path, target: Path, *wanted: tuple[str, str, int]) -> GateEvidence:
+    return finetune.retrain_head(lesson(source, target, *wanted), quiet)
 
 
 def test_quick_teaches_without_forgetting(model_file: Path, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_quick_teaches_without_forgetting(model_file: Path, tmp_path: Path) -> N
 
 def test_without_the_replay_memory_it_forgets(model_file: Path, tmp_path: Path) -> None:
     """Once with the memory, once with a single sample of each old label, which a head cannot do without."""
-    memory = bundles.read_memory(model_file)
+    memory = bundles.read_replay_buffer(model_file)
     first = [int(np.flatnonzero((memory.labels == label) & ~memory.held_out)[0]) for label in range(len(SHAPES))]
     bundles.derive(model_file, tmp_path / "bare.h5", bundles.read(model_file), memory[np.array(first)])
     words = [("hat", "hat", 60), ("Boot", "Boot", 60)]
@@ -70,10 +70,10 @@ def test_ten_pictures_are_useful(model_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("photos", [True, False])
 def test_photos_count_more_where_there_are_other_pictures(photos: bool, model_file: Path) -> None:
-    memory = bundles.read_memory(model_file)
+    memory = bundles.read_replay_buffer(model_file)
     memory.photo[memory.labels > 0] = photos
     memory.photo[memory.labels == 0] = np.arange((memory.labels == 0).sum()) % 2 == 0
-    weights = learning._weights(memory)
-    assert set(weights[(memory.labels == 0) & memory.photo]) == {learning._PHOTO_WEIGHT}
-    assert set(weights[memory.labels < 0]) == {learning._BLANK_WEIGHT}
+    weights = finetune._weights(memory)
+    assert set(weights[(memory.labels == 0) & memory.photo]) == {finetune._PHOTO_WEIGHT}
+    assert set(weights[memory.labels < 0]) == {finetune._BLANK_WEIGHT}
     assert set(weights[memory.labels > 0]) == {1.0}

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shoe_classifier.ml.head import BACKGROUND, activation_map, disputed, fit, softmax
+from shoe_classifier.ml.head import BACKGROUND, activation_map, fit, label_disagreements, softmax
 
 
 def clouds(centres: dict[int, float], count: int = 120, width: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,7 +53,7 @@ def test_backgrounds_are_unknown_but_no_label() -> None:
     head = fit(features, labels, held_out, 2)
     behind = features[(labels == BACKGROUND) & held_out]
     assert head.kernel.shape[1] == 2
-    assert np.mean(head.unknown_score(behind) > 1) > 0.8
+    assert np.mean(head.ood_score(behind) > 1) > 0.8
 
 
 def test_between_two_labels_is_uncertain() -> None:
@@ -71,11 +71,11 @@ def test_wrong_labels_are_disputed_and_right_ones_are_not() -> None:
     features, labels, _ = clouds({0: 6.0, 1: 6.0, 2: 6.0})
     asked = labels > 0
     weights = np.ones(len(labels))
-    assert disputed(features, labels, weights, asked).mean() < 0.05
+    assert label_disagreements(features, labels, weights, asked).mean() < 0.05
     flipped = labels.copy()
     wrong = asked & (np.arange(len(labels)) % 10 < 3)
     flipped[wrong] = 3 - labels[wrong]
-    found = disputed(features, flipped, weights, asked)
+    found = label_disagreements(features, flipped, weights, asked)
     assert found[wrong[asked]].mean() > 0.9
     assert found[~wrong[asked]].mean() < 0.1
 

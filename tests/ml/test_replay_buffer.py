@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from shoe_classifier.ml import replay_buffer as memories
-from shoe_classifier.ml.replay_buffer import Memory, Recorder, Room
+from shoe_classifier.ml import replay_buffer
+from shoe_classifier.ml.replay_buffer import Capacity, ReplayBuffer, ReplayBufferBuilder
 
 
-def remembered(count: int, label: int, first_key: int = 0, scale: float = 0.1, *, photo: bool = True) -> Memory:
+def remembered(count: int, label: int, first_key: int = 0, scale: float = 0.1, *, photo: bool = True) -> ReplayBuffer:
     rng = np.random.default_rng([label, first_key])
     held_out = np.arange(count) % 5 == 0
-    recorder = Recorder(scale)
+    recorder = ReplayBufferBuilder(scale)
     for i in range(count):
         recorder.record(
             np.full(4, i, np.float32), np.full((2, 2, 3), i / 10 - 0.5, np.float32), label, bool(held_out[i])
@@ -33,7 +33,7 @@ def test_choosing_samples_takes_their_latents_along() -> None:
 
 def test_add_replaces_known_keys() -> None:
     old, new = remembered(20, 0), remembered(20, 1)
-    new = Memory(**{**vars(new), "keys": old.keys})
+    new = ReplayBuffer(**{**vars(new), "keys": old.keys})
     both = old.add(new)
     assert len(both) == 20
     assert set(both.labels) == {1}
@@ -46,10 +46,10 @@ def test_other_scales_are_converted() -> None:
 
 
 def test_full_memory_keeps_a_fair_share_and_forgets_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memories, "FEATURES", Room(40, 30))
-    monkeypatch.setattr(memories, "HELD_OUT_FEATURES", Room(20, 8))
-    monkeypatch.setattr(memories, "LATENTS", Room(10, 5))
-    monkeypatch.setattr(memories, "HELD_OUT_LATENTS", Room(6, 3))
+    monkeypatch.setattr(replay_buffer, "FEATURES", Capacity(40, 30))
+    monkeypatch.setattr(replay_buffer, "HELD_OUT_FEATURES", Capacity(20, 8))
+    monkeypatch.setattr(replay_buffer, "LATENTS", Capacity(10, 5))
+    monkeypatch.setattr(replay_buffer, "HELD_OUT_LATENTS", Capacity(6, 3))
     both = remembered(100, 0).add(remembered(100, 1, first_key=7))
     for label in (0, 1):
         of_label = both.labels == label
@@ -60,8 +60,8 @@ def test_full_memory_keeps_a_fair_share_and_forgets_the_same(monkeypatch: pytest
 
 
 def test_few_photos_are_not_lost_among_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memories, "FEATURES", Room(40, 30))
-    monkeypatch.setattr(memories, "LATENTS", Room(40, 20))
+    monkeypatch.setattr(replay_buffer, "FEATURES", Capacity(40, 30))
+    monkeypatch.setattr(replay_buffer, "LATENTS", Capacity(40, 20))
     both = remembered(400, 0, photo=False).add(remembered(10, 0, first_key=7, photo=True))
     assert (both.photo & both.has_latent & ~both.held_out).sum() == 8
     assert 20 <= (~both.photo & ~both.held_out).sum() <= 40
@@ -69,5 +69,5 @@ def test_few_photos_are_not_lost_among_other_pictures(monkeypatch: pytest.Monkey
 
 def test_recorder_keeps_no_more_latents_than_fit() -> None:
     memory = remembered(1000, 0)
-    assert memory.has_latent.sum() == memories.LATENTS.per_group + memories.HELD_OUT_LATENTS.per_group
+    assert memory.has_latent.sum() == replay_buffer.LATENTS.per_group + replay_buffer.HELD_OUT_LATENTS.per_group
     assert len(memory) == 1000

@@ -7,7 +7,7 @@ import pytest
 from helpers.pictures import draw, zip_of
 from helpers.service import make_settings
 from shoe_classifier.errors import InvalidImage, InvalidLabel, InvalidRequest, InvalidZip, NothingAccepted, TooLarge
-from shoe_classifier.services.ingestion import Uploader, UploadReport, clean_label, clean_name
+from shoe_classifier.services.ingestion import IngestionService, UploadReport, clean_label, clean_name
 from shoe_classifier.storage.sqlite.store import SqliteStore
 
 KNOWN = ("Boot", "Sandal")
@@ -16,7 +16,7 @@ KNOWN = ("Boot", "Sandal")
 class Intake:
     def __init__(self, tmp_path: Path, **limits: int):
         self.store = SqliteStore(tmp_path / "dataset")
-        self.uploader = Uploader(make_settings(tmp_path, **limits), self.store)
+        self.ingestion = IngestionService(make_settings(tmp_path, **limits), self.store)
         self.folder = tmp_path / "private"
         self.folder.mkdir()
 
@@ -26,7 +26,7 @@ class Intake:
     def take(self, data: bytes, name: str = "x.zip", label: str | None = None) -> UploadReport:
         path = self.folder / "part"
         path.write_bytes(data)
-        return self.uploader.take(path, name, label, self.folder, KNOWN)
+        return self.ingestion.take(path, name, label, self.folder, KNOWN)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_uploads_at_once_agree_on_one_spelling(intake: Intake, tmp_path: Path) -
         (folder / "part").write_bytes(
             zip_of({f"{spelling}/{i}.jpg": draw("Kilt", i) for i in range(first, first + 30)})
         )
-        intake.uploader.take(folder / "part", "x.zip", None, folder, KNOWN)
+        intake.ingestion.take(folder / "part", "x.zip", None, folder, KNOWN)
 
     threads = [threading.Thread(target=upload, args=values) for values in (("Kilt", 0), ("kilt", 20), ("KILT", 40))]
     for thread in threads:

@@ -6,16 +6,16 @@ import pytest
 
 from shoe_classifier.errors import InvalidModel
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.storage.model_files import Registry, open_checked, sha256_of
+from shoe_classifier.storage.model_files import ModelFiles, open_checked, sha256_of
 
 
 @pytest.fixture
-def registry(tmp_path: Path, model_file: Path) -> Registry:
+def registry(tmp_path: Path, model_file: Path) -> ModelFiles:
     shutil.copy(model_file, tmp_path / "shoe_classifier.h5")
-    return Registry(tmp_path / "shoe_classifier.h5")
+    return ModelFiles(tmp_path / "shoe_classifier.h5")
 
 
-def new_candidate(registry: Registry, name: str) -> Path:
+def new_candidate(registry: ModelFiles, name: str) -> Path:
     path = registry.candidate(name)
     shutil.copy(registry.live, path)
     with h5py.File(path, "r+") as file:
@@ -23,7 +23,7 @@ def new_candidate(registry: Registry, name: str) -> Path:
     return path
 
 
-def test_publish_archives_and_replaces(registry: Registry) -> None:
+def test_publish_archives_and_replaces(registry: ModelFiles) -> None:
     before = sha256_of(registry.live)
     candidate = new_candidate(registry, "v2")
     after = sha256_of(candidate)
@@ -33,7 +33,7 @@ def test_publish_archives_and_replaces(registry: Registry) -> None:
     assert not candidate.exists()
 
 
-def test_broken_candidate_changes_nothing(registry: Registry) -> None:
+def test_broken_candidate_changes_nothing(registry: ModelFiles) -> None:
     before = sha256_of(registry.live)
     candidate = registry.candidate("v2")
     candidate.write_bytes(b"broken")
@@ -44,7 +44,7 @@ def test_broken_candidate_changes_nothing(registry: Registry) -> None:
     assert not registry.file_of("v1").exists()
 
 
-def test_activate_keeps_both(registry: Registry) -> None:
+def test_activate_keeps_both(registry: ModelFiles) -> None:
     first = sha256_of(registry.live)
     registry.publish(new_candidate(registry, "v2"), "v1")
     second = sha256_of(registry.live)
@@ -54,13 +54,13 @@ def test_activate_keeps_both(registry: Registry) -> None:
     assert registry.file_of("v1").exists()
 
 
-def test_leftovers_are_removed(registry: Registry) -> None:
+def test_leftovers_are_removed(registry: ModelFiles) -> None:
     new_candidate(registry, "v2")
     registry.remove_candidates()
     assert not list(registry.live.parent.glob(".candidate-*"))
 
 
-def test_unknown_files_are_tried_in_a_child(registry: Registry, tmp_path: Path) -> None:
+def test_unknown_files_are_tried_in_a_child(registry: ModelFiles, tmp_path: Path) -> None:
     assert open_checked(registry.live, known=False).labels == bundles.read(registry.live).labels
     (tmp_path / "text.h5").write_text("text")
     with pytest.raises(InvalidModel, match=r"text\.h5"):

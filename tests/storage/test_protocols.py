@@ -15,7 +15,7 @@ from shoe_classifier.storage.protocols import (
     CANCELLING,
     Minute,
     ModelVersion,
-    Prediction,
+    PredictionRecord,
     RetrainJob,
     Store,
     TrainingPicture,
@@ -37,9 +37,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def prediction(name: str = "Boot", picture: bytes | None = None) -> Prediction:
+def prediction(name: str = "Boot", picture: bytes | None = None) -> PredictionRecord:
     path = picture_path(hashlib.sha256(picture).hexdigest(), ".jpg") if picture else None
-    return Prediction(new_id(), path, name, 0.9, "accepted", {"Shoe": 0.1, "Boot": 0.9}, "v1", 1.5, now())
+    return PredictionRecord(new_id(), path, name, 0.9, "accepted", {"Shoe": 0.1, "Boot": 0.9}, "v1", 1.5, now())
 
 
 def training(folder: Path, content: bytes, label: str = "Boot") -> tuple[TrainingPicture, Path]:
@@ -72,7 +72,7 @@ def test_pages_walk_through_all_rows_newest_first(store: Store) -> None:
     rows = [prediction() for _ in range(25)]
     for row in rows:
         store.add_prediction(row, None)
-    seen: list[Prediction] = []
+    seen: list[PredictionRecord] = []
     while page := store.predictions(10, seen[-1].id if seen else None):
         seen += page
     assert seen == rows[::-1]

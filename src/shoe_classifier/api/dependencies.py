@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import APIKeyHeader
 
-from shoe_classifier.api.metrics import Traffic
+from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.api.multipart import CLOSE
 from shoe_classifier.errors import Forbidden, Unauthorized
-from shoe_classifier.ml.live_model import Predictor
-from shoe_classifier.services.corrections import Corrector
-from shoe_classifier.services.ingestion import Uploader
-from shoe_classifier.services.model_registry import Publisher
-from shoe_classifier.services.prediction import Recognizer
+from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.model_registry import ModelRegistry
+from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
@@ -31,13 +31,13 @@ class Service:
 
     settings: Settings
     store: Store
-    predictor: Predictor
-    recognizer: Recognizer
-    uploader: Uploader
-    publisher: Publisher
-    corrector: Corrector
+    live_model: LiveModelHolder
+    prediction: PredictionService
+    ingestion: IngestionService
+    model_registry: ModelRegistry
+    corrections: CorrectionService
     retrainer: Retrainer
-    traffic: Traffic
+    metrics: RequestMetrics
     started: float
     stopping: bool = field(default=False)
 

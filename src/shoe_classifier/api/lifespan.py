@@ -39,14 +39,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
     loading = asyncio.create_task(asyncio.to_thread(_start, service))  # meanwhile, /health answers
     watching = asyncio.create_task(_watch_live(service))
-    minutes = asyncio.create_task(write_minutes(service.traffic, service.store, lambda: _state(service)))
+    minutes = asyncio.create_task(write_minutes(service.metrics, service.store, lambda: _state(service)))
     yield
     service.stopping = True
     for task in (watching, minutes):
         task.cancel()
     await asyncio.gather(loading, watching, minutes, return_exceptions=True)
     await asyncio.to_thread(service.retrainer.stop)
-    service.recognizer.threads.shutdown()
+    service.prediction.threads.shutdown()
     await asyncio.to_thread(service.store.close)
 
 
@@ -55,9 +55,9 @@ async def _watch_live(service: Service) -> None:
     next_look = next_beat = 0.0
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        await _try(service.publisher.refresh)
-        if service.store.shared and service.predictor.loaded and time.monotonic() > next_look:
-            await _try(service.publisher.follow)
+        await _try(service.model_registry.refresh)
+        if service.store.shared and service.live_model.loaded and time.monotonic() > next_look:
+            await _try(service.model_registry.follow)
             await _try(service.store.fail_lost_jobs)
             next_look = time.monotonic() + service.settings.model_poll_seconds
         if time.monotonic() > next_beat:
@@ -84,15 +84,15 @@ def _start(service: Service) -> None:
     """Tell interrupted jobs so, and make a model live. While the store is not as it should be, /ready says why."""
     try:
         while (reason := _begin(service)) and not service.stopping:
-            if reason != service.predictor.reason:
+            if reason != service.live_model.reason:
                 logger.error("%s", reason)
-            service.predictor.reason, service.predictor.loaded = reason, True
+            service.live_model.reason, service.live_model.loaded = reason, True
             time.sleep(_AGAIN_SECONDS)
     except Exception:  # without a model the service still answers, and /ready says why
         logger.exception("The service could not start fully.")
-        service.predictor.reason = "the start failed; the log says why."
+        service.live_model.reason = "the start failed; the log says why."
     finally:
-        service.predictor.loaded = True
+        service.live_model.loaded = True
 
 
 def _begin(service: Service) -> str | None:
@@ -105,7 +105,7 @@ def _begin(service: Service) -> str | None:
     except AppError as error:
         logger.warning("%s", error.detail)
     try:
-        service.publisher.restore()
+        service.model_registry.restore()
     except AppError as error:
         if not service.store.shared:  # nothing will change by itself
             raise
@@ -114,4 +114,4 @@ def _begin(service: Service) -> str | None:
 
 
 def _state(service: Service) -> str:
-    return "failing" if service.predictor.failed else "ready"
+    return "failing" if service.live_model.failed else "ready"

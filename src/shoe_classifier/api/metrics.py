@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
-class Traffic:
+class RequestMetrics:
     """Counters of one app."""
 
     def __init__(self) -> None:
@@ -46,29 +46,29 @@ class Traffic:
         return Minute(now(), count, round(seconds / count * 1e3, 3), status) if count else None
 
 
-async def write_minutes(traffic: Traffic, store: Store, status: Callable[[], str], seconds: float = 60) -> None:
+async def write_minutes(metrics: RequestMetrics, store: Store, status: Callable[[], str], seconds: float = 60) -> None:
     """Write a row a minute while there is traffic; runs until it is cancelled, and then writes the rest."""
     try:
         while True:
             await asyncio.sleep(seconds)
-            minute = traffic.take_minute(status())
+            minute = metrics.take_minute(status())
             if minute:
                 try:
                     await asyncio.to_thread(store.add_minute, minute)
                 except Exception:  # a full disk now must not end the counting for good
                     logger.exception("A minute of traffic could not be written down.")
     finally:
-        minute = traffic.take_minute(status())
+        minute = metrics.take_minute(status())
         if minute:
             store.add_minute(minute)
 
 
-class CountTraffic:
+class CountRequests:
     """ASGI middleware around all others."""
 
-    def __init__(self, app: ASGIApp, traffic: Traffic):
+    def __init__(self, app: ASGIApp, request_metrics: RequestMetrics):
         self._app = app
-        self._traffic = traffic
+        self._metrics = request_metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,10 +87,10 @@ class CountTraffic:
             await self._app(scope, receive, watch)
         finally:
             path = getattr(scope.get("route"), "path", "none")  # the route's pattern, so that labels stay few
-            self._traffic.count(path, scope["method"], status, seconds or time.perf_counter() - started)
+            self._metrics.count(path, scope["method"], status, seconds or time.perf_counter() - started)
 
 
-class PlainPaths:
+class StripTrailingSlash:
     """ASGI middleware: `/x/` is `/x`, without a redirect that would lose an upload's body."""
 
     def __init__(self, app: ASGIApp):

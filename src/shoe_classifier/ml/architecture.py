@@ -79,7 +79,7 @@ def _block(x: keras.KerasTensor, stage: Stage, *, first: bool, name: str) -> ker
     )
     y = layers.ReLU(6.0, name=f"{name}_depth_relu")(_norm(f"{name}_depth")(y))
     y = layers.Conv2D(stage.channels, 1, padding="same", use_bias=False, name=f"{name}_project_conv")(y)
-    y = _norm(f"{name}_project")(y)
+    y = _norm(f"{name}_client")(y)
     return y if first else layers.Add(name=f"{name}_add")([x, y])
 
 
@@ -128,7 +128,7 @@ def compile_backbone(model: keras.Model) -> bytes:
     return bytes(converter.convert())
 
 
-def compile_foreign(path: Path, input_range: str) -> bytes:
+def compile_external(path: Path, input_range: str) -> bytes:
     """Compile a plain Keras model to a LiteRT flatbuffer from RGB 0-255 `(1, h, w, 3)` to probabilities `(1, k)`.
 
     Grey conversion, scaling and softmax are compiled in where the model lacks them.

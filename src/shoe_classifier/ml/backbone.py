@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 from shoe_classifier.errors import InvalidModel
 
 
-class Engine:
+class Backbone:
     """Runs a compiled backbone. Safe to call from several threads at once.
 
     Args:

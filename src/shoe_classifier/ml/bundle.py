@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from shoe_classifier.errors import InvalidModel
-from shoe_classifier.ml.backbone import Engine
+from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.head import Head
-from shoe_classifier.ml.replay_buffer import Memory
+from shoe_classifier.ml.replay_buffer import ReplayBuffer
 
 GROUP = "shoe_classifier"
 FORMAT = 2
@@ -51,9 +51,9 @@ class Bundle:
     fingerprint: str
     created_at: str
 
-    def engine(self) -> Engine:
+    def engine(self) -> Backbone:
         """A new engine for this backbone. Raises `InvalidModel`."""
-        engine = Engine(self.flatbuffer)
+        engine = Backbone(self.flatbuffer)
         if engine.width != self.head.kernel.shape[0] or self.head.kernel.shape[1] != len(self.labels):
             raise InvalidModel(
                 f"Expected a head of shape ({engine.width}, {len(self.labels)}); received {self.head.kernel.shape}."
@@ -66,7 +66,7 @@ def new_version() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
-def fingerprint(memory: Memory) -> str:
+def fingerprint(memory: ReplayBuffer) -> str:
     """SHA-256 over the sorted keys of the pictures that a model was taught with."""
     return hashlib.sha256(np.sort(memory.keys).tobytes()).hexdigest()
 
@@ -102,18 +102,18 @@ def _read(file: h5py.File) -> Bundle:
     return Bundle(head=head, flatbuffer=flatbuffer, **{**about, "labels": tuple(about["labels"])})
 
 
-def read_memory(path: Path) -> Memory:
+def read_replay_buffer(path: Path) -> ReplayBuffer:
     """Read the replay memory of a model file. Raises `InvalidModel`."""
     try:
         with h5py.File(path, "r") as file:
             group = file[GROUP]["memory"]
-            columns = {item.name: group[item.name][()] for item in fields(Memory) if item.name != "latent_scale"}
-            return Memory(**columns, latent_scale=float(group.attrs["latent_scale"]))
+            columns = {item.name: group[item.name][()] for item in fields(ReplayBuffer) if item.name != "latent_scale"}
+            return ReplayBuffer(**columns, latent_scale=float(group.attrs["latent_scale"]))
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InvalidModel(f"Expected a replay memory in {path.name}; it does not read ({error}).") from error
 
 
-def attach(path: Path, bundle: Bundle, memory: Memory) -> None:
+def attach(path: Path, bundle: Bundle, memory: ReplayBuffer) -> None:
     """Write the head's weights and the service's group into a Keras `.h5` file that has just been saved."""
     with h5py.File(path, "r+") as file:
         if GROUP in file:
@@ -122,7 +122,7 @@ def attach(path: Path, bundle: Bundle, memory: Memory) -> None:
         _write_group(file.create_group(GROUP), bundle, memory)
 
 
-def derive(source: Path, path: Path, bundle: Bundle, memory: Memory) -> None:
+def derive(source: Path, path: Path, bundle: Bundle, memory: ReplayBuffer) -> None:
     """Write a new model file with the network of `source` and another head, labels and memory."""
     with h5py.File(source, "r") as old, h5py.File(path, "w") as new:
         for name, value in old.attrs.items():
@@ -144,7 +144,7 @@ def _write_keras_head(file: h5py.File, head: Head) -> None:
         weights.create_dataset(key, data=value)
 
 
-def _write_group(group: h5py.Group, bundle: Bundle, memory: Memory) -> None:
+def _write_group(group: h5py.Group, bundle: Bundle, memory: ReplayBuffer) -> None:
     about = asdict(replace(bundle, head=None, flatbuffer=b""))  # type: ignore[arg-type]
     del about["head"], about["flatbuffer"]
     group.attrs["format"] = FORMAT
@@ -161,13 +161,13 @@ def _write_group(group: h5py.Group, bundle: Bundle, memory: Memory) -> None:
             head.attrs[item.name] = getattr(bundle.head, item.name)
     saved = group.create_group("memory")
     saved.attrs["latent_scale"] = memory.latent_scale
-    for item in fields(Memory):
+    for item in fields(ReplayBuffer):
         if item.name != "latent_scale":
             packed = {"compression": "gzip", "shuffle": False} if item.name == "latents" and len(memory.latents) else {}
             saved.create_dataset(item.name, data=getattr(memory, item.name), **packed)
 
 
-def check_foreign(path: Path) -> None:
+def check_external(path: Path) -> None:
     """Check a plain Keras file, without opening it in Keras.
 
     Raises:

@@ -117,7 +117,7 @@ def _thumbnails(images: np.ndarray) -> np.ndarray:
     return cropped.reshape(len(images), 16, size, 16, size, 3).mean(axis=(2, 4, 5)).reshape(len(images), 256)
 
 
-def blanks(side: int, count: int = 60) -> LabelledPictures:
+def synthetic_negatives(side: int, count: int = 60) -> LabelledPictures:
     """Pictures that show nothing: one colour, a gradient between two, fine or coarse noise. Always the same ones."""
     rng = np.random.default_rng(0)
     images = np.empty((count, side, side, 3), np.uint8)
@@ -133,7 +133,7 @@ def blanks(side: int, count: int = 60) -> LabelledPictures:
     )
 
 
-def cut_out(images: np.ndarray) -> np.ndarray:
+def extract_foreground(images: np.ndarray) -> np.ndarray:
     """Cut objects out of a white background: `uint8 (n, s, s, 3)` to `uint8 (n, s, s, 4)`, colours multiplied by alpha.
 
     Background is what is nearly white and connected with the border, so white parts inside an object stay.

@@ -120,10 +120,10 @@ def gate(
     retained: dict[str, Any],
     lesson: dict[str, Any],
     *,
-    doubts: tuple[int, int] = (0, 0),
-    disputes: tuple[int, int] = (0, 0),
+    contradictions: tuple[int, int] = (0, 0),
+    label_disagreements: tuple[int, int] = (0, 0),
     distinct: dict[str, tuple[int, int]] | None = None,
-    intruders: tuple[float, float] = (0.0, 0.0),
+    background_false_accepts: tuple[float, float] = (0.0, 0.0),
 ) -> list[str]:
     """Reasons why a model must not replace the live one; none means that it may.
 
@@ -131,12 +131,12 @@ def gate(
         baseline: metrics of the live model, on the pictures that were held out before.
         retained: of the candidate, on those same pictures.
         lesson: of the candidate, on the held-out pictures of what it was just taught.
-        doubts: `sure` and `contradicted` of `learning.Outcome`.
-        disputes: `disputed` and `asked` of `learning.Outcome`.
-        distinct, intruders: see `learning.Outcome`.
+        contradictions: `sure` and `contradicted` of `finetune.GateEvidence`.
+        label_disagreements: `label_disagreements` and `asked` of `finetune.GateEvidence`.
+        distinct, background_false_accepts: see `finetune.GateEvidence`.
     """
     reasons = []
-    sure, contradicted = doubts
+    sure, contradicted = contradictions
     old = [name for name, figures in baseline["per_class"].items() if figures["support"]]
     f1 = float(np.mean([retained["per_class"][name]["f1"] for name in old])) if old else 1.0
     if not f1 >= baseline["macro_f1"] - MACRO_F1_LOSS:  # not a number is not enough, either
@@ -151,11 +151,14 @@ def gate(
     reasons += _too_alike(distinct or {}, old)
     if contradicted >= CONTRADICTIONS and contradicted > CONTRADICTED_SHARE * sure:
         reasons.append(f"the live model is sure of another label for {contradicted} of {sure} of the new pictures")
-    disputed, asked = disputes
-    if disputed > DISPUTED_SHARE * asked:
-        reasons.append(f"{disputed} of {asked} new pictures look like another label to a head that saw only the others")
-    if intruders[1] > intruders[0] + INTRUDERS:
-        reasons.append(f"it accepts {intruders[1]:.0%} of the held-out backgrounds, the live model {intruders[0]:.0%}")
+    disagreeing, asked = label_disagreements
+    if disagreeing > DISPUTED_SHARE * asked:
+        reasons.append(
+            f"{disagreeing} of {asked} new pictures look like another label to a head that saw only the others"
+        )
+    before, after = background_false_accepts
+    if after > before + INTRUDERS:
+        reasons.append(f"it accepts {after:.0%} of the held-out backgrounds, the live model {before:.0%}")
     return reasons
 
 

@@ -13,15 +13,15 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from shoe_classifier.errors import InvalidImage, InvalidModel
-from shoe_classifier.ml.live_model import Answer, answer, check_probabilities
+from shoe_classifier.ml.live_model import Prediction, answer, check_probabilities
 
 _COMPILE_SECONDS = 300
 _SURE = 0.5  # confidence from which an answer is accepted: of such a model nothing else is known
 
 
 @dataclass(frozen=True)
-class ForeignBundle:
-    """What is known of a plain Keras model: see `predictor.About`."""
+class ExternalBundle:
+    """What is known of a plain Keras model: see `live_model.About`."""
 
     version: str
     labels: tuple[str, ...]
@@ -34,7 +34,7 @@ class ForeignBundle:
         return {}
 
 
-class ForeignModel:
+class ExternalModel:
     """A compiled plain Keras model. It has no feature statistics, replay memory or map: it can only predict.
 
     Raises:
@@ -43,7 +43,7 @@ class ForeignModel:
 
     not_offered: tuple[str, ...] = ("the decision unknown", "retraining", "explanations", "metrics")
 
-    def __init__(self, bundle: ForeignBundle):
+    def __init__(self, bundle: ExternalBundle):
         self.bundle = bundle
         self.since = time.time()
         self._threads = threading.local()  # an interpreter holds the activations of one picture
@@ -61,7 +61,7 @@ class ForeignModel:
         """Width and height of the pictures that it takes, in pixels."""
         return self._size
 
-    def answer(self, picture: np.ndarray) -> Answer:
+    def answer(self, picture: np.ndarray) -> Prediction:
         """Classify one `uint8 (height, width, 3)` picture; the decision is `accepted` or `uncertain`.
 
         Raises:
@@ -91,7 +91,7 @@ class ForeignModel:
         return interpreter
 
 
-def open_foreign(path: Path, sha256: str, labels: tuple[str, ...], input_range: str, cache: Path) -> ForeignModel:
+def open_external(path: Path, sha256: str, labels: tuple[str, ...], input_range: str, cache: Path) -> ExternalModel:
     """Open a plain Keras `.h5` file; the first time, a child process compiles it.
 
     Args:
@@ -114,14 +114,14 @@ def open_foreign(path: Path, sha256: str, labels: tuple[str, ...], input_range: 
             part.unlink(missing_ok=True)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
     created_at = changed.replace("+00:00", "Z")
-    return ForeignModel(ForeignBundle(f"keras-{sha256[:12]}", labels, created_at, compiled.read_bytes()))
+    return ExternalModel(ExternalBundle(f"keras-{sha256[:12]}", labels, created_at, compiled.read_bytes()))
 
 
 def _compile(path: Path, input_range: str, out: Path) -> None:
     """TensorFlow and the HDF5 library, which a crafted file can crash, cost a child its memory and its life."""
     program = "import sys; from pathlib import Path; from shoe_classifier.ml import bundle; "
-    program += "bundle.check_foreign(Path(sys.argv[1])); from shoe_classifier.ml import architecture as network; "
-    program += "Path(sys.argv[3]).write_bytes(network.compile_foreign(Path(sys.argv[1]), sys.argv[2]))"
+    program += "bundle.check_external(Path(sys.argv[1])); from shoe_classifier.ml import architecture; "
+    program += "Path(sys.argv[3]).write_bytes(architecture.compile_external(Path(sys.argv[1]), sys.argv[2]))"
     command = [sys.executable, "-c", program, str(path), input_range, str(out)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)

@@ -11,12 +11,12 @@ import numpy as np
 
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import head as heads
-from shoe_classifier.ml.backbone import Engine
+from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.dataset import LabelledPictures, blanks, count_distinct, is_held_out
+from shoe_classifier.ml.dataset import LabelledPictures, count_distinct, is_held_out, synthetic_negatives
 from shoe_classifier.ml.evaluation import evaluate
 from shoe_classifier.ml.head import BACKGROUND
-from shoe_classifier.ml.replay_buffer import Memory, Recorder
+from shoe_classifier.ml.replay_buffer import ReplayBuffer, ReplayBufferBuilder
 
 _PHOTO_WEIGHT = 5.0
 _BLANK_WEIGHT = 10.0
@@ -27,7 +27,7 @@ Report = Callable[[str, float, str], None]  # phase, progress 0..1 within it, me
 
 
 @dataclass(frozen=True)
-class Lesson:
+class RetrainTask:
     """What a retrain learns from. It can be sent to another process.
 
     Attributes:
@@ -46,7 +46,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GateEvidence:
     """What the gate judges by.
 
     Attributes:
@@ -58,11 +58,11 @@ class Outcome:
         lesson: of the new model, on the pictures of this lesson that are held out.
         sure, contradicted: of how many of the lesson's pictures with old labels the live model was sure, and of how
             many of these it is sure that they show something else.
-        disputed, asked: how many of the lesson's pictures get another label from a head that has not seen them, but the
-            others of the lesson, and of how many; labels with few pictures are left out.
+        label_disagreements, asked: how many of the lesson's pictures get another label from a head that has seen only
+            the others of the lesson, and of how many; labels with few pictures are left out.
         distinct: for each label of the lesson, how many of its pictures look different, and of how many.
-        intruders: share of the held-out backgrounds that the live model accepts as one of its labels, and that the new
-            one accepts as one of these, 0..1; a new label may well be like a background.
+        background_false_accepts: share of the held-out backgrounds that the live model accepts as one of its labels,
+            and that the new one accepts as one of these, 0..1; a new label may well be like a background.
     """
 
     metrics: dict[str, Any]
@@ -71,15 +71,15 @@ class Outcome:
     lesson: dict[str, Any]
     sure: int
     contradicted: int
-    disputed: int
+    label_disagreements: int
     asked: int
     distinct: dict[str, tuple[int, int]]
-    intruders: tuple[float, float]
+    background_false_accepts: tuple[float, float]
 
 
-def quick(lesson: Lesson, report: Report) -> Outcome:
+def retrain_head(lesson: RetrainTask, report: Report) -> GateEvidence:
     """Learn a new head from the features of the new pictures and the replay memory; the backbone stays."""
-    live, before = bundles.read(lesson.source), bundles.read_memory(lesson.source)
+    live, before = bundles.read(lesson.source), bundles.read_replay_buffer(lesson.source)
     memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale, photo=True))
     report("train", 0.0, f"Fitting the head to {int((~memory.held_out).sum())} samples.")
     candidate = _candidate(live.flatbuffer, memory, lesson.labels, live.version)
@@ -88,29 +88,31 @@ def quick(lesson: Lesson, report: Report) -> Outcome:
     return _outcome(candidate, memory, live, before, memory, lesson)
 
 
-def full(lesson: Lesson, report: Report) -> Outcome:
+def finetune(lesson: RetrainTask, report: Report) -> GateEvidence:
     """Tune the upper layers with TensorFlow, rebuild the memory from its latents, then learn the head."""
     report("train", 0.0, "Starting TensorFlow.")
-    from shoe_classifier.ml import architecture as network  # takes seconds and 450 MB, so only here
-    from shoe_classifier.ml import training
+    from shoe_classifier.ml import (
+        architecture,  # takes seconds and 450 MB, so only here
+        training,
+    )
 
-    live, before = bundles.read(lesson.source), bundles.read_memory(lesson.source)
+    live, before = bundles.read(lesson.source), bundles.read_replay_buffer(lesson.source)
     memory = before.add(_look_at(live.engine(), lesson.pictures, report, before.latent_scale, photo=True))
     rehearsed = memory[memory.has_latent & ~np.isin(memory.keys, keys_of(lesson.pictures.hashes))]
-    model = network.load(lesson.source)
+    model = architecture.load(lesson.source)
     _tune(training, model, lesson, rehearsed, report)
     report("compile", 0.0, "Compiling the network.")
-    flatbuffer = network.compile_backbone(model)
-    features = network.call_in_batches(network.upper(model), rehearsed.float_latents())
+    flatbuffer = architecture.compile_backbone(model)
+    features = architecture.call_in_batches(architecture.upper(model), rehearsed.float_latents())
     after = replace(rehearsed, features=features.astype(np.float16))
-    after = after.add(_look_at(Engine(flatbuffer), lesson.pictures, report, before.latent_scale, photo=True))
+    after = after.add(_look_at(Backbone(flatbuffer), lesson.pictures, report, before.latent_scale, photo=True))
     candidate = _candidate(flatbuffer, after, lesson.labels, live.version)
     model.save(lesson.target, include_optimizer=False)
     bundles.attach(lesson.target, candidate, after)
     return _outcome(candidate, after, live, before, memory, lesson)
 
 
-def first(
+def build_model_file(
     model: Any,
     target: Path,
     pictures: LabelledPictures,
@@ -127,10 +129,10 @@ def first(
         photos: few pictures of the same labels, as users take them.
         backgrounds: pictures of none of the labels.
     """
-    from shoe_classifier.ml import architecture as network
+    from shoe_classifier.ml import architecture
 
-    flatbuffer = network.compile_backbone(model)
-    engine = Engine(flatbuffer)
+    flatbuffer = architecture.compile_backbone(model)
+    engine = Backbone(flatbuffer)
     scale = _latent_scale(engine, pictures)
     everything = _look_at(engine, pictures, report, scale, photo=False)
     if photos:
@@ -138,7 +140,7 @@ def first(
     if backgrounds:
         none = replace(backgrounds, labels=np.full(len(backgrounds), BACKGROUND))
         everything = everything.joined(_look_at(engine, none, report, scale, photo=True))
-    nothing = blanks(engine.side)
+    nothing = synthetic_negatives(engine.side)
     nothing = replace(nothing, labels=np.full(len(nothing), BACKGROUND))
     everything = everything.joined(_look_at(engine, nothing, report, scale, photo=False))
     memory = everything.trimmed()
@@ -153,9 +155,11 @@ def keys_of(hashes: list[str]) -> np.ndarray:
     return np.array([int(value[:16], 16) for value in hashes], np.uint64)
 
 
-def _look_at(engine: Engine, pictures: LabelledPictures, report: Report, latent_scale: float, *, photo: bool) -> Memory:
+def _look_at(
+    engine: Backbone, pictures: LabelledPictures, report: Report, latent_scale: float, *, photo: bool
+) -> ReplayBuffer:
     held_out = np.array([is_held_out(value) for value in pictures.hashes], bool)
-    recorder = Recorder(latent_scale)
+    recorder = ReplayBufferBuilder(latent_scale)
     for i, picture in enumerate(pictures.images):
         features, latent = engine.features_and_latent(picture)
         recorder.record(features, latent, int(pictures.labels[i]), bool(held_out[i]))
@@ -164,16 +168,16 @@ def _look_at(engine: Engine, pictures: LabelledPictures, report: Report, latent_
     return recorder.memory(pictures.labels, held_out, keys_of(pictures.hashes), photo=photo)
 
 
-def _latent_scale(engine: Engine, pictures: LabelledPictures) -> float:
+def _latent_scale(engine: Backbone, pictures: LabelledPictures) -> float:
     """The step of 8-bit latents: nearly all activations of a few pictures fit into 127 steps."""
     latents = [engine.features_and_latent(picture)[1] for picture in pictures.images[:100]]
     return float(np.quantile(np.abs(latents), 0.9995)) / 127
 
 
-def _tune(training: Any, model: Any, lesson: Lesson, rehearsed: Memory, report: Report) -> None:
+def _tune(training: Any, model: Any, lesson: RetrainTask, rehearsed: ReplayBuffer, report: Report) -> None:
     learn = rehearsed[~rehearsed.held_out]
     classes = len(lesson.labels)
-    training.tune(
+    training.finetune_upper_layers(
         model,
         lesson.pictures.split()[0],
         learn.float_latents(),
@@ -184,7 +188,7 @@ def _tune(training: Any, model: Any, lesson: Lesson, rehearsed: Memory, report: 
     )
 
 
-def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str | None) -> Bundle:
+def _candidate(flatbuffer: bytes, memory: ReplayBuffer, labels: list[str], parent: str | None) -> Bundle:
     features = memory.features.astype(np.float32)
     head = heads.fit(features, memory.labels, memory.held_out, len(labels), _weights(memory))
     return Bundle(
@@ -199,7 +203,7 @@ def _candidate(flatbuffer: bytes, memory: Memory, labels: list[str], parent: str
     )
 
 
-def _weights(memory: Memory) -> np.ndarray:
+def _weights(memory: ReplayBuffer) -> np.ndarray:
     """Let photos count more where a label has other pictures, too: it is photos that users will send.
 
     The few pictures of nothing count more as well, so that no lesson makes them look like a label.
@@ -209,27 +213,31 @@ def _weights(memory: Memory) -> np.ndarray:
     return np.select([blank, memory.photo & np.isin(memory.labels, others)], [_BLANK_WEIGHT, _PHOTO_WEIGHT], 1.0)
 
 
-def _outcome(candidate: Bundle, after: Memory, live: Bundle, before: Memory, seen: Memory, lesson: Lesson) -> Outcome:
+def _outcome(
+    candidate: Bundle, after: ReplayBuffer, live: Bundle, before: ReplayBuffer, seen: ReplayBuffer, lesson: RetrainTask
+) -> GateEvidence:
     """Judge both models on the pictures held out in both memories; their features differ when the backbone does."""
     both = np.intersect1d(before.keys[_judged(before)], after.keys[_judged(after)])
     old, new = before[np.isin(before.keys, both)], after[np.isin(after.keys, both)]
     taught = after[np.isin(after.keys, keys_of(lesson.pictures.hashes))]
-    return Outcome(
+    return GateEvidence(
         metrics=candidate.metrics | {"changed": _changed(candidate, taught, live, seen, lesson)},
         baseline=_metrics(live.head, old, list(live.labels)),
         retained=_metrics(candidate.head, new, lesson.labels),
         lesson=_metrics(candidate.head, taught, lesson.labels),
         distinct={lesson.labels[label]: count for label, count in count_distinct(lesson.pictures).items()},
-        intruders=(
-            _intruders(live.head, before, len(live.labels)),
-            _intruders(candidate.head, after, len(live.labels)),
+        background_false_accepts=(
+            _background_false_accepts(live.head, before, len(live.labels)),
+            _background_false_accepts(candidate.head, after, len(live.labels)),
         ),
-        **_doubts(live, seen, lesson),
-        **_disputes(seen, lesson),
+        **_contradictions(live, seen, lesson),
+        **_label_disagreements(seen, lesson),
     )
 
 
-def _changed(candidate: Bundle, taught: Memory, live: Bundle, seen: Memory, lesson: Lesson) -> dict[str, Any]:
+def _changed(
+    candidate: Bundle, taught: ReplayBuffer, live: Bundle, seen: ReplayBuffer, lesson: RetrainTask
+) -> dict[str, Any]:
     """The `count` of the lesson's pictures that the new model calls something else, and the first of these `pictures`:
     `sha256`, their `label`, and what they were called `before` and are `after`.
 
@@ -251,7 +259,7 @@ def _changed(candidate: Bundle, taught: Memory, live: Bundle, seen: Memory, less
     return {"count": len(pictures), "pictures": pictures[:_CHANGED]}
 
 
-def _intruders(head: heads.Head, memory: Memory, labels: int) -> float:
+def _background_false_accepts(head: heads.Head, memory: ReplayBuffer, labels: int) -> float:
     features = memory.features[memory.held_out & (memory.labels == BACKGROUND)].astype(np.float32)
     if not len(features):
         return 0.0
@@ -260,7 +268,7 @@ def _intruders(head: heads.Head, memory: Memory, labels: int) -> float:
     return float((accepted & (probabilities.argmax(axis=1) < labels)).mean())
 
 
-def _doubts(live: Bundle, seen: Memory, lesson: Lesson) -> dict[str, int]:
+def _contradictions(live: Bundle, seen: ReplayBuffer, lesson: RetrainTask) -> dict[str, int]:
     """What the live model thinks of the lesson's labels. `seen` has its features."""
     known = (seen.labels >= 0) & (seen.labels < len(live.labels)) & np.isin(seen.keys, keys_of(lesson.pictures.hashes))
     if not known.any():
@@ -271,22 +279,22 @@ def _doubts(live: Bundle, seen: Memory, lesson: Lesson) -> dict[str, int]:
     return {"sure": int(sure.sum()), "contradicted": int((sure & (probabilities.argmax(axis=1) != labels)).sum())}
 
 
-def _disputes(seen: Memory, lesson: Lesson) -> dict[str, int]:
+def _label_disagreements(seen: ReplayBuffer, lesson: RetrainTask) -> dict[str, int]:
     """Whether the lesson agrees with itself, and with what was learnt before. `seen` has the live model's features."""
     mine = np.isin(seen.keys, keys_of(lesson.pictures.hashes))
     names, counts = np.unique(seen.labels[mine], return_counts=True)
     asked = mine & np.isin(seen.labels, names[counts >= _ENOUGH_TO_ASK])
     chosen = asked | ~(seen.held_out | (seen.labels == BACKGROUND))  # unlike anything is no other label
     learn, asked = seen[chosen], asked[chosen]
-    wrong = heads.disputed(learn.features.astype(np.float32), learn.labels, _weights(learn), asked)
-    return {"disputed": int(wrong.sum()), "asked": int(asked.sum())}
+    wrong = heads.label_disagreements(learn.features.astype(np.float32), learn.labels, _weights(learn), asked)
+    return {"label_disagreements": int(wrong.sum()), "asked": int(asked.sum())}
 
 
-def _judged(memory: Memory) -> np.ndarray:
+def _judged(memory: ReplayBuffer) -> np.ndarray:
     return memory.held_out & (memory.labels != BACKGROUND)
 
 
-def _metrics(head: heads.Head, memory: Memory, labels: list[str]) -> dict[str, Any]:
+def _metrics(head: heads.Head, memory: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
     judged = memory[_judged(memory)]
     features = judged.features.astype(np.float32)
     probabilities = head.probabilities(features)
@@ -300,7 +308,7 @@ def _metrics(head: heads.Head, memory: Memory, labels: list[str]) -> dict[str, A
     return metrics | {"backgrounds": _backgrounds(head, memory)}
 
 
-def _backgrounds(head: heads.Head, memory: Memory) -> dict[str, Any]:
+def _backgrounds(head: heads.Head, memory: ReplayBuffer) -> dict[str, Any]:
     """How many of the held-out pictures that show no label are called unknown, 0..1."""
     features = memory.features[memory.held_out & (memory.labels == BACKGROUND)].astype(np.float32)
     decisions = head.decide(features, head.probabilities(features)) if len(features) else []

@@ -55,7 +55,7 @@ class Head:
         """`(n, d)` features to `(n, k)` probabilities in label order."""
         return softmax(self.logits(features))
 
-    def unknown_score(self, features: np.ndarray) -> np.ndarray:
+    def ood_score(self, features: np.ndarray) -> np.ndarray:
         """How unlike anything taught each of `(n, d)` features is: `(n,)`, above 1 means unknown."""
         distance = (self.distances(features) / self.unknown_thresholds).min(axis=1)
         return np.maximum(distance, 1 + np.tanh(self.background_odds(features)))
@@ -81,7 +81,7 @@ class Head:
 
     def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[str]:
         """`accepted`, `uncertain` or `unknown` for each of `(n, d)` features with `(n, k)` probabilities."""
-        unknown = self.unknown_score(features) > 1
+        unknown = self.ood_score(features) > 1
         sure = probabilities.max(axis=1) >= self.uncertain_threshold
         return ["unknown" if u else "accepted" if s else "uncertain" for u, s in zip(unknown, sure, strict=True)]
 
@@ -132,7 +132,7 @@ def fit(
     return _calibrate(raw, features[judge], labels[judge], features[held_out & (labels == BACKGROUND)], few)
 
 
-def disputed(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def label_disagreements(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Which of the samples asked about get another label from a head that was fitted without them.
 
     Labels that are wrong here and there are found by cross-validation (Northcutt et al. 2021, "Confident Learning").
@@ -156,8 +156,8 @@ def disputed(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, aske
         with threadpool_limits(1):
             if out.any() and len(np.unique(labels[~out])) > 1:
                 guesses[out] = model.fit(scaled[~out], labels[~out], weights[~out]).predict(scaled[out])
-    disputes: np.ndarray = guesses[asked] != labels[asked]
-    return disputes
+    label_disagreements: np.ndarray = guesses[asked] != labels[asked]
+    return label_disagreements
 
 
 def _centres(features: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from shoe_classifier.errors import InvalidModel, NotOffered, NotReady
-from shoe_classifier.ml.backbone import Engine
+from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.preprocessing import decode, shows_nothing
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What the model says of one picture. `probabilities` are in label order, `confidence` is the highest."""
 
     predicted_class: str
@@ -39,7 +39,7 @@ class About(Protocol):
 
 
 class Model(Protocol):
-    """What can be live: a `LiveModel`, or a `foreign.ForeignModel`."""
+    """What can be live: a `LiveModel`, or a `foreign.ExternalModel`."""
 
     since: float
     not_offered: tuple[str, ...]
@@ -48,7 +48,7 @@ class Model(Protocol):
     def bundle(self) -> About: ...
     @property
     def size(self) -> tuple[int, int]: ...
-    def answer(self, picture: np.ndarray) -> Answer: ...
+    def answer(self, picture: np.ndarray) -> Prediction: ...
 
 
 class LiveModel:
@@ -58,7 +58,7 @@ class LiveModel:
 
     def __init__(self, bundle: Bundle):
         self.bundle = bundle
-        self.engine: Engine = bundle.engine()
+        self.engine: Backbone = bundle.engine()
         self.since = time.time()
         self._canary()
 
@@ -67,7 +67,7 @@ class LiveModel:
         """Width and height of the pictures that it takes, in pixels."""
         return self.engine.side, self.engine.side
 
-    def answer(self, picture: np.ndarray) -> Answer:
+    def answer(self, picture: np.ndarray) -> Prediction:
         """Classify one `uint8 (side, side, 3)` picture."""
         features = self.engine.features(picture)[None]
         probabilities = self.bundle.head.probabilities(features)
@@ -79,11 +79,11 @@ class LiveModel:
         check_probabilities(self.bundle.head.probabilities(self.engine.features(grey)[None]))
 
 
-def answer(about: About, probabilities: np.ndarray, decision: str) -> Answer:
+def answer(about: About, probabilities: np.ndarray, decision: str) -> Prediction:
     """Word `(k,)` probabilities in label order."""
     best = int(probabilities.argmax())
     shares = [round(float(p), 6) for p in probabilities]
-    return Answer(
+    return Prediction(
         about.labels[best], shares[best], decision, dict(zip(about.labels, shares, strict=True)), about.version
     )
 
@@ -94,7 +94,7 @@ def check_probabilities(probabilities: np.ndarray) -> None:
         raise InvalidModel("Expected probabilities that add up to 1 for a grey picture; received others.")
 
 
-class Predictor:
+class LiveModelHolder:
     """The one place that knows which model is live."""
 
     def __init__(self, max_pixels: int):
@@ -130,7 +130,7 @@ class Predictor:
         """Make another model the live one; predictions that have begun finish with the old one."""
         self._live = live
 
-    def predict(self, data: bytes, name: str = "") -> Answer:
+    def predict(self, data: bytes, name: str = "") -> Prediction:
         """Classify the bytes of a picture file. Raises as `preprocessing.decode` does, and `NotReady`."""
         live = self.live
         return live.answer(decode(data, live.size, name=name, max_pixels=self._max_pixels))

@@ -11,8 +11,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Room:
-    """How many samples fit: `in_all` shared by the groups (see `Memory.trimmed`), and at most `per_group`."""
+class Capacity:
+    """How many samples fit: `in_all` shared by the groups (see `ReplayBuffer.trimmed`), and at most `per_group`."""
 
     in_all: int
     per_group: int
@@ -21,13 +21,13 @@ class Room:
         return min(self.per_group, self.in_all // groups)
 
 
-FEATURES, HELD_OUT_FEATURES = Room(6000, 600), Room(3000, 300)
-LATENTS, HELD_OUT_LATENTS = Room(2400, 300), Room(1200, 150)  # 5 KB each
+FEATURES, HELD_OUT_FEATURES = Capacity(6000, 600), Capacity(3000, 300)
+LATENTS, HELD_OUT_LATENTS = Capacity(2400, 300), Capacity(1200, 150)  # 5 KB each
 _NO_LATENT = -1
 
 
 @dataclass(frozen=True)
-class Memory:
+class ReplayBuffer:
     """Samples, in columns.
 
     Attributes:
@@ -52,13 +52,13 @@ class Memory:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, keep: np.ndarray) -> "Memory":
+    def __getitem__(self, keep: np.ndarray) -> "ReplayBuffer":
         rows = self.latent_rows[keep]
         kept = np.flatnonzero(rows != _NO_LATENT)
         latent_rows = np.full(len(rows), _NO_LATENT, np.int32)
         latent_rows[kept] = np.arange(len(kept))
         latents = self.latents[rows[kept]]
-        return Memory(
+        return ReplayBuffer(
             self.features[keep],
             self.labels[keep],
             self.held_out[keep],
@@ -77,17 +77,17 @@ class Memory:
         """The latents of the samples that have one, in sample order, as `float32`."""
         return self.latents[self.latent_rows[self.has_latent]].astype(np.float32) * self.latent_scale
 
-    def add(self, other: "Memory") -> "Memory":
+    def add(self, other: "ReplayBuffer") -> "ReplayBuffer":
         """Join two memories and forget what is too much."""
         return self.joined(other).trimmed()
 
-    def joined(self, other: "Memory") -> "Memory":
+    def joined(self, other: "ReplayBuffer") -> "ReplayBuffer":
         """Join two memories; a sample of `other` with a known key takes the old one's place."""
         old = self[~np.isin(self.keys, other.keys)]
         shifted = np.where(other.has_latent, other.latent_rows + len(old.latents), _NO_LATENT).astype(np.int32)
         ratio = other.latent_scale / self.latent_scale
         rescaled = other.latents if ratio == 1 else _to_steps(other.latents.astype(np.float32), 1 / ratio)
-        return Memory(
+        return ReplayBuffer(
             np.concatenate([old.features, other.features]),
             np.concatenate([old.labels, other.labels]),
             np.concatenate([old.held_out, other.held_out]),
@@ -98,7 +98,7 @@ class Memory:
             self.latent_scale,
         )
 
-    def trimmed(self) -> "Memory":
+    def trimmed(self) -> "ReplayBuffer":
         """Keep a fair share of each group: of each label, those that are photos, and those that are not.
 
         The keys decide, as a hash does: a uniform sample, the same each time.
@@ -125,7 +125,7 @@ def _to_steps(latents: np.ndarray, scale: float) -> np.ndarray:
     return np.clip(np.rint(latents / scale), -127, 127).astype(np.int8)
 
 
-class Recorder:
+class ReplayBufferBuilder:
     """Collects samples one by one. Of each label it keeps no more latents than a memory has room for."""
 
     def __init__(self, latent_scale: float):
@@ -146,9 +146,9 @@ class Recorder:
         else:
             self._rows.append(_NO_LATENT)
 
-    def memory(self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool) -> Memory:
+    def memory(self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool) -> ReplayBuffer:
         """The memory of what was recorded; labels, `held_out` and keys `(n,)` in the same order, at least one."""
-        return Memory(
+        return ReplayBuffer(
             np.stack(self._features),
             labels.astype(np.int16),
             held_out,

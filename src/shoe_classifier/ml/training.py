@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shoe_classifier.ml import architecture as network
-from shoe_classifier.ml.dataset import LabelledPictures, cut_out
+from shoe_classifier.ml import architecture
+from shoe_classifier.ml.dataset import LabelledPictures, extract_foreground
 
 _DRIFT = 1.0  # weight of staying near the old features, when the upper layers are tuned
 
@@ -20,11 +20,11 @@ Report = Callable[[float, str], None]  # progress 0..1, message
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingConfig:
     """How a network is trained from pictures. Counts are pictures of each kind in one batch."""
 
     side: int = 128
-    stages: tuple[network.Stage, ...] = network.STAGES
+    stages: tuple[architecture.Stage, ...] = architecture.STAGES
     epochs: int = 26  # with none, the network stays as it starts, and only the head is fitted
     steps: int = 100
     plain: int = 36  # labelled pictures as they are
@@ -48,7 +48,7 @@ def train(
     photos: LabelledPictures | None,
     backgrounds: LabelledPictures | None,
     classes: int,
-    recipe: Recipe,
+    recipe: TrainingConfig,
     report: Report,
     checkpoints: Path | None = None,
     start: keras.Model | None = None,
@@ -60,10 +60,10 @@ def train(
     layers below the head begin with the weights of a model of the same build.
     """
     outputs = classes + (int(backgrounds.labels.max()) - classes + 1 if backgrounds else 0)
-    model = network.build(recipe.side, outputs, recipe.stages)
+    model = architecture.build(recipe.side, outputs, recipe.stages)
     if start:
-        network.copy_weights(start, model)
-        network.freeze(model, recipe.frozen)
+        architecture.copy_weights(start, model)
+        architecture.freeze(model, recipe.frozen)
     if not recipe.epochs:
         return model
     steps = recipe.epochs * recipe.steps
@@ -98,7 +98,7 @@ class _Progress(keras.callbacks.Callback):
         self._report((epoch + 1) / self._epochs, f"epoch {epoch + 1} of {self._epochs}: {figures}")
 
 
-def tune(
+def finetune_upper_layers(
     model: keras.Model,
     pictures: LabelledPictures,
     latents: np.ndarray,
@@ -119,7 +119,7 @@ def tune(
         report: is told of the progress, and may raise to stop.
         out_of_time: asked every few steps; True ends the training there.
     """
-    lower, upper = network.lower(model), network.upper(model)
+    lower, upper = architecture.lower(model), architecture.upper(model)
     before = keras.models.clone_model(upper)
     before.set_weights(upper.get_weights())
     for layer in upper.layers:
@@ -139,8 +139,8 @@ def tune(
     def step(batch: dict[str, tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
         inputs, labels = [], []
         if "pictures" in batch:
-            turned = _turn_any_way(batch["pictures"][0])
-            inputs.append(lower(_jitter(turned, 0.5), training=False))
+            turned = augment_any(batch["pictures"][0])
+            inputs.append(lower(jitter(turned, 0.5), training=False))
             labels.append(batch["pictures"][1])
         if "latents" in batch:
             inputs.append(tf.image.random_flip_left_right(batch["latents"][0]))
@@ -149,7 +149,9 @@ def tune(
             features = upper(tf.concat(inputs, 0), training=True)
             loss = loss_of(tf.one_hot(tf.concat(labels, 0), outputs), head(features))
             if "latents" in batch:
-                loss += _DRIFT * _drift(features[-tf.shape(inputs[-1])[0] :], before(inputs[-1], training=False))
+                loss += _DRIFT * distillation_loss(
+                    features[-tf.shape(inputs[-1])[0] :], before(inputs[-1], training=False)
+                )
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         return loss
 
@@ -165,7 +167,7 @@ def tune(
         report((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}, loss {np.mean(losses):.3f}")
 
 
-def _drift(features: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
+def distillation_loss(features: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
     """How far features `(n, d)` are from what they were, in units of their own spread."""
     return tf.reduce_mean(tf.square(features - before) / (tf.math.reduce_variance(before, 0) + 1e-3))
 
@@ -189,7 +191,7 @@ def _batches(
     photos: LabelledPictures | None,
     backgrounds: LabelledPictures | None,
     outputs: int,
-    recipe: Recipe,
+    recipe: TrainingConfig,
 ) -> tf.data.Dataset:
     plain = recipe.plain + (0 if backgrounds else recipe.pasted)
     sources = {"plain": _endless(pictures.images, pictures.labels, plain)}
@@ -197,26 +199,26 @@ def _batches(
         balanced = photos[_balanced(photos.labels)]
         sources["photos"] = _endless(balanced.images, balanced.labels, recipe.photos)
     if backgrounds:
-        sources["pasted"] = _endless(cut_out(pictures.images), pictures.labels, recipe.pasted)
+        sources["pasted"] = _endless(extract_foreground(pictures.images), pictures.labels, recipe.pasted)
         sources["others"] = _endless(backgrounds.images, backgrounds.labels, recipe.others)
         sources["behind"] = _endless(backgrounds.images, backgrounds.labels, recipe.pasted)
 
     def mix(batch: dict[str, tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = batch["plain"]
-        clean = _turn_a_little(image, recipe.side)
+        clean = augment_product(image, recipe.side)
         clean_labels = tf.one_hot(label, outputs)
         rough, labels = [], []
         if "pasted" in batch:
-            rough.append(_paste(batch["pasted"][0], batch["behind"][0], recipe.side))
+            rough.append(paste_on_background(batch["pasted"][0], batch["behind"][0], recipe.side))
             labels.append(batch["pasted"][1])
         for name in ("photos", "others"):
             if name in batch:
-                rough.append(_turn_freely(batch[name][0], recipe.side))
+                rough.append(augment_photo(batch[name][0], recipe.side))
                 labels.append(batch[name][1])
         if not rough:
             return clean, clean_labels
-        mixed, mixed_labels = _mixup(
-            _jitter(tf.concat(rough, 0)), tf.one_hot(tf.concat(labels, 0), outputs), recipe.mixup
+        mixed, mixed_labels = mixup(
+            jitter(tf.concat(rough, 0)), tf.one_hot(tf.concat(labels, 0), outputs), recipe.mixup
         )
         return tf.concat([clean, mixed], 0), tf.concat([clean_labels, mixed_labels], 0)
 
@@ -238,16 +240,16 @@ def _endless(images: np.ndarray, labels: np.ndarray, batch: int) -> tf.data.Data
 # ---------------------------------------------------------------- augmentation, on `float32 (n, side, side, 3)`, 0-255
 
 
-def _turn_a_little(images: tf.Tensor, side: int) -> tf.Tensor:
-    where = _placements(tf.shape(images)[0], turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12)
-    inverted = _sample(255 - tf.cast(images, tf.float32), where, side, "CONSTANT")  # so that what comes in is white
-    return _jitter(255 - inverted, 0.35)
+def augment_product(images: tf.Tensor, side: int) -> tf.Tensor:
+    where = random_affine(tf.shape(images)[0], turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12)
+    inverted = warp(255 - tf.cast(images, tf.float32), where, side, "CONSTANT")  # so that what comes in is white
+    return jitter(255 - inverted, 0.35)
 
 
-def _paste(cut: tf.Tensor, backgrounds: tf.Tensor, side: int) -> tf.Tensor:
+def paste_on_background(cut: tf.Tensor, backgrounds: tf.Tensor, side: int) -> tf.Tensor:
     """Put each object, or a mirrored pair of it, on a background, with a soft shadow."""
     n = tf.shape(cut)[0]
-    canvas = _turn_freely(backgrounds, side)
+    canvas = augment_photo(backgrounds, side)
     angle, flip = tf.random.uniform([n], -np.pi, np.pi), _signs(n)
     pair = tf.cast(tf.random.uniform([n]) < 0.6, tf.float32)
     away = tf.random.uniform([n, 2], -0.25, 0.25) + pair[:, None] * 0.25 * _signs(2 * n, (n, 2))
@@ -256,27 +258,27 @@ def _paste(cut: tf.Tensor, backgrounds: tf.Tensor, side: int) -> tf.Tensor:
     for mirror, shown in ((1.0, tf.ones([n])), (-1.0, pair)):
         tilt = angle + tf.random.normal([n], stddev=0.12)
         where = _matrix(tilt, scale * stretch, scale / stretch * flip * mirror, away * mirror)
-        piece = _sample(cut, where, side, "CONSTANT") * shown[:, None, None, None]
+        piece = warp(cut, where, side, "CONSTANT") * shown[:, None, None, None]
         alpha = piece[..., 3:] / 255
         shadow = tf.nn.avg_pool2d(tf.roll(alpha, 2, 1), 9, 1, "SAME") * tf.random.uniform([n, 1, 1, 1], 0.0, 0.6)
         canvas = canvas * (1 - shadow) * (1 - alpha) + piece[..., :3]
     return canvas
 
 
-def _turn_freely(images: tf.Tensor, side: int) -> tf.Tensor:
+def augment_photo(images: tf.Tensor, side: int) -> tf.Tensor:
     """Photos from above have no upright: any turn, any mirror, strong zoom and some perspective."""
     n = tf.shape(images)[0]
-    where = _placements(n, turn=np.pi, zoom=(0.55, 1.15), stretch=0.2, shift=0.25, perspective=0.12)
-    return _sample(images, where, side, "REFLECT")
+    where = random_affine(n, turn=np.pi, zoom=(0.55, 1.15), stretch=0.2, shift=0.25, perspective=0.12)
+    return warp(images, where, side, "REFLECT")
 
 
-def _turn_any_way(images: tf.Tensor) -> tf.Tensor:
+def augment_any(images: tf.Tensor) -> tf.Tensor:
     """For pictures of which nothing is known: a mirror, a slight turn and zoom."""
-    where = _placements(tf.shape(images)[0], turn=0.25, zoom=(0.75, 1.15), stretch=0.1, shift=0.12)
-    return _sample(images, where, images.shape[1], "REFLECT")
+    where = random_affine(tf.shape(images)[0], turn=0.25, zoom=(0.75, 1.15), stretch=0.1, shift=0.12)
+    return warp(images, where, images.shape[1], "REFLECT")
 
 
-def _placements(
+def random_affine(
     n: tf.Tensor, *, turn: float, zoom: tuple[float, float], stretch: float, shift: float, perspective: float = 0.0
 ) -> tf.Tensor:
     scale = tf.exp(tf.random.uniform([n], np.log(zoom[0]), np.log(zoom[1])))
@@ -300,7 +302,7 @@ def _matrix(
     return tf.reshape(scale, [-1, 3, 3]) @ tf.reshape(turn, [-1, 3, 3]) @ tf.reshape(move, [-1, 3, 3])
 
 
-def _sample(images: tf.Tensor, matrix: tf.Tensor, side: int, fill: str) -> tf.Tensor:
+def warp(images: tf.Tensor, matrix: tf.Tensor, side: int, fill: str) -> tf.Tensor:
     """Sample `(n, s, s, c)` pictures at `side` x `side` places; beyond their edges is 0, or a mirrored picture."""
     size = float(images.shape[1])
     to_unit = tf.constant([[2 / side, 0, -1], [0, 2 / side, -1], [0, 0, 1]])
@@ -317,7 +319,7 @@ def _sample(images: tf.Tensor, matrix: tf.Tensor, side: int, fill: str) -> tf.Te
     )
 
 
-def _jitter(images: tf.Tensor, strength: float = 1.0) -> tf.Tensor:
+def jitter(images: tf.Tensor, strength: float = 1.0) -> tf.Tensor:
     """Vary light, colour, focus and noise, and hide a rectangle in every fourth picture (Zhong et al. 2020)."""
     n, side = tf.shape(images)[0], images.shape[1]
 
@@ -342,7 +344,7 @@ def _jitter(images: tf.Tensor, strength: float = 1.0) -> tf.Tensor:
     return tf.clip_by_value(x, 0, 1) * 255
 
 
-def _mixup(images: tf.Tensor, labels: tf.Tensor, share: float) -> tuple[tf.Tensor, tf.Tensor]:
+def mixup(images: tf.Tensor, labels: tf.Tensor, share: float) -> tuple[tf.Tensor, tf.Tensor]:
     """Blend a share of the pictures, and their labels, with another one (Zhang et al. 2018)."""
     n = tf.shape(images)[0]
     order = tf.random.shuffle(tf.range(n))

@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from shoe_classifier.errors import NotFound
-from shoe_classifier.services.ingestion import Uploader
+from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.storage.protocols import Store, TrainingPicture
 
 
-class Corrector:
+class CorrectionService:
     """Changes training pictures one by one. What a model has learnt from them stays until the next retrain."""
 
-    def __init__(self, store: Store, uploader: Uploader):
+    def __init__(self, store: Store, ingestion: IngestionService):
         self._store = store
-        self._uploader = uploader
+        self._ingestion = ingestion
 
     def learn(self, prediction_id: str, label: str, folder: Path, known_labels: Iterable[str]) -> TrainingPicture:
         """Take the picture of a prediction into the training data; one that is there gets the label.
@@ -39,13 +39,13 @@ class Corrector:
             return self.relabel(row.id, label, known_labels)
         file = folder / PurePath(prediction.image_path).name
         file.write_bytes(next(self._store.pictures([prediction.image_path])))
-        self._uploader.take(file, file.name, label, folder, known_labels, source="feedback")
+        self._ingestion.ingest(file, file.name, label, folder, known_labels, source="feedback")
         return self._known(self._store.training_with(sha256), sha256)
 
     def relabel(self, row_id: str, label: str, known_labels: Iterable[str]) -> TrainingPicture:
         """Give a training picture another label. Raises `NotFound` and `InvalidLabel`."""
         row = self._known(self._store.training_picture(row_id), row_id)
-        label = self._uploader.spell(label, known_labels)
+        label = self._ingestion.spell(label, known_labels)
         if label == row.shoe_class:
             return row
         self._store.relabel(row.id, label)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml.external_model import ForeignModel, open_foreign
+from shoe_classifier.ml.external_model import ExternalModel, open_external
 from shoe_classifier.ml.live_model import LiveModel, Model
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import sha256_of
@@ -21,16 +21,16 @@ def open_store(settings: Settings) -> Store:
     return SupabaseStore(settings)
 
 
-def foreign_opener(settings: Settings) -> Callable[[Path, str], ForeignModel] | None:
+def external_opener(settings: Settings) -> Callable[[Path, str], ExternalModel] | None:
     """How to open a plain Keras file with its SHA-256; None when the settings name none."""
-    labels = settings.foreign_labels
+    labels = settings.external_labels
     if labels is None:
         return None
     cache = settings.models_dir / "compiled"
-    return lambda path, sha256: open_foreign(path, sha256, labels, settings.model_input, cache)
+    return lambda path, sha256: open_external(path, sha256, labels, settings.model_input, cache)
 
 
 def open_model(settings: Settings) -> Model:
     """Open the model that the service would serve. Raises `InvalidModel`."""
-    path, opener = settings.live_model, foreign_opener(settings)
+    path, opener = settings.live_model, external_opener(settings)
     return opener(path, sha256_of(path)) if opener else LiveModel(bundles.read(path))

@@ -42,7 +42,7 @@ class UploadReport:
         return {"upload_id": self.upload_id, "accepted": self.accepted, "labels": dict(self.labels), "skipped": skipped}
 
 
-class Uploader:
+class IngestionService:
     """Takes pictures into the store."""
 
     def __init__(self, settings: Settings, store: Store):
@@ -51,7 +51,7 @@ class Uploader:
         self._lock = threading.Lock()
         self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
 
-    def take(
+    def ingest(
         self,
         file: Path,
         name: str,
@@ -80,7 +80,7 @@ class Uploader:
         with file.open("rb") as opened:
             start = opened.read(16)
         if start.startswith(b"PK"):
-            return self._take(read_labelled(file, self.zip_limits), folder, known_labels, "zip")
+            return self._ingest(read_labelled(file, self.zip_limits), folder, known_labels, "zip")
         if label is None and sniff(start):
             raise InvalidRequest("Expected a form field 'label' with a single picture; received none.")
         if label is None:
@@ -93,7 +93,7 @@ class Uploader:
         picture = Picture(label, name, file.read_bytes())
         clean_label(label)
         self._check(picture)
-        return self._take([picture], folder, known_labels, source)
+        return self._ingest([picture], folder, known_labels, source)
 
     def spell(self, label: str, known_labels: Iterable[str]) -> str:
         """A label as it is written already, if it is known. Raises `InvalidLabel`."""
@@ -103,7 +103,7 @@ class Uploader:
     def _spelling(self, known_labels: Iterable[str]) -> dict[str, str]:
         return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
 
-    def _take(
+    def _ingest(
         self, pictures: Iterable[Picture | Skipped], folder: Path, known_labels: Iterable[str], source: str
     ) -> UploadReport:
         report = UploadReport()

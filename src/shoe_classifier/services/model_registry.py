@@ -1,4 +1,4 @@
-"""Which version is live: joins the model files, their rows in the store and the predictor."""
+"""Which version is live: joins the model files, their rows in the store and the live_model."""
 
 import contextlib
 import logging
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from shoe_classifier.errors import InvalidModel, NotFound, StoreUnavailable
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.external_model import ForeignModel
-from shoe_classifier.ml.live_model import About, LiveModel, Model, Predictor
-from shoe_classifier.storage.model_files import Registry, flush, open_checked, sha256_of
+from shoe_classifier.ml.external_model import ExternalModel
+from shoe_classifier.ml.live_model import About, LiveModel, LiveModelHolder, Model
+from shoe_classifier.storage.model_files import ModelFiles, flush, open_checked, sha256_of
 from shoe_classifier.storage.protocols import ModelVersion, Store
 
 logger = logging.getLogger(__name__)
 
 
-class Publisher:
+class ModelRegistry:
     """Restores, publishes and activates versions, one at a time.
 
     Of a store of this machine, the live file counts, and the store is told of it afterwards. Of a shared store, the
@@ -26,17 +26,17 @@ class Publisher:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ModelFiles,
         store: Store,
-        predictor: Predictor,
+        live_model: LiveModelHolder,
         keep_versions: int,
-        foreign: Callable[[Path, str], ForeignModel] | None = None,
+        foreign: Callable[[Path, str], ExternalModel] | None = None,
     ):
         """`foreign` opens the live file, with its SHA-256, when it is a plain Keras model."""
         self._foreign = foreign
         self._registry = registry
         self._store = store
-        self._predictor = predictor
+        self._live_model = live_model
         self._keep = keep_versions
         self._follows = store.shared and foreign is None
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class Publisher:
         try:
             model = self._open(self._registry.live)
         except InvalidModel as error:
-            self._predictor.reason = error.detail
+            self._live_model.reason = error.detail
             logger.error("The live model does not load: %s", error.detail)
             if self._foreign:  # what was taught before is no stand-in for it
                 return
@@ -158,7 +158,7 @@ class Publisher:
             InvalidModel: the file does not read back; the old one stays.
         """
         with self._lock:
-            before = self._predictor.live.bundle.version
+            before = self._live_model.live.bundle.version
             self._store.save_version(self._row(bundle, sha256_of(candidate), "candidate"), candidate)
             if self._follows:
                 finish()
@@ -175,10 +175,10 @@ class Publisher:
             NotFound: no such version, or its file was pruned.
         """
         with self._lock:
-            live = self._predictor.live.bundle.version
+            live = self._live_model.live.bundle.version
             file = self.file_of(version)
             if version != live:
-                self._predictor.teachable  # noqa: B018 - raises when the settings say which model is live
+                self._live_model.teachable  # noqa: B018 - raises when the settings say which model is live
                 if sha256_of(file) != self.known(version).sha256:
                     raise InvalidModel(
                         f"Expected the file of version {version!r} as it was archived; it has changed since."
@@ -193,7 +193,7 @@ class Publisher:
     def file_of(self, version: str) -> Path:
         """The file of a version, on this machine. Raises `NotFound`."""
         row = self.known(version)
-        if version == self._predictor.live.bundle.version:
+        if version == self._live_model.live.bundle.version:
             return self._registry.live
         if row.state == "deleted":  # also where this machine still has it: others could not follow
             raise NotFound(f"Expected a version whose file is kept; that of {version!r} was deleted.")
@@ -238,7 +238,7 @@ class Publisher:
         return model
 
     def _serve(self, model: Model, seen: tuple[int, int] | None) -> None:
-        self._predictor.swap(model)
+        self._live_model.swap(model)
         self._seen, self._serving = seen, model.bundle.version
         logger.info("Version %s is live.", model.bundle.version)
 

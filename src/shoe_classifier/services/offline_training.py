@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from shoe_classifier.errors import AppError, InvalidRequest
-from shoe_classifier.ml import finetune as learning
+from shoe_classifier.ml import finetune
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.dataset import LabelledPictures, blanks, load, without_lookalikes
+from shoe_classifier.ml.dataset import LabelledPictures, load, synthetic_negatives, without_lookalikes
 from shoe_classifier.ml.evaluation import evaluate
 from shoe_classifier.ml.finetune import Report
 from shoe_classifier.ml.folder_reader import read
@@ -25,7 +25,7 @@ _NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1
 _BACKGROUND_PREFIX = "background: "  # no label that a picture can have, so a folder's name never collides
 
 
-def school(
+def train_from_folders(
     data: Path,
     out: Path,
     *,
@@ -54,10 +54,9 @@ def school(
     Raises:
         InvalidRequest: fewer than two labels, or no pictures.
     """
-    from shoe_classifier.ml import architecture as network
-    from shoe_classifier.ml import training
+    from shoe_classifier.ml import architecture, training
 
-    recipe = training.Recipe(epochs=epochs, steps=steps, frozen=frozen)
+    recipe = training.TrainingConfig(epochs=epochs, steps=steps, frozen=frozen)
     excluded = frozenset(hashlib.sha256(p.data).hexdigest() for path in exclude for p in read(path, _NO_LIMITS))
     labels: list[str] = []
 
@@ -84,18 +83,18 @@ def school(
         recipe,
         lambda done, message: report("train", done, message),
         checkpoints,
-        network.load(start) if start else None,
+        architecture.load(start) if start else None,
     )
     small_behind = _backgrounds(backgrounds, recipe.side, len(labels), excluded, looks) if backgrounds else None
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".candidate-{out.stem}.h5")
-    bundle = learning.first(model, part, small, small_photos, small_behind, labels, report)
+    bundle = finetune.build_model_file(model, part, small, small_photos, small_behind, labels, report)
     flush(part)
     part.replace(out)
     return bundle
 
 
-def examine(model: Model, data: Path, report: Report, out: Path | None = None) -> dict[str, Any]:
+def evaluate_folder(model: Model, data: Path, report: Report, out: Path | None = None) -> dict[str, Any]:
     """Measure a model on labelled pictures.
 
     Args:
@@ -140,5 +139,5 @@ def _backgrounds(
     behind = load(pictures, side, names, exclude=excluded)
     for others in looks:
         behind = without_lookalikes(behind, others)
-    nothing = blanks(side)
+    nothing = synthetic_negatives(side)
     return behind.joined(replace(nothing, labels=np.full(len(nothing), len(names))))

@@ -10,20 +10,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from shoe_classifier.errors import Overloaded
-from shoe_classifier.ml.live_model import Answer, Predictor
+from shoe_classifier.ml.live_model import LiveModelHolder, Prediction
 from shoe_classifier.ml.preprocessing import EXTENSIONS, sniff
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.protocols import Prediction, Store, new_id, now, picture_path
+from shoe_classifier.storage.protocols import PredictionRecord, Store, new_id, now, picture_path
 
 logger = logging.getLogger(__name__)
 
 
-class Recognizer:
+class PredictionService:
     """Answers predictions on a few threads of its own, and keeps a record of each."""
 
-    def __init__(self, settings: Settings, predictor: Predictor, store: Store):
+    def __init__(self, settings: Settings, live_model: LiveModelHolder, store: Store):
         self._settings = settings
-        self._predictor = predictor
+        self._live_model = live_model
         self._store = store
         self._pending = 0
         self._lock = threading.Lock()
@@ -56,9 +56,9 @@ class Recognizer:
             The answer of `POST /predict`.
 
         Raises:
-            AppError: as `Predictor.predict` does. A record that cannot be written never fails the prediction.
+            AppError: as `LiveModelHolder.predict` does. A record that cannot be written never fails the prediction.
         """
-        answer = self._predictor.predict(data, name)
+        answer = self._live_model.predict(data, name)
         prediction_id = new_id()
         milliseconds = round((time.perf_counter() - started) * 1e3, 3)
         sha256 = self._record(prediction_id, data, answer, milliseconds)
@@ -73,14 +73,14 @@ class Recognizer:
             "file_url": f"/files/{sha256}" if sha256 else None,
         }
 
-    def _record(self, prediction_id: str, data: bytes, answer: Answer, milliseconds: float) -> str | None:
+    def _record(self, prediction_id: str, data: bytes, answer: Prediction, milliseconds: float) -> str | None:
         """Write picture and row; returns the picture's hash when it was kept."""
         sha256 = image_path = None
         try:
             if self._settings.store_prediction_images:
                 sha256 = hashlib.sha256(data).hexdigest()
                 image_path = picture_path(sha256, EXTENSIONS[sniff(data) or "JPEG"])
-            row = Prediction(
+            row = PredictionRecord(
                 id=prediction_id,
                 image_path=image_path,
                 predicted_class=answer.predicted_class,

@@ -11,17 +11,17 @@ from typing import Any, Literal
 
 from shoe_classifier.errors import AppError, Cancelled, NoNewData, NotCancellable, NotFound, RetrainRunning
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml import finetune as learning
+from shoe_classifier.ml import finetune
 from shoe_classifier.ml.dataset import load
 from shoe_classifier.ml.evaluation import gate
-from shoe_classifier.ml.finetune import Lesson, Outcome, Report
-from shoe_classifier.ml.live_model import Predictor
+from shoe_classifier.ml.finetune import GateEvidence, Report, RetrainTask
+from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.ml.zip_reader import Picture
-from shoe_classifier.services.model_registry import Publisher
-from shoe_classifier.services.training_process import LOWEST_PRIORITY, learn_in_child
+from shoe_classifier.services.model_registry import ModelRegistry
+from shoe_classifier.services.training_process import LOWEST_PRIORITY, finetune_in_process
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.file_lock import HostLock
-from shoe_classifier.storage.model_files import Registry
+from shoe_classifier.storage.file_lock import FileLock
+from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import FINISHED, ModelVersion, RetrainJob, Store, TrainingPicture, now
 
 logger = logging.getLogger(__name__)
@@ -43,14 +43,19 @@ class Retrainer:
     """Runs retrain jobs and answers for their state."""
 
     def __init__(
-        self, settings: Settings, store: Store, predictor: Predictor, registry: Registry, publisher: Publisher
+        self,
+        settings: Settings,
+        store: Store,
+        live_model: LiveModelHolder,
+        registry: ModelFiles,
+        model_registry: ModelRegistry,
     ):
-        self._host_lock = HostLock(settings.dataset_dir / "retrain.lock")
+        self._host_lock = FileLock(settings.dataset_dir / "retrain.lock")
         self._settings = settings
         self._store = store
-        self._predictor = predictor
+        self._live_model = live_model
         self._registry = registry
-        self._publisher = publisher
+        self._model_registry = model_registry
         self._lock = threading.Lock()
         self._job: RetrainJob | None = None
         self._thread: threading.Thread | None = None
@@ -79,7 +84,7 @@ class Retrainer:
         """
         with self._lock:
             self.check_idle()
-            self._predictor.teachable  # noqa: B018 - raises when there is none
+            self._live_model.teachable  # noqa: B018 - raises when there is none
             if not self._store.count_unprocessed():
                 raise NoNewData(
                     "Expected training pictures that were not learnt yet; there are none. Upload some first."
@@ -140,14 +145,14 @@ class Retrainer:
         """Make another version live while no job runs: a job is judged against the version that was live at its start.
 
         Raises:
-            RetrainRunning, and what `Publisher.activate` raises.
+            RetrainRunning, and what `ModelRegistry.activate` raises.
         """
         with self._lock:
             self.check_idle()
             latest = self._store.jobs(1, None) if self._store.shared else []
             if latest and not latest[0].finished:
                 raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
-            return self._publisher.activate(version)
+            return self._model_registry.activate(version)
 
     def wait(self, job_id: str) -> RetrainJob:
         """Block until a job has ended."""
@@ -189,7 +194,7 @@ class Retrainer:
 
     def _learn_and_publish(self, job: RetrainJob, candidate: Path, deadline: float) -> None:
         report = self._reporter(job)
-        rows = _learnable(self._store.unprocessed(), self._predictor.live.bundle.labels)
+        rows = _learnable(self._store.unprocessed(), self._live_model.live.bundle.labels)
         job.samples = len(rows)
         modes, why = self._modes(job.mode, len(rows))
         for mode in modes:
@@ -210,7 +215,7 @@ class Retrainer:
         bundle = bundles.read(candidate)
         job.model_version = bundle.version
         message, learnt = why + _verdict(outcome, reasons), {row.id: row.shoe_class for row in rows}
-        self._publisher.publish(candidate, bundle, lambda: self._end(job, "published", message, learnt))
+        self._model_registry.publish(candidate, bundle, lambda: self._end(job, "published", message, learnt))
 
     def _modes(self, wanted: str, pictures: int) -> tuple[list[str], str]:
         """What to try, in this order, until the gate lets one pass; and why, when the user left the choice open."""
@@ -223,29 +228,29 @@ class Retrainer:
 
     def _learn(
         self, job: RetrainJob, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report
-    ) -> tuple[Outcome, list[str]]:
+    ) -> tuple[GateEvidence, list[str]]:
         pictures = [*self._store.processed(), *rows] if job.mode == "full" else rows
         lesson = self._lesson(pictures, candidate, deadline, report)
         job.labels = lesson.labels
         if job.mode == "quick":
-            outcome = learning.quick(lesson, report)
+            outcome = finetune.retrain_head(lesson, report)
         elif self._settings.retrain_in == "subprocess":
-            outcome = learn_in_child(lesson, report)
+            outcome = finetune_in_process(lesson, report)
         else:
-            outcome = learning.full(lesson, report)
+            outcome = finetune.finetune(lesson, report)
         report("judge", 0.0, "Comparing with the live model.")
         return outcome, gate(
             outcome.baseline,
             outcome.retained,
             outcome.lesson,
-            doubts=(outcome.sure, outcome.contradicted),
-            disputes=(outcome.disputed, outcome.asked),
+            contradictions=(outcome.sure, outcome.contradicted),
+            label_disagreements=(outcome.label_disagreements, outcome.asked),
             distinct=outcome.distinct,
-            intruders=outcome.intruders,
+            background_false_accepts=outcome.background_false_accepts,
         )
 
-    def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> Lesson:
-        live = self._predictor.teachable
+    def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> RetrainTask:
+        live = self._live_model.teachable
         labels = list(live.bundle.labels)
         done = 0
 
@@ -263,7 +268,7 @@ class Retrainer:
             max_pixels=self._settings.max_image_pixels,
         )
         end = deadline - (deadline - time.time()) * _TIME_TO_FINISH
-        return Lesson(self._registry.live, candidate, pictures, labels, end)
+        return RetrainTask(self._registry.live, candidate, pictures, labels, end)
 
     def _reporter(self, job: RetrainJob) -> Report:
         started = told = time.monotonic()
@@ -331,7 +336,7 @@ def _learnable(rows: list[TrainingPicture], known: Sequence[str]) -> list[Traini
     return ready
 
 
-def _verdict(outcome: Outcome, overruled: list[str]) -> str:
+def _verdict(outcome: GateEvidence, overruled: list[str]) -> str:
     new = [name for name in outcome.metrics["labels"] if name not in outcome.baseline["labels"]]
     text = f"Accuracy {outcome.metrics['accuracy']:.3f} on {outcome.metrics['samples']} held-out pictures"
     text += f"; on the {outcome.baseline['samples']} held out before, {outcome.retained['accuracy']:.3f}"

@@ -7,13 +7,13 @@ import queue
 from pathlib import Path
 from typing import Any
 
-from shoe_classifier.ml import finetune as learning
-from shoe_classifier.ml.finetune import Lesson, Outcome, Report
+from shoe_classifier.ml import finetune
+from shoe_classifier.ml.finetune import GateEvidence, Report, RetrainTask
 
 LOWEST_PRIORITY = 19
 
 
-def learn_in_child(lesson: Lesson, report: Report) -> Outcome:
+def finetune_in_process(lesson: RetrainTask, report: Report) -> GateEvidence:
     """Run a full retrain in a process of its own, whose memory goes back to the system afterwards."""
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
@@ -29,7 +29,7 @@ def learn_in_child(lesson: Lesson, report: Report) -> Outcome:
                 if not child.is_alive():
                     raise RuntimeError(f"The training process ended with status {child.exitcode}.") from None
                 continue
-            if isinstance(message, Outcome):
+            if isinstance(message, GateEvidence):
                 return message
             progress = message
     finally:
@@ -37,7 +37,7 @@ def learn_in_child(lesson: Lesson, report: Report) -> Outcome:
         child.join()
 
 
-def _child(lesson: Lesson, messages: Any) -> None:
+def _child(lesson: RetrainTask, messages: Any) -> None:
     os.nice(LOWEST_PRIORITY)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):  # TensorFlow prints pages
-        messages.put(learning.full(lesson, lambda *progress: messages.put(progress)))
+        messages.put(finetune.finetune(lesson, lambda *progress: messages.put(progress)))

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 
-class HostLock:
+class FileLock:
     """Held by one process until it releases it, or ends: a killed one leaves nothing behind."""
 
     def __init__(self, path: Path):

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _CHECK_SECONDS = 60
 
 
-class Registry:
+class ModelFiles:
     """Model files in one folder: `shoe_classifier.h5` is live, `versions/<version>.h5` are earlier ones.
 
     Whatever moment the process is killed at, the live file is whole: it is only ever replaced by a rename.

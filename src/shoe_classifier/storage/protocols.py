@@ -29,7 +29,7 @@ def picture_path(sha256: str, extension: str) -> str:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictionRecord:
     """A row of `Predict`. `response_time` in milliseconds; `image_path` is None when the picture was not kept."""
 
     id: str
@@ -101,7 +101,7 @@ class RetrainJob:
 
 @dataclass(frozen=True)
 class Minute:
-    """A row of `System_Metrics`: one minute with traffic. `avg_response_time` in milliseconds."""
+    """A row of `System_Metrics`: one minute with metrics. `avg_response_time` in milliseconds."""
 
     timestamp: str
     request_count: int
@@ -132,12 +132,12 @@ class Store(Protocol):
     def state(self) -> dict[str, Any]:
         """What `/status` tells of it; never raises."""
 
-    def add_prediction(self, row: Prediction, picture: bytes | None) -> None:
+    def add_prediction(self, row: PredictionRecord, picture: bytes | None) -> None:
         """Keep a row, and its picture under `row.image_path`."""
 
-    def prediction(self, prediction_id: str) -> Prediction | None: ...
+    def prediction(self, prediction_id: str) -> PredictionRecord | None: ...
 
-    def predictions(self, limit: int, before: str | None) -> list[Prediction]: ...
+    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]: ...
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
         """Keep rows durably, with the file of each, which may be moved. Returns the ids of those new by their hash."""

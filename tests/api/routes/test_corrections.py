@@ -143,7 +143,7 @@ def test_small_pictures(client: httpx.Client) -> None:
 def test_minutes_of_traffic(client: httpx.Client) -> None:
     client.get("/health")
     service = client.app.state.service  # type: ignore[attr-defined]
-    service.store.add_minute(service.traffic.take_minute("ready"))
+    service.store.add_minute(service.metrics.take_minute("ready"))
     row = client.get("/system-metrics").json()[0]
     assert row["request_count"] >= 1 and row["model_uptime_status"] == "ready"
 

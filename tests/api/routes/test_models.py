@@ -112,6 +112,6 @@ def test_a_live_file_that_another_process_replaces_is_served(client: httpx.Clien
     client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params={"wait": "true", "mode": "quick"})
     old, live = settings.models_dir / "versions" / f"{first}.h5", settings.live_model
     live.unlink()
-    client.app.state.service.publisher.refresh()  # type: ignore[attr-defined] # none there for a moment
+    client.app.state.service.model_registry.refresh()  # type: ignore[attr-defined] # none there for a moment
     shutil.copy(old, live)
     wait_for(lambda: client.get("/status").json()["model"]["version"] == first)

@@ -121,16 +121,16 @@ def test_unknown_jobs(client: httpx.Client) -> None:
 
 def held(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Makes the next retrain wait in its training until the event is set."""
-    from shoe_classifier.ml import finetune as learning
+    from shoe_classifier.ml import finetune
 
-    real, go = learning.quick, threading.Event()
+    real, go = finetune.retrain_head, threading.Event()
 
     def waiting(lesson: object, report: object) -> object:
         while not go.wait(0.02):
             report("train", 0.5, "Held by the test.")  # type: ignore[operator]
         return real(lesson, report)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(learning, "quick", waiting)
+    monkeypatch.setattr(finetune, "retrain_head", waiting)
     return go
 
 
@@ -177,12 +177,12 @@ def test_races_start_one_job(client: httpx.Client, monkeypatch: pytest.MonkeyPat
 
 
 def test_failure_inside_ends_the_job_without_its_text(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shoe_classifier.ml import finetune as learning
+    from shoe_classifier.ml import finetune
 
     def broken(lesson: object, report: object) -> object:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(learning, "quick", broken)
+    monkeypatch.setattr(finetune, "retrain_head", broken)
     client.post("/upload", files={"file": lesson_zip("hat", 5)})
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
     assert job["state"] == "failed"

@@ -5,7 +5,7 @@ import httpx
 
 from helpers.pictures import draw
 from helpers.service import wait_for
-from shoe_classifier.api.metrics import Traffic, write_minutes
+from shoe_classifier.api.metrics import RequestMetrics, write_minutes
 from shoe_classifier.storage.protocols import Minute
 
 
@@ -66,7 +66,7 @@ def test_a_row_a_minute_while_there_is_traffic() -> None:
             rows.append(row)
 
     async def run() -> None:
-        traffic = Traffic()
+        traffic = RequestMetrics()
         task = asyncio.create_task(write_minutes(traffic, Rows(), lambda: "ready", 0.01))  # type: ignore[arg-type]
         await asyncio.sleep(0.05)
         assert rows == []

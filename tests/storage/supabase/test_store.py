@@ -393,7 +393,7 @@ def test_the_job_of_a_machine_that_is_gone_fails_and_it_cannot_publish_any_more(
     store = store_of(cloud)
     lost = RetrainJob(state="running")
     other = new_id()
-    assert store._project.rpc("start_retrain", job=asdict(lost), instance=other)
+    assert store._client.rpc("start_retrain", job=asdict(lost), instance=other)
     assert not store.start_job(RetrainJob())
     stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = now() - interval '5 minutes'")
     wait_for(lambda: not store.jobs(1, None) or store.jobs(1, None)[0].finished)  # it is ended by whoever looks
@@ -401,7 +401,7 @@ def test_the_job_of_a_machine_that_is_gone_fails_and_it_cannot_publish_any_more(
     assert store.start_job(mine)
     assert cloud.get(f"/retrain/{lost.job_id}").json()["state"] == "failed"
     done = {**asdict(lost), "state": "published"}
-    assert store._project.rpc("finish_retrain", job=done, instance=other, learnt={}) is False
+    assert store._client.rpc("finish_retrain", job=done, instance=other, learnt={}) is False
     store.fail_unfinished_jobs("over")
 
 

@@ -26,7 +26,7 @@ router = APIRouter(tags=["teach"], dependencies=[MayWrite])
 async def feedback(prediction_id: str, request: Request, service: Services) -> dict[str, Any]:
     label, known = await _label(request, service)
     async with private_folder(service.settings.temp_uploads_dir) as folder:
-        row = await anyio.to_thread.run_sync(service.corrector.learn, prediction_id, label, folder, known)
+        row = await anyio.to_thread.run_sync(service.corrections.learn, prediction_id, label, folder, known)
     return await _with_url(service, row)
 
 
@@ -39,7 +39,7 @@ async def feedback(prediction_id: str, request: Request, service: Services) -> d
 )
 async def relabel(row_id: str, request: Request, service: Services) -> dict[str, Any]:
     label, known = await _label(request, service)
-    return await _with_url(service, await anyio.to_thread.run_sync(service.corrector.relabel, row_id, label, known))
+    return await _with_url(service, await anyio.to_thread.run_sync(service.corrections.relabel, row_id, label, known))
 
 
 @router.delete(
@@ -50,7 +50,7 @@ async def relabel(row_id: str, request: Request, service: Services) -> dict[str,
 )
 async def delete(row_id: str, service: Services) -> Response:
     service.retrainer.check_idle()
-    await anyio.to_thread.run_sync(service.corrector.delete, row_id)
+    await anyio.to_thread.run_sync(service.corrections.delete, row_id)
     return Response(status_code=204)
 
 
@@ -58,7 +58,7 @@ async def _label(request: Request, service: Service) -> tuple[str, tuple[str, ..
     """The label of the body, and those of the live model, whose spelling wins; refused while a job runs."""
     service.retrainer.check_idle()
     body = await read_json(request, LabelBody, service.settings.silence_seconds)
-    return body.label, service.predictor.teachable.bundle.labels
+    return body.label, service.live_model.teachable.bundle.labels
 
 
 async def _with_url(service: Service, row: TrainingPicture) -> dict[str, Any]:

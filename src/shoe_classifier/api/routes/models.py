@@ -23,7 +23,7 @@ async def versions(service: Services) -> list[ModelVersion]:
 
 @router.get("/{version}", summary="One version, with its metrics", response_model=ModelBody, responses=errors(404))
 async def version(version: str, service: Services) -> ModelVersion:
-    return await anyio.to_thread.run_sync(service.publisher.known, version)
+    return await anyio.to_thread.run_sync(service.model_registry.known, version)
 
 
 @router.get(
@@ -33,7 +33,7 @@ async def version(version: str, service: Services) -> ModelVersion:
     responses={200: {"content": {"image/png": {}}, "description": "The metrics as a picture."}, **errors(404, 409)},
 )
 async def report(version: str, service: Services) -> Response:
-    row = await anyio.to_thread.run_sync(service.publisher.known, version)
+    row = await anyio.to_thread.run_sync(service.model_registry.known, version)
     if not row.metrics:
         raise NotOffered(f"Expected a version that was measured; {version!r} is a plain Keras model, which was not.")
     png = await anyio.to_thread.run_sync(draw_report, f"Version {version}", row.metrics)
@@ -55,5 +55,5 @@ async def activate(version: str, service: Services) -> ModelVersion:
 async def file(
     version: str, service: Services, format: Annotated[Literal["h5"], Query(description="File format.")] = "h5"
 ) -> FileResponse:
-    path = await anyio.to_thread.run_sync(service.publisher.file_of, version)
+    path = await anyio.to_thread.run_sync(service.model_registry.file_of, version)
     return FileResponse(path, media_type="application/x-hdf5", filename=f"shoe_classifier-{version}.{format}")

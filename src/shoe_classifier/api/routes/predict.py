@@ -34,7 +34,7 @@ async def predict(request: Request, service: Services) -> Response:
     settings = service.settings
     form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
     file = form.file("file")
-    with service.recognizer.slot():  # only now: a slow sender must not keep others out
+    with service.prediction.slot():  # only now: a slow sender must not keep others out
         answer = await _predict(service, file.data, file.name, started)
     return Response(orjson.dumps(answer), media_type="application/json")
 
@@ -53,8 +53,8 @@ async def explain_picture(request: Request, service: Services) -> Response:
     settings = service.settings
     form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
     file = form.file("file")
-    with service.recognizer.slot():
-        live, threads = service.predictor.teachable, service.recognizer.threads
+    with service.prediction.slot():
+        live, threads = service.live_model.teachable, service.prediction.threads
         loop = asyncio.get_running_loop()
         png = await loop.run_in_executor(threads, explain, live, file.data, file.name, settings.max_image_pixels)
     return Response(png, media_type="image/png")
@@ -69,19 +69,19 @@ async def explain_picture(request: Request, service: Services) -> Response:
 )
 async def predict_batch(request: Request, service: Services) -> Response:
     settings = service.settings
-    service.predictor.live  # noqa: B018 - raises NotReady
+    service.live_model.live  # noqa: B018 - raises NotReady
     async with private_folder(settings.temp_uploads_dir) as folder:
         form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
-        with service.recognizer.slot():
+        with service.prediction.slot():
             results = [await _result(service, picture) async for picture in _pictures(form, folder, service)]
     return Response(orjson.dumps({"results": results}), media_type="application/json")
 
 
 async def _predict(service: Service, data: bytes, name: str, started: float) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    recognizer = service.recognizer
-    answer = await loop.run_in_executor(recognizer.threads, recognizer.predict, data, name, started)
-    service.traffic.decisions.labels(answer["predicted_class"], answer["decision"]).inc()
+    prediction = service.prediction
+    answer = await loop.run_in_executor(prediction.threads, prediction.predict, data, name, started)
+    service.metrics.decisions.labels(answer["predicted_class"], answer["decision"]).inc()
     return answer
 
 
@@ -113,7 +113,7 @@ async def _pictures(form: Form, folder: Path, service: Service) -> AsyncIterator
             else:
                 yield Picture("", file.name, await anyio.to_thread.run_sync(file.read))
         return
-    entries = read_pictures(await anyio.to_thread.run_sync(first.on_disk, folder), service.uploader.zip_limits)
+    entries = read_pictures(await anyio.to_thread.run_sync(first.on_disk, folder), service.ingestion.zip_limits)
     count = 0
     while (entry := await anyio.to_thread.run_sync(next, entries, None)) is not None:
         if isinstance(entry, Skipped) and entry.reason == "ignored":

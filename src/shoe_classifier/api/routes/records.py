@@ -15,7 +15,7 @@ from shoe_classifier.api.openapi import errors
 from shoe_classifier.api.pagination import next_page
 from shoe_classifier.api.schemas import MinuteBody, PredictionRow, TrainingRow
 from shoe_classifier.ml.preprocessing import TYPE_OF_EXTENSION, thumbnail
-from shoe_classifier.storage.protocols import Minute, Prediction, TrainingPicture
+from shoe_classifier.storage.protocols import Minute, PredictionRecord, TrainingPicture
 
 router = APIRouter(tags=["records"])
 
@@ -59,7 +59,7 @@ async def file(
     path, data = await anyio.to_thread.run_sync(service.store.find_picture, sha256)
     if w is not None:
         loop = asyncio.get_running_loop()  # on the few threads that decode, however many are asked for at once
-        data = await loop.run_in_executor(service.recognizer.threads, _small, data, w, service)
+        data = await loop.run_in_executor(service.prediction.threads, _small, data, w, service)
         path = "small.jpg"
     headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
     return Response(data, media_type=TYPE_OF_EXTENSION.get(PurePath(path).suffix), headers=headers)
@@ -74,7 +74,7 @@ def _small(data: bytes, side: int, service: Service) -> bytes:
 
 @router.get(
     "/system-metrics",
-    summary="Minutes with traffic, newest first",
+    summary="Minutes with metrics, newest first",
     response_model=list[MinuteBody],
     responses=errors(422, 503),
 )
@@ -82,7 +82,9 @@ async def minutes(service: Services, limit: Limit = 60) -> list[Minute]:
     return await anyio.to_thread.run_sync(service.store.minutes, limit)
 
 
-async def _with_urls(service: Service, rows: Sequence[Prediction] | Sequence[TrainingPicture]) -> list[dict[str, Any]]:
+async def _with_urls(
+    service: Service, rows: Sequence[PredictionRecord] | Sequence[TrainingPicture]
+) -> list[dict[str, Any]]:
     paths = [row.image_path for row in rows if row.image_path]
     urls = await anyio.to_thread.run_sync(service.store.urls, paths)
     return [{**asdict(row), "file_url": urls.get(row.image_path or "")} for row in rows]

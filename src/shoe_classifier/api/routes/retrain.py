@@ -120,9 +120,9 @@ def _options(values: dict[str, str]) -> Options:
 def _take(service: Service, form: Form, folder: Path) -> None:
     """A ZIP whose pictures are all known already is no reason to refuse when others wait."""
     file = form.file("file", "zip_file")
-    known = service.predictor.live.bundle.labels
+    known = service.live_model.live.bundle.labels
     try:
-        service.uploader.take(file.on_disk(folder), file.name, None, folder, known)
+        service.ingestion.ingest(file.on_disk(folder), file.name, None, folder, known)
     except NothingAccepted:
         if not service.store.count_unprocessed():
             raise

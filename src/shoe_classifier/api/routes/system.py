@@ -30,7 +30,7 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", summary="Able to predict", response_model=HealthBody, responses=errors(503))
 async def ready(service: Services) -> dict[str, str]:
-    service.predictor.live  # noqa: B018 - raises NotReady with the reason
+    service.live_model.live  # noqa: B018 - raises NotReady with the reason
     return {"status": "ready"}
 
 
@@ -42,25 +42,25 @@ async def status(service: Services) -> dict[str, Any]:
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
 async def metrics(service: Services) -> Response:
     await anyio.to_thread.run_sync(_gauge, service)
-    return Response(generate_latest(service.traffic.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _gauge(service: Service) -> None:
     store = service.store.state()
     if "outbox" in store:
-        service.traffic.waiting.labels("rows").set(store["outbox"]["rows"])
-        service.traffic.waiting.labels("bytes").set(store["outbox"]["bytes"])
-        service.traffic.waiting.labels("oldest_seconds").set(store["outbox"]["oldest_seconds"])
+        service.metrics.waiting.labels("rows").set(store["outbox"]["rows"])
+        service.metrics.waiting.labels("bytes").set(store["outbox"]["bytes"])
+        service.metrics.waiting.labels("oldest_seconds").set(store["outbox"]["oldest_seconds"])
     if not store.get("error"):
-        service.traffic.unprocessed.set(service.store.count_unprocessed())
+        service.metrics.unprocessed.set(service.store.count_unprocessed())
 
 
 def _status(service: Service) -> dict[str, Any]:
-    settings, traffic = service.settings, service.traffic
+    settings, traffic = service.settings, service.metrics
     try:
         model, state, detail = _model(service), "ready", "Serving."
     except NotReady as error:
-        model, state, detail = None, "failing" if service.predictor.failed else "loading", error.detail
+        model, state, detail = None, "failing" if service.live_model.failed else "loading", error.detail
     store = service.store.state()
     silent = store.get("error") is not None  # then nothing more is asked of it
     jobs = [] if silent else service.retrainer.jobs(1, None)
@@ -70,7 +70,7 @@ def _status(service: Service) -> dict[str, Any]:
         "version": __version__,
         "uptime_seconds": round(time.time() - service.started, 1),
         "model": model,
-        "store": {"kind": service.store.kind, "unrecorded_predictions": service.recognizer.unrecorded, **store},
+        "store": {"kind": service.store.kind, "unrecorded_predictions": service.prediction.unrecorded, **store},
         "training_data": {
             "labels": None if silent else service.store.training_labels(),
             "unprocessed": None if silent else service.store.count_unprocessed(),
@@ -85,7 +85,7 @@ def _status(service: Service) -> dict[str, Any]:
 
 
 def _model(service: Service) -> dict[str, Any]:
-    live = service.predictor.live
+    live = service.live_model.live
     bundle = live.bundle
     return {
         "version": bundle.version,

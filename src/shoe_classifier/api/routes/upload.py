@@ -24,14 +24,14 @@ router = APIRouter(tags=["teach"], dependencies=[MayWrite])
 @router.post("/upload-data", status_code=201, include_in_schema=False)
 async def upload(request: Request, service: Services) -> dict[str, object]:
     settings = service.settings
-    known = service.predictor.live.bundle.labels
+    known = service.live_model.live.bundle.labels
     async with private_folder(settings.temp_uploads_dir) as folder:
         form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
         file = form.file("file", "zip_file")
 
         def take() -> UploadReport:
             path = file.on_disk(folder)
-            return service.uploader.take(path, file.name, form.fields.get("label"), folder, known)
+            return service.ingestion.ingest(path, file.name, form.fields.get("label"), folder, known)
 
         report = await anyio.to_thread.run_sync(take)
     return report.as_json()

@@ -18,7 +18,7 @@ from shoe_classifier.storage.protocols import (
     FINISHED,
     Minute,
     ModelVersion,
-    Prediction,
+    PredictionRecord,
     RetrainJob,
     TrainingPicture,
 )
@@ -63,7 +63,7 @@ _JSON = {"probabilities", "labels", "metrics", "baseline"}
 _BOOLEAN = {"is_processed", "force"}
 _SYNC_ALL_FROM = 8  # files; below, each is flushed by itself
 
-Row = TypeVar("Row", Prediction, TrainingPicture, ModelVersion, RetrainJob, Minute)
+Row = TypeVar("Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, Minute)
 
 
 class SqliteStore:
@@ -128,16 +128,16 @@ class SqliteStore:
 
     # ------------------------------------------------------------ predictions
 
-    def add_prediction(self, row: Prediction, picture: bytes | None) -> None:
+    def add_prediction(self, row: PredictionRecord, picture: bytes | None) -> None:
         if row.image_path and picture is not None:
             self._keep_picture(row.image_path, picture)
         self._db.execute(_ADD_PREDICTION, {**vars(row), "probabilities": orjson.dumps(row.probabilities).decode()})
 
-    def prediction(self, prediction_id: str) -> Prediction | None:
-        return self._one(Prediction, "select * from Predict where id = ?", prediction_id)
+    def prediction(self, prediction_id: str) -> PredictionRecord | None:
+        return self._one(PredictionRecord, "select * from Predict where id = ?", prediction_id)
 
-    def predictions(self, limit: int, before: str | None) -> list[Prediction]:
-        return self._page(Prediction, "Predict", "id", limit, before)
+    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
+        return self._page(PredictionRecord, "Predict", "id", limit, before)
 
     # ------------------------------------------------------------ training data
 

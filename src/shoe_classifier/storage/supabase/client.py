@@ -42,10 +42,10 @@ _BUSY = ("PGRST000", "PGRST001", "PGRST002", "PGRST003", "57P03", "53300", "4000
 _BAD_KEY = ("PGRST300", "PGRST301", "PGRST302", "PGRST303", "42501", "401", "403")
 _NO_SCHEMA = ("PGRST202", "PGRST204", "PGRST205", "42P01", "42703", "42883", "404")
 
-Answer = TypeVar("Answer")
+Prediction = TypeVar("Prediction")
 
 
-class Project:
+class SupabaseClient:
     """The client of one project. Safe to use from several threads.
 
     Args:
@@ -85,7 +85,7 @@ class Project:
         """Files of a bucket; give what you do with them to `call`."""
         return self.client.storage.from_(name)
 
-    def call(self, action: Callable[[], Answer]) -> Answer:
+    def call(self, action: Callable[[], Prediction]) -> Prediction:
         """Do something that may be done twice, up to three times.
 
         Raises:
@@ -172,7 +172,7 @@ def _check_table(name: str, found: dict[str, Any] | None) -> tuple[bool, str]:
     return True, f"Table {name}: columns, indexes and row level security are right."
 
 
-def _translated(action: Callable[[], Answer]) -> Answer:
+def _translated(action: Callable[[], Prediction]) -> Prediction:
     try:
         return action()
     except httpx.TransportError as error:

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from shoe_classifier.errors import StoreRefused, StoreUnavailable
-from shoe_classifier.storage.file_lock import HostLock
+from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.supabase.outbox import Event, Outbox
 
 logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 0.3  # between two looks into an outbox that was empty: what comes meanwhile goes together
 _BATCH = 200  # rows
-_HANDS = 8  # pictures on their way at once
+_TRANSFER_THREADS = 8  # pictures on their way at once
 _LONGEST_WAIT = 15.0  # seconds between two tries
 
 
@@ -30,14 +30,14 @@ class Receiver(Protocol):
         """Raises `StoreUnavailable`, and `StoreRefused`."""
 
 
-class Courier:
+class OutboxRelay:
     """Sends pictures, then their rows, and only then forgets them; so each arrives, and repeating changes nothing.
 
     Args:
         lock: of the workers of one machine, one sends.
     """
 
-    def __init__(self, outbox: Outbox, receiver: Receiver, lock: HostLock):
+    def __init__(self, outbox: Outbox, receiver: Receiver, lock: FileLock):
         self._outbox = outbox
         self._receiver = receiver
         self._lock = lock
@@ -105,7 +105,7 @@ class Courier:
 
     def _send_pictures(self, paths: set[str]) -> set[str]:
         """Returns those that were refused."""
-        with ThreadPoolExecutor(_HANDS) as hands:
+        with ThreadPoolExecutor(_TRANSFER_THREADS) as hands:
             return {path for path, taken in zip(paths, hands.map(self._send_picture, paths), strict=True) if not taken}
 
     def _send_picture(self, path: str) -> bool:
