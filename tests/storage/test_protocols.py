@@ -11,17 +11,17 @@ import pytest
 from helpers.service import make_settings, wait_for
 from shoe_classifier.errors import NotFound
 from shoe_classifier.services.factories import open_store
-from shoe_classifier.storage.protocols import (
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import (
     CANCELLING,
-    Minute,
+    MinuteMetrics,
     ModelVersion,
     PredictionRecord,
     RetrainJob,
-    Store,
     TrainingPicture,
     new_id,
-    now,
     picture_path,
+    utc_now,
 )
 
 
@@ -39,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 def prediction(name: str = "Boot", picture: bytes | None = None) -> PredictionRecord:
     path = picture_path(hashlib.sha256(picture).hexdigest(), ".jpg") if picture else None
-    return PredictionRecord(new_id(), path, name, 0.9, "accepted", {"Shoe": 0.1, "Boot": 0.9}, "v1", 1.5, now())
+    return PredictionRecord(new_id(), path, name, 0.9, "accepted", {"Shoe": 0.1, "Boot": 0.9}, "v1", 1.5, utc_now())
 
 
 def training(folder: Path, content: bytes, label: str = "Boot") -> tuple[TrainingPicture, Path]:
@@ -47,7 +47,7 @@ def training(folder: Path, content: bytes, label: str = "Boot") -> tuple[Trainin
     file = folder / f"{sha256}.jpg"
     file.write_bytes(content)
     path = picture_path(sha256, ".jpg")
-    return TrainingPicture(new_id(), path, sha256, label, False, "train", "zip", new_id(), now()), file
+    return TrainingPicture(new_id(), path, sha256, label, False, "train", "zip", new_id(), utc_now()), file
 
 
 def added(store: Store, folder: Path, count: int) -> list[TrainingPicture]:
@@ -58,7 +58,7 @@ def added(store: Store, folder: Path, count: int) -> list[TrainingPicture]:
 
 def version(name: str) -> ModelVersion:
     file_path = f"versions/{name}.h5"
-    return ModelVersion(name, f"sha-{name}", ["b", "a"], {"accuracy": 0.9}, None, "candidate", file_path, now())
+    return ModelVersion(name, f"sha-{name}", ["b", "a"], {"accuracy": 0.9}, None, "candidate", file_path, utc_now())
 
 
 def test_rows_come_back_as_they_were(store: Store) -> None:
@@ -181,7 +181,7 @@ def test_threads_share_the_store(store: Store) -> None:
 
 
 def test_a_minute_of_traffic(store: Store) -> None:
-    row = Minute(now(), 5, 1.5, "ready")
+    row = MinuteMetrics(utc_now(), 5, 1.5, "ready")
     store.add_minute(row)
     wait_for(lambda: store.minutes(10) == [row])
 

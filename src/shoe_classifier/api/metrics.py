@@ -8,7 +8,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shoe_classifier.storage.protocols import Minute, Store, now
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import MinuteMetrics, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,11 @@ class RequestMetrics:
         self.seconds.labels(path).observe(seconds)
         self.requests.labels(path, method, status).inc()
 
-    def take_minute(self, status: str) -> Minute | None:
+    def take_minute(self, status: str) -> MinuteMetrics | None:
         """What came since the last call, or None when nothing did."""
         count, seconds = self.total - self._written[0], self.total_seconds - self._written[1]
         self._written = (self.total, self.total_seconds)
-        return Minute(now(), count, round(seconds / count * 1e3, 3), status) if count else None
+        return MinuteMetrics(utc_now(), count, round(seconds / count * 1e3, 3), status) if count else None
 
 
 async def write_minutes(metrics: RequestMetrics, store: Store, status: Callable[[], str], seconds: float = 60) -> None:

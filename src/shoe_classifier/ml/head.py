@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from shoe_classifier.types import Decision
+
 BACKGROUND = -1  # label of pictures that show none of the labels
 _CENTRES = 8  # per label, for the unknown score
 _INVERSE_PENALTY = 0.1  # of the logistic regression, on features of unit variance
@@ -79,7 +81,7 @@ class Head:
         known = top + np.log(np.exp(known - top[:, None]).sum(axis=1))
         return features @ self.rejection + self.rejection_bias - known
 
-    def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[str]:
+    def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[Decision]:
         """`accepted`, `uncertain` or `unknown` for each of `(n, d)` features with `(n, k)` probabilities."""
         unknown = self.ood_score(features) > 1
         sure = probabilities.max(axis=1) >= self.uncertain_threshold

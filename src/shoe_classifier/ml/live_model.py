@@ -10,6 +10,7 @@ from shoe_classifier.errors import InvalidModel, NotOffered, NotReady
 from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.preprocessing import decode, shows_nothing
+from shoe_classifier.types import Decision
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Prediction:
 
     predicted_class: str
     confidence: float
-    decision: str
+    decision: Decision
     probabilities: dict[str, float]
     model_version: str
 
@@ -79,7 +80,7 @@ class LiveModel:
         check_probabilities(self.bundle.head.probabilities(self.engine.features(grey)[None]))
 
 
-def answer(about: About, probabilities: np.ndarray, decision: str) -> Prediction:
+def answer(about: About, probabilities: np.ndarray, decision: Decision) -> Prediction:
     """Word `(k,)` probabilities in label order."""
     best = int(probabilities.argmax())
     shares = [round(float(p), 6) for p in probabilities]

@@ -9,14 +9,12 @@ import numpy as np
 from PIL import Image
 
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
+from shoe_classifier.types import EXTENSIONS
 
 # Pillow only refuses at twice its own limit, after a warning; `check_size` refuses by the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
-FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF")
-EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
-MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WebP": "image/webp", "BMP": "image/bmp", "GIF": "image/gif"}
-TYPE_OF_EXTENSION = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
+FORMATS = tuple(EXTENSIONS)
 PICTURE_NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
 MAX_PIXELS = 50_000_000  # a 48-megapixel phone photo passes
 

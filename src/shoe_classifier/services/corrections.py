@@ -6,7 +6,8 @@ from pathlib import Path, PurePath
 
 from shoe_classifier.errors import NotFound
 from shoe_classifier.services.ingestion import IngestionService
-from shoe_classifier.storage.protocols import Store, TrainingPicture
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import TrainingPicture
 
 
 class CorrectionService:

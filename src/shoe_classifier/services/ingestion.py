@@ -19,10 +19,11 @@ from shoe_classifier.errors import (
     TooSmall,
 )
 from shoe_classifier.ml.dataset import is_held_out
-from shoe_classifier.ml.preprocessing import EXTENSIONS, decode, sniff
+from shoe_classifier.ml.preprocessing import decode, sniff
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labelled
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.protocols import Store, TrainingPicture, new_id, now, picture_path
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
 
 MAX_LABEL = 64
 _CHECK_SIDE = 96  # pictures are decoded to the end, small, to know that they can be
@@ -175,7 +176,7 @@ class IngestionService:
                 split="holdout" if is_held_out(item.sha256) else "train",
                 source=source,
                 upload_id=report.upload_id,
-                uploaded_at=now(),
+                uploaded_at=utc_now(),
             )
             for item in waiting
         ]

@@ -12,7 +12,8 @@ from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.external_model import ExternalModel
 from shoe_classifier.ml.live_model import About, LiveModel, LiveModelHolder, Model
 from shoe_classifier.storage.model_files import ModelFiles, flush, open_checked, sha256_of
-from shoe_classifier.storage.protocols import ModelVersion, Store
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import ModelVersion
 
 logger = logging.getLogger(__name__)
 

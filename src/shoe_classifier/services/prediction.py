@@ -11,9 +11,10 @@ from typing import Any
 
 from shoe_classifier.errors import Overloaded
 from shoe_classifier.ml.live_model import LiveModelHolder, Prediction
-from shoe_classifier.ml.preprocessing import EXTENSIONS, sniff
+from shoe_classifier.ml.preprocessing import sniff
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.protocols import PredictionRecord, Store, new_id, now, picture_path
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import EXTENSIONS, PredictionRecord, new_id, picture_path, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class PredictionService:
                 probabilities=answer.probabilities,
                 model_version=answer.model_version,
                 response_time=milliseconds,
-                created_at=now(),
+                created_at=utc_now(),
             )
             self._store.add_prediction(row, data if image_path else None)
             return sha256

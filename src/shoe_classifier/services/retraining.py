@@ -22,7 +22,8 @@ from shoe_classifier.services.training_process import LOWEST_PRIORITY, finetune_
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.model_files import ModelFiles
-from shoe_classifier.storage.protocols import FINISHED, ModelVersion, RetrainJob, Store, TrainingPicture, now
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import FINISHED, ModelVersion, RetrainJob, TrainingPicture, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ class Retrainer:
     def _run(self, job: RetrainJob, seconds: float) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)  # threads that it starts inherit it
         candidate = self._registry.candidate(job.job_id)
-        job.state, job.started_at = "running", now()
+        job.state, job.started_at = "running", utc_now()
         try:
             if not self._store.report_job(job):
                 raise Cancelled
@@ -309,7 +310,7 @@ class Retrainer:
 
     def _end(self, job: RetrainJob, state: Any, message: str, learnt: dict[str, str] | None = None) -> None:
         """Write the end of a job down; the state changes last, so that whoever sees it sees all the rest."""
-        job.phase, job.message, job.finished_at, job.seconds_left = state, message, now(), 0.0
+        job.phase, job.message, job.finished_at, job.seconds_left = state, message, utc_now(), 0.0
         job.progress = 1.0 if state in ("published", "rejected") else job.progress
         job.error = message if state in ("failed", "rejected") else None
         try:

@@ -1,112 +1,10 @@
-"""What the service writes down: the rows, and what a store must be able to do with them."""
+"""What a store must be able to do with rows, pictures and model files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import uuid_utils
-
-JobState = Literal["queued", "running", "published", "rejected", "failed", "cancelled"]
-CANCELLING = "cancelling"  # the phase of a job whose cancellation another process asked for
-FINISHED: tuple[JobState, ...] = ("published", "rejected", "failed", "cancelled")
-
-
-def new_id() -> str:
-    """A UUIDv7: sorts by time, also within one millisecond of this process."""
-    return str(uuid_utils.uuid7())
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def picture_path(sha256: str, extension: str) -> str:
-    """Where a picture lies, below the folder of the records or in the bucket: under its hash, once."""
-    return f"images/{sha256[:2]}/{sha256}{extension}"
-
-
-@dataclass(frozen=True)
-class PredictionRecord:
-    """A row of `Predict`. `response_time` in milliseconds; `image_path` is None when the picture was not kept."""
-
-    id: str
-    image_path: str | None
-    predicted_class: str
-    confidence_score: float
-    decision: str
-    probabilities: dict[str, float]
-    model_version: str
-    response_time: float
-    created_at: str
-
-
-@dataclass(frozen=True)
-class TrainingPicture:
-    """A row of `Training_Data`."""
-
-    id: str
-    image_path: str
-    sha256: str
-    shoe_class: str
-    is_processed: bool
-    split: str
-    source: str
-    upload_id: str
-    uploaded_at: str
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A row of `Model_Versions`. `state` is `live`, `archived`, or `deleted` when its file was pruned."""
-
-    version: str
-    sha256: str
-    labels: list[str]
-    metrics: dict[str, Any] | None
-    parent: str | None
-    state: str
-    file_path: str
-    created_at: str
-
-
-@dataclass
-class RetrainJob:
-    """A row of `Retrain_Jobs`, changed by the thread that works on it and read by others."""
-
-    job_id: str = field(default_factory=new_id)
-    state: JobState = "queued"
-    mode: str = "auto"
-    phase: str = "queued"
-    progress: float = 0.0
-    message: str = "Waiting to start."
-    samples: int = 0
-    labels: list[str] = field(default_factory=list)
-    metrics: dict[str, Any] | None = None
-    baseline: dict[str, Any] | None = None
-    model_version: str | None = None
-    error: str | None = None
-    force: bool = False
-    seconds_left: float | None = None
-    created_at: str = field(default_factory=now)
-    started_at: str | None = None
-    finished_at: str | None = None
-
-    @property
-    def finished(self) -> bool:
-        return self.state in FINISHED
-
-
-@dataclass(frozen=True)
-class Minute:
-    """A row of `System_Metrics`: one minute with metrics. `avg_response_time` in milliseconds."""
-
-    timestamp: str
-    request_count: int
-    avg_response_time: float
-    model_uptime_status: str
+from shoe_classifier.types import MinuteMetrics, ModelVersion, PredictionRecord, RetrainJob, TrainingPicture
 
 
 class Store(Protocol):
@@ -229,9 +127,9 @@ class Store(Protocol):
     def fail_lost_jobs(self) -> None:
         """End the jobs of a shared store whose machines have not been heard of for long."""
 
-    def add_minute(self, row: Minute) -> None: ...
+    def add_minute(self, row: MinuteMetrics) -> None: ...
 
-    def minutes(self, limit: int) -> list[Minute]:
+    def minutes(self, limit: int) -> list[MinuteMetrics]:
         """The newest first."""
 
     def close(self) -> None: ...

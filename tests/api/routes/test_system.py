@@ -6,7 +6,7 @@ import httpx
 from helpers.pictures import draw
 from helpers.service import wait_for
 from shoe_classifier.api.metrics import RequestMetrics, write_minutes
-from shoe_classifier.storage.protocols import Minute
+from shoe_classifier.types import MinuteMetrics
 
 
 def test_alive_and_ready(client: httpx.Client) -> None:
@@ -59,10 +59,10 @@ def test_swagger_has_pickers_and_examples(client: httpx.Client) -> None:
 
 
 def test_a_row_a_minute_while_there_is_traffic() -> None:
-    rows: list[Minute] = []
+    rows: list[MinuteMetrics] = []
 
     class Rows:
-        def add_minute(self, row: Minute) -> None:
+        def add_minute(self, row: MinuteMetrics) -> None:
             rows.append(row)
 
     async def run() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shoe_classifier.errors import NotFound
-from shoe_classifier.storage.protocols import Minute, TrainingPicture, new_id, now, picture_path
 from shoe_classifier.storage.sqlite.store import SqliteStore
+from shoe_classifier.types import MinuteMetrics, TrainingPicture, new_id, picture_path, utc_now
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def picture(folder: Path, content: bytes) -> tuple[TrainingPicture, Path]:
     file = folder / sha256
     file.write_bytes(content)
     path = picture_path(sha256, ".jpg")
-    return TrainingPicture(new_id(), path, sha256, "Boot", False, "train", "zip", new_id(), now()), file
+    return TrainingPicture(new_id(), path, sha256, "Boot", False, "train", "zip", new_id(), utc_now()), file
 
 
 def test_a_million_rows_page_as_a_search_not_a_scan(store: SqliteStore) -> None:
@@ -55,7 +55,7 @@ def test_rows_outlive_the_connection(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
     row, file = picture(tmp_path, b"1")
     store.add_training([row], [file])
-    store.add_minute(Minute(now(), 5, 1.5, "ready"))
+    store.add_minute(MinuteMetrics(utc_now(), 5, 1.5, "ready"))
     store.close()
     again = SqliteStore(tmp_path)
     assert again.training_data(1, None) == [row]

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from shoe_classifier.storage.protocols import new_id
 from shoe_classifier.storage.supabase.outbox import Outbox
+from shoe_classifier.types import new_id
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from helpers.pictures import draw, lesson_zip, zip_of
 from helpers.service import Process, finished_job, make_settings, running, wait_for
 from helpers.supabase_stack import Stack, token
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.protocols import RetrainJob, new_id
 from shoe_classifier.storage.supabase.store import SupabaseStore
+from shoe_classifier.types import RetrainJob, new_id
 
 pytestmark = pytest.mark.supabase
 
@@ -257,7 +257,7 @@ def test_a_row_that_is_refused_does_not_hold_up_the_others(cloud: httpx.Client, 
 def test_no_limit_on_rows_cuts_what_is_learnt(cloud: httpx.Client, stack: Stack) -> None:
     stack.sql(
         "insert into public.\"Training_Data\" select gen_random_uuid(), 'images/x', md5(n::text), 'hat', false,"
-        " 'train', 'zip', gen_random_uuid(), now() from generate_series(1, 2500) n"
+        " 'train', 'zip', gen_random_uuid(), utc_now() from generate_series(1, 2500) n"
     )
     store = store_of(cloud)
     assert len(store.unprocessed()) == 2500 == store.count_unprocessed()
@@ -395,7 +395,7 @@ def test_the_job_of_a_machine_that_is_gone_fails_and_it_cannot_publish_any_more(
     other = new_id()
     assert store._client.rpc("start_retrain", job=asdict(lost), instance=other)
     assert not store.start_job(RetrainJob())
-    stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = now() - interval '5 minutes'")
+    stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = utc_now() - interval '5 minutes'")
     wait_for(lambda: not store.jobs(1, None) or store.jobs(1, None)[0].finished)  # it is ended by whoever looks
     mine = RetrainJob()
     assert store.start_job(mine)

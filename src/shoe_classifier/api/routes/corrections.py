@@ -10,7 +10,7 @@ from shoe_classifier.api.dependencies import MayWrite, Service, Services
 from shoe_classifier.api.multipart import private_folder, read_json
 from shoe_classifier.api.openapi import LABEL_BODY, errors
 from shoe_classifier.api.schemas import LabelBody, TrainingRow
-from shoe_classifier.storage.protocols import TrainingPicture
+from shoe_classifier.types import TrainingPicture
 
 router = APIRouter(tags=["teach"], dependencies=[MayWrite])
 

@@ -11,7 +11,7 @@ from shoe_classifier.api.openapi import errors
 from shoe_classifier.api.schemas import ModelBody
 from shoe_classifier.errors import NotOffered
 from shoe_classifier.ml.plots import draw_report
-from shoe_classifier.storage.protocols import ModelVersion
+from shoe_classifier.types import ModelVersion
 
 router = APIRouter(prefix="/models", tags=["models"])
 

@@ -14,8 +14,8 @@ from shoe_classifier.api.dependencies import Before, Limit, Service, Services
 from shoe_classifier.api.openapi import errors
 from shoe_classifier.api.pagination import next_page
 from shoe_classifier.api.schemas import MinuteBody, PredictionRow, TrainingRow
-from shoe_classifier.ml.preprocessing import TYPE_OF_EXTENSION, thumbnail
-from shoe_classifier.storage.protocols import Minute, PredictionRecord, TrainingPicture
+from shoe_classifier.ml.preprocessing import thumbnail
+from shoe_classifier.types import TYPE_OF_EXTENSION, MinuteMetrics, PredictionRecord, TrainingPicture
 
 router = APIRouter(tags=["records"])
 
@@ -78,7 +78,7 @@ def _small(data: bytes, side: int, service: Service) -> bytes:
     response_model=list[MinuteBody],
     responses=errors(422, 503),
 )
-async def minutes(service: Services, limit: Limit = 60) -> list[Minute]:
+async def minutes(service: Services, limit: Limit = 60) -> list[MinuteMetrics]:
     return await anyio.to_thread.run_sync(service.store.minutes, limit)
 
 

@@ -18,7 +18,7 @@ from shoe_classifier.api.openapi import RETRAIN_FORM, errors
 from shoe_classifier.api.pagination import next_page
 from shoe_classifier.api.schemas import JobBody
 from shoe_classifier.errors import InvalidRequest, NothingAccepted, StoreUnavailable
-from shoe_classifier.storage.protocols import RetrainJob
+from shoe_classifier.types import RetrainJob
 
 router = APIRouter(prefix="/retrain", tags=["teach"])
 

@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 import orjson
 
 from shoe_classifier.errors import NotFound
-from shoe_classifier.storage.protocols import (
+from shoe_classifier.storage.sqlite.database import Database
+from shoe_classifier.types import (
     CANCELLING,
     FINISHED,
-    Minute,
+    MinuteMetrics,
     ModelVersion,
     PredictionRecord,
     RetrainJob,
     TrainingPicture,
 )
-from shoe_classifier.storage.sqlite.database import Database
 
 SCHEMA = """
 create table if not exists Predict (
@@ -63,7 +63,7 @@ _JSON = {"probabilities", "labels", "metrics", "baseline"}
 _BOOLEAN = {"is_processed", "force"}
 _SYNC_ALL_FROM = 8  # files; below, each is flushed by itself
 
-Row = TypeVar("Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, Minute)
+Row = TypeVar("Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, MinuteMetrics)
 
 
 class SqliteStore:
@@ -267,13 +267,13 @@ class SqliteStore:
     def fail_lost_jobs(self) -> None:
         pass
 
-    def add_minute(self, row: Minute) -> None:
+    def add_minute(self, row: MinuteMetrics) -> None:
         with self._db.transaction() as db:
             _insert(db, "System_Metrics", asdict(row), "insert or replace")
 
-    def minutes(self, limit: int) -> list[Minute]:
+    def minutes(self, limit: int) -> list[MinuteMetrics]:
         rows = self._db.select("select * from System_Metrics order by timestamp desc limit ?", limit)
-        return [_decode(Minute, row) for row in rows]
+        return [_decode(MinuteMetrics, row) for row in rows]
 
     # ------------------------------------------------------------ inside
 

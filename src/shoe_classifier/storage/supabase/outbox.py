@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shoe_classifier.storage.protocols import new_id
 from shoe_classifier.storage.sqlite.database import Database
+from shoe_classifier.types import new_id
 
 SCHEMA = """
 create table if not exists Events (

@@ -19,22 +19,22 @@ import orjson
 import uuid_utils
 
 from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
-from shoe_classifier.ml.preprocessing import TYPE_OF_EXTENSION
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
-from shoe_classifier.storage.protocols import (
+from shoe_classifier.storage.supabase.cache import PictureCache
+from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
+from shoe_classifier.storage.supabase.outbox import Outbox
+from shoe_classifier.storage.supabase.outbox_relay import OutboxRelay
+from shoe_classifier.types import (
     CANCELLING,
-    Minute,
+    TYPE_OF_EXTENSION,
+    MinuteMetrics,
     ModelVersion,
     PredictionRecord,
     RetrainJob,
     TrainingPicture,
     new_id,
 )
-from shoe_classifier.storage.supabase.cache import PictureCache
-from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
-from shoe_classifier.storage.supabase.outbox import Outbox
-from shoe_classifier.storage.supabase.outbox_relay import OutboxRelay
 
 _PAGE = 1000  # rows; Supabase cuts an answer there, without a word
 _TRANSFER_THREADS = 8  # pictures on their way at once
@@ -46,7 +46,7 @@ _IDS = ("id", "job_id")
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FOREVER = "31536000"  # seconds that a picture may be cached: what lies under a hash never changes
 
-Row = TypeVar("Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, Minute)
+Row = TypeVar("Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, MinuteMetrics)
 
 
 class SupabaseStore:
@@ -97,7 +97,7 @@ class SupabaseStore:
     def add_prediction(self, row: PredictionRecord, picture: bytes | None) -> None:
         self._outbox.add("Predict", orjson.dumps(row).decode(), row.id, row.image_path, picture)
 
-    def add_minute(self, row: Minute) -> None:
+    def add_minute(self, row: MinuteMetrics) -> None:
         row_id = new_id()
         self._outbox.add("System_Metrics", orjson.dumps({"id": row_id, **asdict(row)}).decode(), row_id)
 
@@ -315,9 +315,9 @@ class SupabaseStore:
     def _fail_jobs(self, instance: str, reason: str) -> None:
         self._client.rpc("fail_lost_jobs", instance=instance, silent_seconds=_LOST_SECONDS, reason=reason)
 
-    def minutes(self, limit: int) -> list[Minute]:
+    def minutes(self, limit: int) -> list[MinuteMetrics]:
         query = self._client.table("System_Metrics").select("*").order("timestamp", desc=True).limit(limit)
-        return [_decode(Minute, row) for row in self._client.call(query.execute).data]
+        return [_decode(MinuteMetrics, row) for row in self._client.call(query.execute).data]
 
     # ------------------------------------------------------------ inside
 
