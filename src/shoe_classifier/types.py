@@ -94,14 +94,14 @@ class ModelVersion:
     created_at: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class RetrainJob:
-    """A row of `Retrain_Jobs`, changed by the thread that works on it and read by others."""
+    """A row of `Retrain_Jobs`."""
 
     job_id: str = field(default_factory=new_id)
     state: JobState = "queued"
-    mode: str = "auto"
-    phase: str = "queued"
+    mode: RetrainMode = "auto"
+    phase: Phase = "queued"
     progress: float = 0.0
     message: str = "Waiting to start."
     samples: int = 0
