@@ -1,4 +1,4 @@
-"""Files that are never half there: written beside their place, brought to the disk, and renamed."""
+"""Atomic files: written under a temporary name, flushed to the disk, and renamed."""
 
 import hashlib
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give the path of a new file, which takes the place of `path` when the block ends without an error.
+    """Yield the path of a temporary file, which replaces `path` when the block ends without an error.
 
     Args:
-        path: the folder must exist. The new file keeps its ending, because Keras and HDF5 ask for one.
-        durable: bring the file and its name to the disk, so that both survive a power cut.
+        path: its folder must exist. The temporary file has the same extension, because Keras requires one.
+        durable: flush the file and its name to the disk, so that both survive a power cut.
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}.part{path.suffix}")
     try:
@@ -29,7 +29,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def fsync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -38,6 +38,6 @@ def fsync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,9 @@
-"""What several layers speak of: ids and times, picture formats, rows, and the events of a training."""
+"""Types that several layers share: ids and times, picture formats, rows, and the events of a training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any, Literal, get_args
 
 import uuid_utils
@@ -11,44 +12,54 @@ Decision = Literal["accepted", "uncertain", "unknown"]
 Split = Literal["train", "holdout"]
 RetrainMode = Literal["auto", "quick", "full"]
 JobState = Literal["queued", "running", "published", "rejected", "failed", "cancelled"]
-Phase = Literal[  # in the order of a job; one that has ended is in the phase of its state
+Phase = Literal[  # in the order of a job; the phase of a finished job equals its state
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",
 ]  # fmt: skip
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 FINISHED: tuple[JobState, ...] = ("published", "rejected", "failed", "cancelled")
-CANCELLING: Phase = "cancelling"  # somebody asked for the end of a job that another process runs
+CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 
-# The picture formats that are accepted, under the names that Pillow gives them in capitals.
+# The accepted picture formats. In capitals, the keys are the names that Pillow uses.
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WebP": "image/webp", "BMP": "image/bmp", "GIF": "image/gif"}
 TYPE_OF_EXTENSION = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
 
 
 def new_id() -> str:
-    """A UUIDv7: sorts by time, also within one millisecond of this process."""
+    """Return a new UUIDv7. Ids sort by time, within one process even those of the same millisecond."""
     return str(uuid_utils.uuid7())
 
 
 def utc_now() -> str:
-    """The time in UTC, ISO 8601 with milliseconds, as all rows have it."""
+    """Return the current time in the format of all rows (see `to_iso`)."""
     return to_iso(datetime.now(UTC))
 
 
 def to_iso(time: datetime) -> str:
-    """A time as all rows have it: ISO 8601 in UTC, with milliseconds and a `Z`."""
+    """Format a time with a time zone as ISO 8601 in UTC, with milliseconds and a `Z`: the format of all rows."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def picture_path(sha256: str, extension: str) -> str:
-    """Where a picture is stored, below the folder of the records or in the bucket: once, under its hash."""
+    """Return the path of a picture, relative to the folder of the records or the bucket.
+
+    Args:
+        sha256: of the picture's file, hexadecimal; the same picture is thereby stored once.
+        extension: one of `EXTENSIONS`, with its dot.
+    """
     return f"images/{sha256[:2]}/{sha256}{extension}"
+
+
+def picture_url(image_path: str) -> str:
+    """Return the address, relative to this service, from which it serves a picture."""
+    return f"/files/{PurePath(image_path).stem}"
 
 
 @dataclass(frozen=True)
 class PredictionRecord:
-    """A row of `Predict`. `response_time` in milliseconds; `image_path` is None when the picture was not kept."""
+    """A row of `Predict`. `response_time` is in milliseconds; `image_path` is None when the picture was not kept."""
 
     id: str
     image_path: str | None
@@ -63,7 +74,7 @@ class PredictionRecord:
 
 @dataclass(frozen=True)
 class TrainingPicture:
-    """A row of `Training_Data`. `is_processed`: known to the live version, or to one that it descends from."""
+    """A row of `Training_Data`. `is_processed`: the live version, or one of its ancestors, has learned it."""
 
     id: str
     image_path: str
@@ -80,8 +91,8 @@ class TrainingPicture:
 class ModelVersion:
     """A row of `Model_Versions`.
 
-    `state` is `candidate` until the version has been live, then `live` or `archived`, and `deleted` when its file was
-    pruned.
+    `state` is `candidate` until the version becomes `live`; afterwards it is `live` or `archived`, and `deleted` once
+    its file has been pruned. `parent` is the version that it was trained from.
     """
 
     version: str
@@ -94,16 +105,27 @@ class ModelVersion:
     created_at: str
 
 
-@dataclass
+@dataclass(frozen=True)
+class LearnedPicture:
+    """A row of `Learned_Pictures`: a version learned a training picture with the label that the picture still has."""
+
+    version: str
+    training_id: str
+
+
+@dataclass(frozen=True)
 class RetrainJob:
-    """A row of `Retrain_Jobs`, changed by the thread that works on it and read by others."""
+    """A row of `Retrain_Jobs`."""
 
     job_id: str = field(default_factory=new_id)
     state: JobState = "queued"
-    mode: str = "auto"
-    phase: str = "queued"
+    mode: RetrainMode = "auto"
+    phase: Phase = "queued"
     progress: float = 0.0
     message: str = "Waiting to start."
+    epoch: int | None = None
+    epochs: int | None = None
+    loss: float | None = None
     samples: int = 0
     labels: list[str] = field(default_factory=list)
     metrics: dict[str, Any] | None = None
@@ -133,13 +155,14 @@ class MinuteMetrics:
 
 @dataclass(frozen=True)
 class TrainingEvent:
-    """What a training says of its progress.
+    """A progress report from a training.
 
     Attributes:
-        phase: what it is doing.
+        phase: the current step.
         progress: 0..1 within that phase.
         message: the same for people.
-        epoch, epochs, loss: of a training in epochs; `epoch` counts from 1, `loss` is the mean since the last event.
+        epoch, epochs: the current epoch, counted from 1, and their number, if the phase has epochs.
+        loss: the mean training loss since the last event.
     """
 
     phase: Phase

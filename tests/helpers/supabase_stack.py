@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ alter default privileges in schema public grant all on functions to anon, authen
 create schema storage;
 create table storage.buckets (id text primary key, name text not null unique, public boolean default false);
 """
-TABLES = ("Predict", "Training_Data", "Model_Versions", "Retrain_Jobs", "System_Metrics")
+TABLES = ("Predict", "Training_Data", "Model_Versions", "Retrain_Jobs", "System_Metrics", "Learned_Pictures")
 
 
 def token(role: str, secret: str = SECRET) -> str:
@@ -124,11 +124,11 @@ class Stack:
         assert result.returncode == 0, result.stderr.decode()
         return result.stdout.decode().strip()
 
-    def rebuild(self) -> None:
+    def rebuild(self, migrations: Sequence[Path] = MIGRATIONS) -> None:
         """Set the project up as the documents say, and wait until PostgREST has seen it."""
         self.sql("drop schema public cascade; create schema public")
         self.sql("grant usage on schema public to service_role, anon")
-        for path in MIGRATIONS:
+        for path in migrations:
             self.sql(path.read_text())
         self.await_schema()
 

@@ -26,7 +26,7 @@ class Intake:
     def take(self, data: bytes, name: str = "x.zip", label: str | None = None) -> UploadReport:
         path = self.folder / "part"
         path.write_bytes(data)
-        return self.ingestion.take(path, name, label, self.folder, KNOWN)
+        return self.ingestion.ingest(path, name, label, self.folder, KNOWN)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_uploads_at_once_agree_on_one_spelling(intake: Intake, tmp_path: Path) -
         (folder / "part").write_bytes(
             zip_of({f"{spelling}/{i}.jpg": draw("Kilt", i) for i in range(first, first + 30)})
         )
-        intake.ingestion.take(folder / "part", "x.zip", None, folder, KNOWN)
+        intake.ingestion.ingest(folder / "part", "x.zip", None, folder, KNOWN)
 
     threads = [threading.Thread(target=upload, args=values) for values in (("Kilt", 0), ("kilt", 20), ("KILT", 40))]
     for thread in threads:

@@ -24,6 +24,8 @@ from shoe_classifier.types import (
     utc_now,
 )
 
+MODEL_FILE = Path(__file__)  # no store looks into a model file
+
 
 @pytest.fixture(params=["sqlite", pytest.param("supabase", marks=pytest.mark.supabase)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
@@ -72,15 +74,10 @@ def test_pages_walk_through_all_rows_newest_first(store: Store) -> None:
     rows = [prediction() for _ in range(25)]
     for row in rows:
         store.add_prediction(row, None)
-    seen: list[PredictionRecord] = []
-    while page := store.predictions(10, seen[-1].id if seen else None):
-        seen += page
-    assert seen == rows[::-1]
-
-
-def test_ids_grow_also_within_a_millisecond() -> None:
-    ids = [new_id() for _ in range(5000)]
-    assert ids == sorted(set(ids))
+    found: list[PredictionRecord] = []
+    while page := store.predictions(10, found[-1].id if found else None):
+        found += page
+    assert found == rows[::-1]
 
 
 def test_pictures_are_kept_once_under_their_hash(store: Store) -> None:
@@ -116,19 +113,139 @@ def test_the_same_picture_is_added_once(store: Store, tmp_path: Path) -> None:
     assert store.training_labels() == {"Boot": 1}
 
 
-def test_the_end_of_a_job_goes_together_with_what_it_changed(store: Store, tmp_path: Path) -> None:
-    rows = added(store, tmp_path, 3)
-    store.save_version(version("v1"))
+def published(store: Store, name: str, learned: list[TrainingPicture], parent: str | None = None) -> RetrainJob:
+    """Publish a version that learned these pictures, as a retrain does."""
     job = RetrainJob()
     assert store.start_job(job)
-    assert store.report_job(replace(job, state="running", progress=0.5))
-    done = replace(job, state="published", phase="published", metrics={"accuracy": 1.0}, model_version="v1")
-    store.finish_job(done, {rows[0].id: "Boot", rows[1].id: "Boot", rows[2].id: "as it was called before"})
-    assert [row.id for row in store.unprocessed()] == [rows[2].id]
-    assert [row.id for row in store.processed()] == [rows[0].id, rows[1].id]
-    assert store.job(job.job_id) == done
+    prepare(store, name, learned, parent)
+    done = replace(job, state="published", phase="published", metrics={"accuracy": 1.0}, model_version=name)
+    store.finish_job(done)
+    return done
+
+
+def prepare(store: Store, name: str, learned: list[TrainingPicture], parent: str | None = None) -> None:
+    labels = {row.id: row.shoe_class for row in learned}
+    store.prepare_publication(replace(version(name), parent=parent), MODEL_FILE, labels)
+
+
+def ids(rows: list[TrainingPicture]) -> list[str]:
+    return [row.id for row in rows]
+
+
+def test_a_candidate_is_kept_but_not_live(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 2)
+    store.save_version(replace(version("v1"), state="live"))
+    row = replace(version("v2"), state="archived")
+    for _ in range(2):
+        store.prepare_publication(row, MODEL_FILE, {rows[0].id: "Boot"})
+    kept, live = store.version("v2"), store.live_version()
+    assert kept == replace(row, state="candidate")
+    assert live and live.version == "v1"
+    assert store.count_unprocessed() == 2
+
+
+def test_preparing_a_version_again_does_not_take_it_out_of_service(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 1)
+    published(store, "v1", rows)
+    prepare(store, "v1", rows)
+    live = store.live_version()
+    assert live and live.version == "v1" and store.processed() == [replace(rows[0], is_processed=True)]
+
+
+def test_a_published_job_takes_its_version_live_with_what_it_learned(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 3)
+    done = published(store, "v1", rows[:2])
+    assert (ids(store.processed()), ids(store.unprocessed())) == (ids(rows[:2]), [rows[2].id])
+    assert store.job(done.job_id) == done
     live = store.live_version()
     assert live and live.version == "v1" and store.last_live() == "sha-v1"
+
+
+def test_a_rejected_job_leaves_all_as_it_was(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 2)
+    published(store, "v1", rows[:1])
+    job = RetrainJob()
+    assert store.start_job(job)
+    prepare(store, "v2", rows, parent="v1")
+    store.finish_job(replace(job, state="rejected", model_version="v2"))
+    live = store.live_version()
+    assert live and live.version == "v1" and ids(store.processed()) == [rows[0].id]
+
+
+def test_a_job_cannot_publish_a_version_that_was_not_prepared(store: Store) -> None:
+    store.save_version(version("v1"))
+    store.set_live("v1")
+    job = RetrainJob()
+    assert store.start_job(job)
+    with pytest.raises(NotFound):
+        store.finish_job(replace(job, state="published", model_version="none"))
+    kept, live = store.job(job.job_id), store.live_version()
+    assert kept and kept.state == "queued" and live and live.version == "v1"
+
+
+def test_a_rollback_makes_pictures_wait_again_and_rolling_forward_does_not(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 4)
+    published(store, "v1", rows[:1])
+    published(store, "v2", rows[1:2], parent="v1")
+    published(store, "v3", rows[2:3], parent="v2")
+    assert ids(store.processed()) == ids(rows[:3])
+    store.set_live("v1")
+    assert (ids(store.processed()), ids(store.unprocessed())) == (ids(rows[:1]), ids(rows[1:]))
+    store.set_live("v3")
+    assert (ids(store.processed()), ids(store.unprocessed())) == (ids(rows[:3]), ids(rows[3:]))
+
+
+def test_a_version_does_not_know_what_its_siblings_learned(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 3)
+    published(store, "v1", rows[:1])
+    published(store, "v2", rows[1:2], parent="v1")
+    store.set_live("v1")
+    published(store, "v3", rows[2:3], parent="v1")
+    assert ids(store.processed()) == [rows[0].id, rows[2].id]
+
+
+def test_a_picture_relabelled_during_a_job_is_not_learned(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 3)
+    job = RetrainJob()
+    assert store.start_job(job)
+    store.relabel(rows[0].id, "Shoe")  # before the candidate is prepared, and after
+    prepare(store, "v1", rows)
+    store.relabel(rows[1].id, "Shoe")
+    store.finish_job(replace(job, state="published", model_version="v1"))
+    assert (ids(store.processed()), ids(store.unprocessed())) == ([rows[2].id], ids(rows[:2]))
+
+
+def test_a_relabelled_picture_waits_whatever_version_is_live(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 2)
+    published(store, "v1", rows)
+    published(store, "v2", rows, parent="v1")
+    store.relabel(rows[0].id, "Shoe")
+    for name in ("v1", "v2"):
+        store.set_live(name)
+        assert ids(store.unprocessed()) == [rows[0].id]
+    published(store, "v3", store.unprocessed(), parent="v2")
+    assert store.count_unprocessed() == 0
+
+
+def test_a_picture_deleted_during_a_job_is_no_obstacle(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 3)
+    job = RetrainJob()
+    assert store.start_job(job)
+    store.delete_training(rows[0])
+    prepare(store, "v1", rows)
+    store.delete_training(rows[1])
+    store.finish_job(replace(job, state="published", model_version="v1"))
+    assert ids(store.processed()) == [rows[2].id] == ids(store.training_data(10, None))
+
+
+def test_the_epochs_of_a_job_are_kept(store: Store) -> None:
+    job = RetrainJob(state="running", phase="train", epoch=3, epochs=6, loss=0.41)
+    assert store.start_job(replace(job, epoch=None, epochs=None, loss=None))
+    assert store.report_job(job)
+    assert store.job(job.job_id) == job
+    store.finish_job(replace(job, state="failed"))
+    found = store.job(job.job_id)
+    assert found and (found.epoch, found.epochs, found.loss) == (3, 6, 0.41)
 
 
 def test_one_version_is_live(store: Store) -> None:
@@ -140,10 +257,21 @@ def test_one_version_is_live(store: Store) -> None:
     found = store.version_with("sha-v1")
     assert found and found == replace(version("v1"), state="archived", created_at=found.created_at)
     assert store.version("none") is None
-    assert store.drop_model(found)
-    live = store.version("v2")
-    assert live and not store.drop_model(live)
-    assert [row.state for row in store.versions() if row.version == "v1"] == ["deleted"]
+    with pytest.raises(NotFound):
+        store.set_live("none")
+    live = store.live_version()
+    assert live and live.version == "v2"
+
+
+def test_versions_that_are_not_live_can_be_dropped(store: Store) -> None:
+    for name in ("v1", "v2"):
+        store.save_version(version(name))
+        store.set_live(name)
+    prepare(store, "v3", [])
+    dropped = {name: store.drop_model(version(name)) for name in ("v1", "v2", "v3")}
+    assert dropped == {"v1": True, "v2": False, "v3": True}
+    assert {row.version: row.state for row in store.versions()} == {"v1": "deleted", "v2": "live", "v3": "deleted"}
+    assert not store.drop_model(version("v1"))
 
 
 def test_a_job_can_be_cancelled_from_elsewhere(store: Store) -> None:
@@ -160,7 +288,8 @@ def test_a_job_can_be_cancelled_from_elsewhere(store: Store) -> None:
 def test_unfinished_jobs_fail_at_the_next_start(store: Store) -> None:
     done, running = RetrainJob(), RetrainJob()
     assert store.start_job(done)
-    store.finish_job(replace(done, state="rejected"), {})
+    store.finish_job(replace(done, state="rejected"))
+    store.request_cancel(done.job_id)  # too late: changes nothing
     assert store.start_job(running)
     store.fail_unfinished_jobs("stopped")
     assert [job.state for job in store.jobs(10, None)] == ["failed", "rejected"]
@@ -190,16 +319,14 @@ def test_one_row(store: Store, tmp_path: Path) -> None:
     row = prediction()
     store.add_prediction(row, None)
     assert (store.prediction(row.id), store.prediction("none"), store.prediction(new_id())) == (row, None, None)
-    learnt = added(store, tmp_path, 1)[0]
-    assert store.training_picture(learnt.id) == store.training_with(learnt.sha256) == learnt
+    trained = added(store, tmp_path, 1)[0]
+    assert store.training_picture(trained.id) == store.training_with(trained.sha256) == trained
     assert (store.training_picture("none"), store.training_with("none")) == (None, None)
 
 
 def test_training_pictures_are_relabelled_and_deleted(store: Store, tmp_path: Path) -> None:
     first, second = added(store, tmp_path, 2)
-    job = RetrainJob()
-    store.start_job(job)
-    store.finish_job(replace(job, state="rejected"), {first.id: "Boot", second.id: "Boot"})
+    published(store, "v1", [first, second])
     store.relabel(first.id, "Shoe")
     assert store.unprocessed() == [replace(first, shoe_class="Shoe")]
     store.delete_training(second)

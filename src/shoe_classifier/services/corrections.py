@@ -1,4 +1,4 @@
-"""What people say is right: the label of a predicted picture, or of one that was taught."""
+"""Corrections by people: the label of a predicted picture, or of a training picture."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,29 +11,29 @@ from shoe_classifier.types import TrainingPicture
 
 
 class CorrectionService:
-    """Changes training pictures one by one. What a model has learnt from them stays until the next retrain."""
+    """Changes training pictures one by one. The live model changes with the next retrain only."""
 
     def __init__(self, store: Store, ingestion: IngestionService):
         self._store = store
         self._ingestion = ingestion
 
     def learn(self, prediction_id: str, label: str, folder: Path, known_labels: Iterable[str]) -> TrainingPicture:
-        """Take the picture of a prediction into the training data; one that is there gets the label.
+        """Add the picture of a prediction to the training data; if it is there already, change its label.
 
         Args:
-            folder: private; the picture waits here until it was checked.
-            known_labels: labels of the live model, whose spelling wins.
+            folder: a folder of this call alone, for the picture while it is checked.
+            known_labels: labels of the live model. A label that differs only in case is spelled as there.
 
         Raises:
-            NotFound: no such prediction, or its picture was not kept.
-            InvalidLabel, TooSmall: as for an upload.
+            NotFound: there is no such prediction, or its picture was not kept.
+            InvalidLabel, TooSmall: see `IngestionService.ingest`.
         """
         known_labels = list(known_labels)
         prediction = self._store.prediction(prediction_id)
         if prediction is None:
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
         if prediction.image_path is None:
-            raise NotFound("Expected a prediction whose picture was kept; that of this one was not.")
+            raise NotFound("Expected a prediction whose picture was kept; this one's was not.")
         sha256 = PurePath(prediction.image_path).stem
         row = self._store.training_with(sha256)
         if row:
@@ -57,7 +57,7 @@ class CorrectionService:
         self._store.delete_training(self._known(self._store.training_picture(row_id), row_id))
 
     @staticmethod
-    def _known(row: TrainingPicture | None, asked: str) -> TrainingPicture:
+    def _known(row: TrainingPicture | None, queried: str) -> TrainingPicture:
         if row is None:
-            raise NotFound(f"Expected the id of a training picture; received {asked[:80]!r}.")
+            raise NotFound(f"Expected the id of a training picture; received {queried[:80]!r}.")
         return row

@@ -1,28 +1,41 @@
-"""What the settings ask for: which store, and a model of this service or a plain Keras model."""
+"""Builds what the settings ask for: the store, the model registry, and the model that would serve."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from shoe_classifier.ml import bundle as bundles
+from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel, open_external
-from shoe_classifier.ml.live_model import LiveModel, Model
+from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_file
+from shoe_classifier.services.local_registry import ExternalModelRegistry, LocalModelRegistry
+from shoe_classifier.services.model_registry import ModelRegistry
+from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.model_files import sha256_of
+from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.storage.sqlite.store import SqliteStore
 
 
 def open_store(settings: Settings) -> Store:
-    """The store of the settings. Raises `ConfigurationError` when SUPABASE_URL or SUPABASE_KEY cannot be one."""
+    """Open the store. Raises `ConfigurationError` if SUPABASE_URL or SUPABASE_KEY are malformed."""
     if not settings.supabase:
         return SqliteStore(settings.dataset_dir)
-    from shoe_classifier.storage.supabase.store import SupabaseStore  # takes half a second, and memory
+    from shoe_classifier.storage.supabase.store import SupabaseStore  # its import takes half a second, and memory
 
     return SupabaseStore(settings)
 
 
+def open_registry(settings: Settings, store: Store, files: ModelFiles, holder: LiveModelHolder) -> ModelRegistry:
+    """Create the registry that fits the store and the kind of model; `ModelRegistry.restore` makes a model serve."""
+    open_external_file = external_opener(settings)
+    if open_external_file:
+        return ExternalModelRegistry(files, store, holder, open_external_file, marks_live=not store.shared)
+    if store.shared:
+        return SharedModelRegistry(files, store, holder, settings.keep_versions)
+    return LocalModelRegistry(files, store, holder, settings.keep_versions)
+
+
 def external_opener(settings: Settings) -> Callable[[Path, str], ExternalModel] | None:
-    """How to open a plain Keras file with its SHA-256; None when the settings name none."""
+    """Return what opens a plain Keras file, given its SHA-256; None if the settings name no such file."""
     labels = settings.external_labels
     if labels is None:
         return None
@@ -33,4 +46,4 @@ def external_opener(settings: Settings) -> Callable[[Path, str], ExternalModel] 
 def open_model(settings: Settings) -> Model:
     """Open the model that the service would serve. Raises `InvalidModel`."""
     path, opener = settings.live_model, external_opener(settings)
-    return opener(path, sha256_of(path)) if opener else LiveModel(bundles.read(path))
+    return opener(path, sha256_of(path)) if opener else open_model_file(path, trusted=True)

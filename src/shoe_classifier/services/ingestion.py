@@ -1,4 +1,4 @@
-"""Taking in training pictures: check, tell apart from what is known, keep durably."""
+"""Ingestion of training pictures: check them, find duplicates, store them durably."""
 
 import hashlib
 import threading
@@ -26,12 +26,12 @@ from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
 
 MAX_LABEL = 64
-_CHECK_SIDE = 96  # pictures are decoded to the end, small, to know that they can be
+_CHECK_SIZE = 96  # pixels; every picture is decoded once, to a small size, to be sure that it can be
 
 
 @dataclass
 class UploadReport:
-    """What became of an upload."""
+    """The outcome of an upload: how many pictures were accepted, of which labels, and which files were skipped."""
 
     upload_id: str = field(default_factory=new_id)
     accepted: int = 0
@@ -39,12 +39,13 @@ class UploadReport:
     skipped: list[Skipped] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
+        """Return the answer of `POST /upload`."""
         skipped = [{"name": clean_name(s.name), "reason": s.reason, "detail": s.detail} for s in self.skipped]
         return {"upload_id": self.upload_id, "accepted": self.accepted, "labels": dict(self.labels), "skipped": skipped}
 
 
 class IngestionService:
-    """Takes pictures into the store."""
+    """Checks uploaded pictures and adds them to the training data."""
 
     def __init__(self, settings: Settings, store: Store):
         self._settings = settings
@@ -61,21 +62,22 @@ class IngestionService:
         known_labels: Iterable[str],
         source: str = "image",
     ) -> UploadReport:
-        """Take a ZIP of labelled folders, or one picture with its label: all or nothing.
+        """Add a ZIP of labelled folders, or a single picture with its label.
 
-        What is wrong with single files of a ZIP goes into the report.
+        An upload is added as a whole or, if it raises, not at all. Files of a ZIP that cannot be used are skipped, and
+        the report says why.
 
         Args:
-            file: what was uploaded.
+            file: the upload.
             name: the client's name for it.
             label: of a single picture; a ZIP has its labels in its folders.
-            folder: private; pictures wait here until all were read.
-            known_labels: labels of the live model, whose spelling wins.
-            source: where a single picture comes from.
+            folder: a folder of this upload alone, for pictures that are not stored yet.
+            known_labels: labels of the live model. A label that differs only in case is spelled as there.
+            source: the origin of a single picture, kept with its row.
 
         Raises:
-            NothingAccepted: no picture was new and good.
-            InvalidZip, TooLarge: as `zip_reader.read_labelled` does.
+            NothingAccepted: no picture was valid and new.
+            InvalidZip, TooLarge: as `zip_reader.read_labelled` raises them.
             InvalidLabel, InvalidRequest, and what `preprocessing.decode` raises: for a single picture.
         """
         with file.open("rb") as opened:
@@ -97,7 +99,7 @@ class IngestionService:
         return self._ingest([picture], folder, known_labels, source)
 
     def spell(self, label: str, known_labels: Iterable[str]) -> str:
-        """A label as it is written already, if it is known. Raises `InvalidLabel`."""
+        """Return a label in its known spelling, or as given if it is new. Raises `InvalidLabel`."""
         label = clean_label(label)
         return self._spelling(known_labels).get(_key_of(label), label)
 
@@ -117,9 +119,9 @@ class IngestionService:
         self._keep(list(waiting.values()), report, source)
         if not report.accepted:
             reasons = Counter(skipped.reason for skipped in report.skipped)
-            came = ", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "no files at all"
+            received = ", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "no files at all"
             raise NothingAccepted(
-                f"Expected at least one new picture, in a ZIP below a folder named by its label; received {came}.",
+                f"Expected at least one new picture, in a ZIP below a folder named by its label; received {received}.",
                 extra={"report": report.as_json()},
             )
         return report
@@ -127,7 +129,7 @@ class IngestionService:
     def _stage(
         self, picture: Picture, folder: Path, spelling: dict[str, str], waiting: dict[str, "_Waiting"]
     ) -> Skipped | None:
-        """Check one picture and put it into the private folder; returns why not, if not."""
+        """Check one picture and write it to the private folder. Return why it was skipped, or None."""
         try:
             label = clean_label(picture.label)
             label = spelling.setdefault(_key_of(label), label)
@@ -145,15 +147,16 @@ class IngestionService:
     def _check(self, picture: Picture) -> None:
         s = self._settings
         decode(
-            picture.data, _CHECK_SIDE, name=picture.name, max_pixels=s.max_image_pixels, min_side=s.min_training_side
+            picture.data, _CHECK_SIZE, name=picture.name, max_pixels=s.max_image_pixels, min_side=s.min_training_side
         )
 
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
-        """Pictures first, then all rows at once: a row never lacks its picture."""
-        with self._lock:  # or another upload might bring the same picture, or label, meanwhile
-            self._keep_alone(self._settled(waiting, report), report, source)
+        """Store what is new. The store keeps pictures before rows, so that no row lacks its picture."""
+        with self._lock:  # otherwise another upload could add the same picture or label between the check and the write
+            self._add(self._new_ones(waiting, report), report, source)
 
-    def _settled(self, waiting: list["_Waiting"], report: UploadReport) -> list["_Waiting"]:
+    def _new_ones(self, waiting: list["_Waiting"], report: UploadReport) -> list["_Waiting"]:
+        """Return the pictures that are not stored yet, with the labels spelled as stored."""
         stored = self._store.labels_of([item.sha256 for item in waiting])
         spelling = self._spelling([])
         new = []
@@ -165,7 +168,7 @@ class IngestionService:
                 new.append(replace(item, label=label))
         return new
 
-    def _keep_alone(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
+    def _add(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
         rows = [
             TrainingPicture(
                 id=new_id(),
@@ -184,13 +187,15 @@ class IngestionService:
         for row, item in zip(rows, waiting, strict=True):
             if row.id in new:
                 report.labels[row.shoe_class] += 1
-            else:  # another machine brought it since
+            else:  # another machine has added it since the check
                 report.skipped.append(_known(item.name, row.shoe_class, row.shoe_class))
         report.accepted = len(new)
 
 
 @dataclass(frozen=True)
 class _Waiting:
+    """A checked picture in the private folder, with the client's name for it."""
+
     sha256: str
     label: str
     name: str
@@ -199,11 +204,11 @@ class _Waiting:
 
 def _known(name: str, label: str, known: str) -> Skipped:
     reason = "duplicate" if known == label else "conflict"
-    return Skipped(name, reason, f"The same picture is already there as {known!r}.")
+    return Skipped(name, reason, f"The same picture is already stored as {known!r}.")
 
 
 def clean_label(raw: str) -> str:
-    """One spelling for what looks the same: composed Unicode, single spaces.
+    """Return a label in composed Unicode with single spaces, so that labels that look the same are the same.
 
     Raises:
         InvalidLabel: empty, longer than 64 characters, or with characters that are not text.
@@ -214,18 +219,18 @@ def clean_label(raw: str) -> str:
     bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C")]
     if bad or label in (".", ".."):
         raise InvalidLabel(
-            "Expected a label of letters, digits, punctuation and spaces; received other characters in it."
+            "Expected a label of letters, digits, punctuation and spaces; received one with other characters."
         )
     return label
 
 
 def clean_name(name: str) -> str:
-    """A client's file name for reports and logs: control characters replaced, at most 200 characters."""
+    """Return a client's file name for reports and logs: control characters replaced, at most 200 characters."""
     return "".join("\ufffd" if unicodedata.category(c).startswith("C") else c for c in name)[:200]
 
 
 def _key_of(label: str) -> str:
-    """What makes two labels the same: `shoe` is `Shoe`."""
+    """Return what two spellings of the same label have in common: `shoe` and `Shoe`."""
     return unicodedata.normalize("NFKC", label).casefold()
 
 

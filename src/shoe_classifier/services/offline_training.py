@@ -1,14 +1,15 @@
-"""Training and measuring, on labelled pictures of this machine's disk."""
+"""Training and evaluation on labelled pictures of this machine's disk."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shoe_classifier.errors import AppError, InvalidRequest
+from shoe_classifier.files import replacing
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, load, synthetic_negatives, without_lookalikes
@@ -17,113 +18,151 @@ from shoe_classifier.ml.folder_reader import read
 from shoe_classifier.ml.live_model import Model
 from shoe_classifier.ml.plots import draw_mistakes, draw_report
 from shoe_classifier.ml.preprocessing import decode
-from shoe_classifier.ml.zip_reader import ZipLimits
-from shoe_classifier.storage.model_files import flush
+from shoe_classifier.ml.zip_reader import Picture, ZipLimits
 from shoe_classifier.types import Report, TrainingEvent
 
 _NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30)  # the user's own disk
-_BACKGROUND_PREFIX = "background: "  # no label that a picture can have, so a folder's name never collides
+_NEGATIVES_PREFIX = "background: "  # no picture can have such a label, so that a folder's name never collides
 
 
-def train_from_folders(
-    data: Path,
-    out: Path,
-    *,
-    photos: Path | None,
-    backgrounds: Path | None,
-    exclude: Sequence[Path],
-    epochs: int,
-    steps: int,
-    frozen: int,
-    start: Path | None,
-    checkpoints: Path | None,
-    report: Report,
-) -> Bundle:
+@dataclass(frozen=True)
+class OfflineTraining:
+    """What to train from, how long, and where the model file goes.
+
+    Attributes:
+        data: folder or ZIP of labelled folders.
+        out: the `.h5` file; it appears when it is complete.
+        photos: a few pictures with the same labels, as users take them.
+        backgrounds: folders of negatives: pictures with none of the labels.
+        exclude: pictures that must not be trained on; negatives that look like one of them are left out, too.
+        epochs: 0 fits only the head.
+        steps: batches in an epoch.
+        frozen: number of the lowest blocks that keep the weights of `start`.
+        start: model file whose network is trained further.
+        checkpoints: folder from which a run that was cut off goes on.
+    """
+
+    data: Path
+    out: Path
+    photos: Path | None = None
+    backgrounds: Path | None = None
+    exclude: Sequence[Path] = ()
+    epochs: int = 26
+    steps: int = 100
+    frozen: int = 0
+    start: Path | None = None
+    checkpoints: Path | None = None
+
+
+@dataclass(frozen=True)
+class _TrainingSet:
+    """All pictures at one size. Negatives have label indices after those of `labels`."""
+
+    labels: list[str]
+    pictures: LabelledPictures
+    photos: LabelledPictures | None
+    negatives: LabelledPictures | None
+
+
+def train_from_folders(plan: OfflineTraining, report: Report) -> Bundle:
     """Train a network and write its model file.
 
-    Args:
-        data: folder or ZIP of labelled folders.
-        out: where the `.h5` goes; it appears when it is whole.
-        photos: few pictures with the same labels, as users take them.
-        backgrounds: folders of pictures with none of the labels.
-        exclude: pictures that must not be trained on; of backgrounds, also those that look the same.
-        epochs, steps: length of the training; an epoch has so many batches.
-        start: model file whose network is trained further, except its first `frozen` blocks.
-        checkpoints: folder from which a run that was cut off goes on.
-
     Raises:
-        InvalidRequest: fewer than two labels, or no pictures.
+        InvalidRequest: there are pictures of fewer than two labels, or photos of other labels.
+        InvalidZip, TooLarge: see `folder_reader.read`.
     """
     from shoe_classifier.ml import architecture, training
 
-    recipe = training.TrainingConfig(epochs=epochs, steps=steps, frozen=frozen)
-    excluded = frozenset(hashlib.sha256(p.data).hexdigest() for path in exclude for p in read(path, _NO_LIMITS))
+    config = training.TrainingConfig(epochs=plan.epochs, steps=plan.steps, frozen=plan.frozen)
+    large = _load(plan, config.load_size, config.image_size, report)
+    model = training.train(
+        large.pictures.split()[0],
+        large.photos.split()[0] if large.photos else None,
+        large.negatives.split()[0] if large.negatives else None,
+        len(large.labels),
+        config,
+        report,
+        plan.checkpoints,
+        architecture.load(plan.start) if plan.start else None,
+    )
+    del large  # some gigabytes
+    small = _load(plan, config.image_size, config.image_size, report)
+    plan.out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(plan.out) as part:
+        return finetune.build_model_file(
+            model, part, small.pictures, small.photos, small.negatives, small.labels, report
+        )
+
+
+def _load(plan: OfflineTraining, image_size: int, compared_size: int, report: Report) -> _TrainingSet:
+    """Load all pictures at `image_size`; those that negatives must not look like at `compared_size`, both in pixels."""
+    excluded = frozenset(hashlib.sha256(picture.data).hexdigest() for path in plan.exclude for picture in _read(path))
     labels: list[str] = []
 
-    def pictures(path: Path | None, side: int, names: list[str]) -> LabelledPictures | None:
-        report(TrainingEvent("collect", 0.0, f"Reading {path.name} for {side} pixels." if path else ""))
-        return load(read(path, _NO_LIMITS), side, names, exclude=excluded) if path else None
+    def load_labelled(path: Path, names: list[str]) -> LabelledPictures:
+        report(TrainingEvent("collect", 0.0, f"Reading {path.name} at {image_size} pixels."))
+        return load(_read(path), image_size, names, exclude=excluded)
 
-    large, small = pictures(data, recipe.load_size, labels), pictures(data, recipe.image_size, labels)
-    if large is None or small is None or len(labels) < 2:
-        raise InvalidRequest(f"Expected pictures of two labels or more in {data}; received {labels or 'none'}.")
-    known = list(labels)
-    large_photos, small_photos = pictures(photos, recipe.load_size, known), pictures(photos, recipe.image_size, known)
-    if known != labels:
-        raise InvalidRequest(f"Expected photos of the labels {labels}; received {known[len(labels) :]}, too.")
-    behind = None
-    if backgrounds:
-        looks = [load(read(path, _NO_LIMITS), recipe.image_size, []) for path in exclude]
-        behind = _backgrounds(backgrounds, recipe.load_size, len(labels), excluded, looks)
-    model = training.train(
-        large.split()[0],
-        large_photos.split()[0] if large_photos else None,
-        behind.split()[0] if behind else None,
-        len(labels),
-        recipe,
-        report,
-        checkpoints,
-        architecture.load(start) if start else None,
-    )
-    small_behind = _backgrounds(backgrounds, recipe.image_size, len(labels), excluded, looks) if backgrounds else None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".candidate-{out.stem}.h5")
-    bundle = finetune.build_model_file(model, part, small, small_photos, small_behind, labels, report)
-    flush(part)
-    part.replace(out)
-    return bundle
+    pictures = load_labelled(plan.data, labels)
+    if len(labels) < 2:
+        raise InvalidRequest(
+            f"Expected pictures of two or more labels in {plan.data}; received {', '.join(labels) or 'none'}."
+        )
+    photo_labels = list(labels)
+    photos = load_labelled(plan.photos, photo_labels) if plan.photos else None
+    if photo_labels != labels:
+        raise InvalidRequest(f"Expected photos of {', '.join(labels)}; received others: {photo_labels[len(labels) :]}.")
+    negatives = None
+    if plan.backgrounds:
+        lookalikes = [load(_read(path), compared_size, []) for path in plan.exclude]
+        negatives = _load_negatives(plan.backgrounds, image_size, len(labels), excluded, lookalikes)
+    return _TrainingSet(labels, pictures, photos, negatives)
+
+
+def _load_negatives(
+    path: Path, image_size: int, first: int, excluded: frozenset[str], lookalikes: Sequence[LabelledPictures]
+) -> LabelledPictures:
+    """Load folders of negatives, and add synthetic ones; their label indices start at `first`."""
+    names = [str(i) for i in range(first)]  # stand for the model's own labels
+    pictures = (replace(picture, label=_NEGATIVES_PREFIX + picture.label) for picture in _read(path))
+    negatives = load(pictures, image_size, names, exclude=excluded)
+    for others in lookalikes:
+        negatives = without_lookalikes(negatives, others)
+    synthetic = synthetic_negatives(image_size)
+    return negatives.joined(replace(synthetic, labels=np.full(len(synthetic), len(names))))
 
 
 def evaluate_folder(model: Model, data: Path, report: Report, out: Path | None = None) -> dict[str, Any]:
-    """Measure a model on labelled pictures.
+    """Measure a model on labelled pictures; those that cannot be decoded are left out.
 
     Args:
+        data: folder or ZIP of labelled folders.
         out: folder for `report.png` and `mistakes.png`, if they are wanted.
 
     Returns:
-        Metrics as `evaluation.evaluate` gives them.
+        Metrics as `evaluation.evaluate` returns them.
 
     Raises:
-        InvalidRequest: no pictures, or labels that the model does not know.
+        InvalidRequest: there are no pictures, or pictures of labels that the model does not know.
     """
     labels = list(model.bundle.labels)
     files: dict[str, bytes] = {}
-    rows, places, decisions = [], [], []
-    for picture in read(data, _NO_LIMITS):
+    probabilities, label_indices, decisions = [], [], []
+    for picture in _read(data):
         try:
-            answer = model.classify(decode(picture.data, model.size, name=picture.name))
+            prediction = model.classify(decode(picture.data, model.size, name=picture.name))
         except AppError:
             continue
         if picture.label not in labels:
-            raise InvalidRequest(f"Expected pictures of the labels {labels}; received {picture.label!r}.")
-        rows.append([answer.probabilities[name] for name in labels])
-        places.append(labels.index(picture.label))
-        decisions.append(answer.decision)
+            raise InvalidRequest(f"Expected pictures of {', '.join(labels)}; received one of {picture.label!r}.")
+        probabilities.append([prediction.probabilities[name] for name in labels])
+        label_indices.append(labels.index(picture.label))
+        decisions.append(prediction.decision)
         files[picture.name] = picture.data
-        report(TrainingEvent("judge", 0.0, f"Picture {len(rows)}"))
-    if not rows:
-        raise InvalidRequest(f"Expected pictures of the labels {labels}; received no pictures.")
-    metrics = evaluate(np.array(rows), np.array(places), labels, decisions, list(files))
+        report(TrainingEvent("judge", 0.0, f"Picture {len(files)}."))
+    if not files:
+        raise InvalidRequest(f"Expected pictures of {', '.join(labels)} in {data}; received no pictures.")
+    metrics = evaluate(np.array(probabilities), np.array(label_indices), labels, decisions, list(files))
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "report.png").write_bytes(draw_report(f"Version {model.bundle.version} on {data.name}", metrics))
@@ -131,13 +170,5 @@ def evaluate_folder(model: Model, data: Path, report: Report, out: Path | None =
     return metrics
 
 
-def _backgrounds(
-    path: Path, side: int, first: int, excluded: frozenset[str], looks: Sequence[LabelledPictures]
-) -> LabelledPictures:
-    names = [str(i) for i in range(first)]  # their labels come after those that the model keeps
-    pictures = (replace(picture, label=_BACKGROUND_PREFIX + picture.label) for picture in read(path, _NO_LIMITS))
-    behind = load(pictures, side, names, exclude=excluded)
-    for others in looks:
-        behind = without_lookalikes(behind, others)
-    nothing = synthetic_negatives(side)
-    return behind.joined(replace(nothing, labels=np.full(len(nothing), len(names))))
+def _read(path: Path) -> Iterator[Picture]:
+    return read(path, _NO_LIMITS)

@@ -1,4 +1,4 @@
-"""One prediction from bytes to answer: decode, classify, write down."""
+"""Predictions, from the bytes of a picture to the answer: decode, classify, record."""
 
 import hashlib
 import logging
@@ -20,11 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 class PredictionService:
-    """Answers predictions on a few threads of its own, and keeps a record of each."""
+    """Classifies pictures and records each prediction.
 
-    def __init__(self, settings: Settings, live_model: LiveModelHolder, store: Store):
+    Attributes:
+        threads: where the service runs `predict`.
+        unrecorded: number of predictions that were answered but could not be recorded.
+    """
+
+    def __init__(self, settings: Settings, holder: LiveModelHolder, store: Store):
         self._settings = settings
-        self._live_model = live_model
+        self._holder = holder
         self._store = store
         self._pending = 0
         self._lock = threading.Lock()
@@ -33,7 +38,7 @@ class PredictionService:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Count a prediction in flight. Raises `Overloaded` when there are too many: waiting longer helps nobody."""
+        """Count a prediction in flight. Raises `Overloaded` if there are too many: a longer queue would help nobody."""
         with self._lock:
             if self._pending >= self._settings.max_pending:
                 raise Overloaded(
@@ -48,34 +53,36 @@ class PredictionService:
                 self._pending -= 1
 
     def predict(self, data: bytes, name: str, started: float) -> dict[str, Any]:
-        """Classify a picture file and write the event down.
+        """Classify a picture file and record the prediction.
 
         Args:
-            started: `time.perf_counter()` when the request came.
+            data: the bytes of the file.
+            name: the client's name for it, for messages.
+            started: `time.perf_counter()` when the request was received.
 
         Returns:
             The answer of `POST /predict`.
 
         Raises:
-            AppError: as `LiveModelHolder.predict` does. A record that cannot be written never fails the prediction.
+            AppError: see `LiveModelHolder.predict`. A failure to record never fails the prediction.
         """
-        answer = self._live_model.predict(data, name)
+        prediction = self._holder.predict(data, name)
         prediction_id = new_id()
         milliseconds = round((time.perf_counter() - started) * 1e3, 3)
-        sha256 = self._record(prediction_id, data, answer, milliseconds)
+        sha256 = self._record(prediction_id, data, prediction, milliseconds)
         return {
             "prediction_id": prediction_id,
-            "predicted_class": answer.predicted_class,
-            "confidence": answer.confidence,
-            "decision": answer.decision,
-            "probabilities": answer.probabilities,
-            "model_version": answer.model_version,
+            "predicted_class": prediction.predicted_class,
+            "confidence": prediction.confidence,
+            "decision": prediction.decision,
+            "probabilities": prediction.probabilities,
+            "model_version": prediction.model_version,
             "response_time_ms": milliseconds,
             "file_url": f"/files/{sha256}" if sha256 else None,
         }
 
-    def _record(self, prediction_id: str, data: bytes, answer: Prediction, milliseconds: float) -> str | None:
-        """Write picture and row; returns the picture's hash when it was kept."""
+    def _record(self, prediction_id: str, data: bytes, prediction: Prediction, milliseconds: float) -> str | None:
+        """Keep the picture, if the settings say so, and the row. Return the SHA-256 of a kept picture."""
         sha256 = image_path = None
         try:
             if self._settings.store_prediction_images:
@@ -84,17 +91,17 @@ class PredictionService:
             row = PredictionRecord(
                 id=prediction_id,
                 image_path=image_path,
-                predicted_class=answer.predicted_class,
-                confidence_score=answer.confidence,
-                decision=answer.decision,
-                probabilities=answer.probabilities,
-                model_version=answer.model_version,
+                predicted_class=prediction.predicted_class,
+                confidence_score=prediction.confidence,
+                decision=prediction.decision,
+                probabilities=prediction.probabilities,
+                model_version=prediction.model_version,
                 response_time=milliseconds,
                 created_at=utc_now(),
             )
             self._store.add_prediction(row, data if image_path else None)
             return sha256
-        except Exception:  # full disk, locked file, whatever: the client's answer is good all the same
+        except Exception:  # of any kind, such as a full disk or a locked database: the answer is valid all the same
             self.unrecorded += 1
             logger.exception("Prediction %s was answered, but could not be recorded.", prediction_id)
             return None

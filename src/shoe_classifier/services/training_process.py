@@ -1,45 +1,97 @@
-"""A full retrain in a process of its own, so that TensorFlow neither holds the interpreter nor keeps its memory."""
+"""A full retrain in a process of its own, so that TensorFlow neither blocks the interpreter nor keeps its memory."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
+import traceback
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from shoe_classifier.errors import AppError, Cancelled
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.types import Report, TrainingEvent
 
+logger = logging.getLogger(__name__)
+
 LOWEST_PRIORITY = 19
+_POLL_SECONDS = 0.2
+_TERMINATE_SECONDS = 5.0
 
 
-def finetune_in_process(lesson: RetrainTask, report: Report) -> GateEvidence:
-    """Run a full retrain in a process of its own, whose memory goes back to the system afterwards."""
+class TrainingProcessError(Exception):
+    """The training process failed or was killed; the log says why."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What ended the child: its traceback, and the message if it may be shown to clients."""
+
+    log: str
+    detail: str | None
+
+
+def finetune_in_process(task: RetrainTask, report: Report) -> GateEvidence:
+    """Run `finetune.finetune` in a child process.
+
+    Args:
+        report: receives the child's events, the latest one repeatedly; if it raises, the child is stopped.
+
+    Raises:
+        AppError: what the child raised, with its message.
+        TrainingProcessError: the child failed in another way, or was killed.
+    """
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
-    child = context.Process(target=_child, args=[lesson, messages], daemon=True)
+    child = context.Process(target=_train, args=[task, messages], daemon=True)
     child.start()
-    event = TrainingEvent("train", 0.0, "Starting a process for the training.")
     try:
-        while True:
-            report(event)  # again and again, because it is also where a cancelled job stops
-            try:
-                message = messages.get(timeout=0.2)
-            except queue.Empty:
-                if not child.is_alive():
-                    raise RuntimeError(f"The training process ended with status {child.exitcode}.") from None
-                continue
-            if isinstance(message, GateEvidence):
-                return message
-            event = message
+        return _await_evidence(child, messages, report)
     finally:
         child.terminate()
-        child.join()
+        child.join(_TERMINATE_SECONDS)
+        if child.is_alive():
+            child.kill()
+            child.join()
 
 
-def _child(lesson: RetrainTask, messages: Any) -> None:
+def _await_evidence(child: BaseProcess, messages: Any, report: Report) -> GateEvidence:
+    event = TrainingEvent("train", 0.0, "Starting a process for the training.")
+    while True:
+        report(event)  # also without news, because a cancelled job stops here
+        alive = child.is_alive()  # before the queue is read, so that the last message of a child is never missed
+        try:
+            message = messages.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            if not alive:
+                raise TrainingProcessError(f"The training process ended with status {child.exitcode}.") from None
+            continue
+        if isinstance(message, GateEvidence):
+            return message
+        if isinstance(message, _Failure):
+            logger.error("The training process failed:\n%s", message.log)
+            raise AppError(message.detail) if message.detail else TrainingProcessError("The training process failed.")
+        event = message
+
+
+def _train(task: RetrainTask, messages: Any) -> None:
+    """Run in the child: train, and send events, then the evidence or the failure."""
+    parent = multiprocessing.parent_process()
+
+    def send(event: TrainingEvent) -> None:
+        if parent is not None and not parent.is_alive():  # killed, so nobody waits for the result
+            raise Cancelled
+        messages.put(event)
+
     os.nice(LOWEST_PRIORITY)
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):  # TensorFlow prints pages
-        messages.put(finetune.finetune(lesson, messages.put))
+    try:
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):  # TensorFlow prints pages
+            messages.put(finetune.finetune(task, send))
+    except Exception as error:  # of any kind: the parent logs it and decides what clients are told
+        detail = error.detail if isinstance(error, AppError) else None
+        messages.put(_Failure(traceback.format_exc(), detail))

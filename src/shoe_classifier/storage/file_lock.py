@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class FileLock:
-    """Held by one process until it releases it, or ends: a killed one leaves nothing behind."""
+    """A lock on a file, which the system releases when its process ends, even by a kill."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -15,7 +15,7 @@ class FileLock:
         self._own = threading.Lock()
 
     def acquire(self) -> bool:
-        """Take the lock; False when it is held already, here or elsewhere."""
+        """Take the lock; return False when it is already held, by this object or another process."""
         with self._own:
             if self._handle is not None:
                 return False
@@ -29,7 +29,7 @@ class FileLock:
             return True
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock; does nothing when this object does not hold it."""
         with self._own:
             if self._handle is not None:
                 os.close(self._handle)

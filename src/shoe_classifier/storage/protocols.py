@@ -1,4 +1,8 @@
-"""What a store must be able to do with rows, pictures and model files."""
+"""What a store must be able to do with rows, pictures and model files: five small protocols, and one that joins them.
+
+All methods block and may be called from any thread. Those of a shared store raise `StoreUnavailable` when it does not
+answer; `add_prediction` and `add_minute` never wait for it.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,84 +11,102 @@ from typing import Any, Protocol
 from shoe_classifier.types import MinuteMetrics, ModelVersion, PredictionRecord, RetrainJob, TrainingPicture
 
 
-class Store(Protocol):
-    """Rows, pictures and, when it is shared, model files. All methods block and may be called from any thread.
+class PictureStore(Protocol):
+    """The picture files, each stored once under its SHA-256."""
 
-    Those of a shared store raise `StoreUnavailable` when it does not answer; `add_prediction` and `add_minute` never
-    wait for it.
+    def pictures(self, image_paths: Sequence[str]) -> Iterator[bytes]:
+        """Yield the files of these pictures, in this order. Raises `NotFound` at the first that is missing."""
 
-    Attributes:
-        kind: `sqlite` or `supabase`.
-        shared: other machines use it too, so its live version counts, and not the file of this machine.
-    """
+    def find_picture(self, sha256: str) -> tuple[str, bytes]:
+        """Return the `image_path` and the file of the picture with this hash. Raises `NotFound`."""
 
-    kind: str
-    shared: bool
+    def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
+        """Map each path to the address from which a client can fetch the picture."""
 
-    def start(self) -> None:
-        """Begin what is done in the background."""
 
-    def problems(self) -> list[str]:
-        """What is not set up right, each with what to do about it."""
-
-    def state(self) -> dict[str, Any]:
-        """What `/status` tells of it; never raises."""
+class PredictionStore(Protocol):
+    """The rows of `Predict`."""
 
     def add_prediction(self, row: PredictionRecord, picture: bytes | None) -> None:
         """Keep a row, and its picture under `row.image_path`."""
 
     def prediction(self, prediction_id: str) -> PredictionRecord | None: ...
 
-    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]: ...
+    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
+        """Return at most `limit` rows whose id is smaller than `before`, newest first."""
+
+
+class TrainingStore(Protocol):
+    """The rows of `Training_Data` and their pictures."""
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
-        """Keep rows durably, with the file of each, which may be moved. Returns the ids of those new by their hash."""
+        """Keep rows durably, each with its file, which may be moved.
 
-    def pictures(self, image_paths: Sequence[str]) -> Iterator[bytes]:
-        """The files of pictures, in this order, one after the other; raises `NotFound`."""
+        Returns:
+            The ids of the rows that were added. A row whose SHA-256 is already stored is not.
+        """
 
-    def find_picture(self, sha256: str) -> tuple[str, bytes]:
-        """The `image_path` and the file of the picture with this hash; raises `NotFound`."""
-
-    def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
-        """Where a client gets each of the pictures."""
-
-    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]: ...
+    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
+        """Return at most `limit` rows whose id is smaller than `before`, newest first."""
 
     def training_picture(self, row_id: str) -> TrainingPicture | None: ...
 
     def training_with(self, sha256: str) -> TrainingPicture | None: ...
 
     def relabel(self, row_id: str, label: str) -> None:
-        """Give a training picture another label; it is to be learnt again."""
+        """Give a training picture another label. No version counts as having learned it any more."""
 
     def delete_training(self, row: TrainingPicture) -> None:
-        """Delete a row and its picture."""
+        """Delete a row, its picture, and the record of which versions learned it."""
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
-        """The labels of those hashes that are known."""
+        """Map those hashes that are stored to their labels."""
 
     def training_labels(self) -> dict[str, int]:
-        """The number of training pictures of each label."""
+        """Map each label to its number of training pictures, in the order in which the labels first appeared."""
 
-    def unprocessed(self) -> list[TrainingPicture]: ...
+    def unprocessed(self) -> list[TrainingPicture]:
+        """Return the pictures that neither the live version nor any of its ancestors learned, oldest first."""
 
-    def processed(self) -> list[TrainingPicture]: ...
+    def processed(self) -> list[TrainingPicture]:
+        """Return the pictures that the live version or one of its ancestors learned, oldest first."""
 
     def count_unprocessed(self) -> int: ...
 
+
+class VersionStore(Protocol):
+    """The rows of `Model_Versions`, the model files of a shared store, and what each version learned."""
+
     def save_version(self, row: ModelVersion, file: Path | None = None) -> None:
-        """Keep a row; a shared store keeps a new version's file, too."""
+        """Keep a row, replacing the one with the same version; a shared store keeps the file, too."""
 
-    def fetch_model(self, row: ModelVersion, target: Path) -> None:
-        """Bring a version's file to this machine, its hash checked. Raises `NotFound`."""
+    def prepare_publication(self, row: ModelVersion, file: Path, learned: Mapping[str, str]) -> None:
+        """Keep a candidate durably, before it becomes live. Repeating the call changes nothing.
 
-    def drop_model(self, row: ModelVersion) -> bool:
-        """Mark an archived version `deleted`, and delete its file where the store keeps files; False if it is not
-        archived any more.
+        Args:
+            row: is stored with the state `candidate`, unless the version is already stored.
+            file: the model file; only a shared store keeps it.
+            learned: the ids of the training rows that the candidate learned, and the labels that it learned them
+                with. A row that has another label by now, or is gone, does not count as learned.
         """
 
-    def versions(self) -> list[ModelVersion]: ...
+    def fetch_model(self, row: ModelVersion, target: Path) -> None:
+        """Copy a version's file to `target`.
+
+        Raises:
+            NotFound: the store has no such file.
+            InvalidModel: the stored file does not have the hash of the row.
+        """
+
+    def drop_model(self, row: ModelVersion) -> bool:
+        """Mark a candidate or archived version `deleted`, and delete the file that a shared store keeps of it.
+
+        Returns:
+            False if the version is in neither state any more; nothing is changed then.
+        """
+
+    def versions(self) -> list[ModelVersion]:
+        """Return all versions, newest first."""
 
     def version(self, version: str) -> ModelVersion | None: ...
 
@@ -93,43 +115,71 @@ class Store(Protocol):
     def live_version(self) -> ModelVersion | None: ...
 
     def last_live(self) -> str | None:
-        """The SHA-256 of the version that was live when this machine last heard of it, even while nothing answers."""
+        """Return the SHA-256 of the live version as this machine last knew it, without asking a shared store."""
 
     def set_live(self, version: str) -> None:
-        """Mark one version `live`; the one that was becomes `archived`."""
-
-    def start_job(self, job: RetrainJob) -> bool:
-        """Keep a new job; False when another machine runs one."""
-
-    def report_job(self, job: RetrainJob) -> bool:
-        """Keep the progress of a running job; False when its cancellation was asked for, and nothing was kept."""
-
-    def finish_job(self, job: RetrainJob, learnt: Mapping[str, str]) -> None:
-        """Keep a job that has ended, and mark the rows that it learnt and the version that it published, or nothing.
-
-        Args:
-            learnt: ids and labels; rows that got another label meanwhile stay to be learnt.
+        """Mark a version `live` and the previous one `archived`, and recompute `is_processed` of all training rows.
 
         Raises:
-            RetrainRunning: another machine has taken this job for lost.
+            NotFound: there is no such version; the live one stays live.
+        """
+
+
+class JobStore(Protocol):
+    """The rows of `Retrain_Jobs`."""
+
+    def start_job(self, job: RetrainJob) -> bool:
+        """Keep a new job; return False when another machine is running one."""
+
+    def report_job(self, job: RetrainJob) -> bool:
+        """Keep the progress of a running job; return False, and keep nothing, when it is to be cancelled."""
+
+    def finish_job(self, job: RetrainJob) -> None:
+        """Keep a job that has ended. When it is `published`, `set_live` its version in the same transaction.
+
+        Raises:
+            RetrainRunning: the job does not belong to this machine any more.
+            NotFound: there is no such version; the job is not kept either.
         """
 
     def request_cancel(self, job_id: str) -> None:
-        """Ask whoever runs a job, perhaps another process, to cancel it."""
+        """Mark a job as to be cancelled by whichever process runs it."""
 
-    def jobs(self, limit: int, before: str | None) -> list[RetrainJob]: ...
+    def jobs(self, limit: int, before: str | None) -> list[RetrainJob]:
+        """Return at most `limit` jobs whose id is smaller than `before`, newest first."""
 
     def job(self, job_id: str) -> RetrainJob | None: ...
 
     def fail_unfinished_jobs(self, error: str) -> None:
-        """End the jobs that a killed process left; of a shared store, not those that other machines work on."""
+        """End the jobs that a killed process of this machine left unfinished."""
 
     def fail_lost_jobs(self) -> None:
-        """End the jobs of a shared store whose machines have not been heard of for long."""
+        """End the jobs in a shared store whose machines have stopped reporting."""
+
+
+class Store(PictureStore, PredictionStore, TrainingStore, VersionStore, JobStore, Protocol):
+    """All of the above, the minutes of traffic, and the life of the store itself.
+
+    Attributes:
+        kind: `sqlite` or `supabase`.
+        shared: whether other machines use the store, too. Its live version then overrides this machine's model file.
+    """
+
+    kind: str
+    shared: bool
+
+    def start(self) -> None:
+        """Start the background work."""
+
+    def close(self) -> None: ...
+
+    def problems(self) -> list[str]:
+        """Describe what is set up wrong, and how to correct it."""
+
+    def state(self) -> dict[str, Any]:
+        """Describe the store for `/status`. Never raises."""
 
     def add_minute(self, row: MinuteMetrics) -> None: ...
 
     def minutes(self, limit: int) -> list[MinuteMetrics]:
-        """The newest first."""
-
-    def close(self) -> None: ...
+        """Return at most `limit` minutes, newest first."""

@@ -2,13 +2,15 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from shoe_classifier.storage.sqlite.migrations import migrate
+
 _PRAGMAS = """
-pragma auto_vacuum = incremental;
+pragma auto_vacuum = incremental; -- only takes effect before the first table exists
 pragma journal_mode = wal;
 pragma synchronous = normal;
 pragma busy_timeout = 5000;
@@ -16,15 +18,29 @@ pragma busy_timeout = 5000;
 
 
 class Database:
-    """A connection with a write-ahead log, which keeps every committed row through a killed process."""
+    """A connection with a write-ahead log, which keeps every committed row when the process is killed.
 
-    def __init__(self, path: Path, schema: str):
+    Args:
+        path: the file; its folder must exist.
+        migrations: the schema (see `migrations.migrate`).
+
+    Raises:
+        ConfigurationError: a newer release has written the file.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[str]):
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.executescript(_PRAGMAS + schema)
+        try:
+            self._connection.row_factory = sqlite3.Row
+            self._connection.executescript(_PRAGMAS)
+            migrate(self._connection, migrations)
+        except BaseException:  # whatever it was, the caller never gets this object to close it
+            self._connection.close()
+            raise
 
     def close(self) -> None:
+        """Close the connection; closing it again does nothing."""
         with self._lock:
             self._connection.close()
 
@@ -34,29 +50,29 @@ class Database:
             return self._connection.execute(statement, values)
 
     def script(self, statements: str) -> None:
-        """Run statements that give nothing, each to its end."""
+        """Run statements to their end, without results."""
         with self._lock:
             self._connection.executescript(statements)
 
-    def select(self, question: str, *values: Any) -> list[sqlite3.Row]:
+    def select(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """Return all rows of a query."""
         with self._lock:
-            return self._connection.execute(question, values).fetchall()
+            return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; `durable` also survives a power cut."""
+        """Commit all of the block's changes, or none if it raises. `durable` changes also survive a power cut."""
         with self._lock:
             if durable:
                 self._connection.execute("pragma synchronous=full")
-            self._connection.execute("begin immediate")
             try:
+                self._connection.execute("begin immediate")
                 yield self._connection
-            except BaseException:  # whatever it was, nothing of it stays; it is raised again
+                self._connection.execute("commit")
+            except BaseException:  # whatever it was, none of the changes may stay
                 if self._connection.in_transaction:  # a full disk has ended it already
                     self._connection.execute("rollback")
                 raise
-            else:
-                self._connection.execute("commit")
             finally:
                 if durable:
                     self._connection.execute("pragma synchronous=normal")

@@ -1,4 +1,4 @@
-"""Pictures of Supabase that were used here lately, as files, within a bound."""
+"""A cache on this machine's disk for the pictures in Supabase."""
 
 import contextlib
 import os
@@ -6,49 +6,49 @@ import shutil
 import threading
 from pathlib import Path
 
-_FULL = 0.9
+from shoe_classifier.files import replacing
+
+_TRIM_TO = 0.9  # of the bound, so that not every further picture walks through all files
 
 
 class PictureCache:
-    """Files under their `image_path`; the longest unused go first when they are too many bytes."""
+    """Files under their `image_path`. Beyond `max_bytes`, the least recently used are deleted."""
 
     def __init__(self, folder: Path, max_bytes: int):
         self._folder = folder
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._bytes: int | None = None  # counted when the first file is kept
+        self._bytes: int | None = None  # unknown until the first file is kept
 
     def get(self, image_path: str) -> bytes | None:
-        """A picture, if it is here."""
+        """Return a picture, if it is cached."""
         path = self._folder / image_path
         try:
             data = path.read_bytes()
             os.utime(path)
-        except FileNotFoundError:  # another thread, or another worker, may just have removed it
+        except FileNotFoundError:  # never cached, or just deleted by another worker
             return None
         return data
 
     def find(self, sha256: str) -> str | None:
-        """The `image_path` of a picture by its hash, if it is here."""
+        """Return the `image_path` of the picture with this hash, if it is cached."""
         found = next((self._folder / "images" / sha256[:2]).glob(f"{sha256}.*"), None)
         return str(found.relative_to(self._folder)) if found else None
 
     def keep(self, image_path: str, data: bytes | Path) -> None:
-        """Keep a picture, from memory or by moving a file. A full disk is no reason to fail: it is only a cache."""
+        """Keep a picture, from memory or by moving a file. Does nothing when the disk is full: it is only a cache."""
         path = self._folder / image_path
-        part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(data, Path):
-                shutil.move(data, part)
-            else:
-                part.write_bytes(data)
-            part.replace(path)
+            with replacing(path, durable=False) as part:
+                if isinstance(data, Path):
+                    shutil.move(data, part)
+                else:
+                    part.write_bytes(data)
             self._trim(path.stat().st_size)
-        part.unlink(missing_ok=True)
 
     def forget(self, image_path: str) -> None:
-        """Delete a picture here."""
+        """Delete a picture from the cache."""
         (self._folder / image_path).unlink(missing_ok=True)
 
     def _trim(self, added: int) -> None:
@@ -64,7 +64,7 @@ class PictureCache:
                         kept.append((status.st_mtime, status.st_size, file))
             self._bytes = sum(size for _, size, _ in kept)
             for _, size, file in sorted(kept):
-                if self._bytes <= self._max_bytes * _FULL:  # some room, or each new picture would count all of them
+                if self._bytes <= self._max_bytes * _TRIM_TO:
                     break
                 file.unlink(missing_ok=True)
                 self._bytes -= size

@@ -1,32 +1,24 @@
-"""A Supabase project: calls that are repeated when they fail, errors in our words, and whether it is set up right."""
+"""The client of a Supabase project: repeats failed calls, translates errors, and checks the project's setup."""
 
-import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import httpx
-from postgrest.exceptions import APIError
-from storage3.exceptions import StorageApiError
 from supabase import Client, ClientOptions, create_client
 from supabase.client import SupabaseException
 
-from shoe_classifier.errors import ConfigurationError, NotFound, StoreRefused, StoreUnavailable
+from shoe_classifier.errors import ConfigurationError, NotFound, StoreUnavailable
+from shoe_classifier.storage.supabase.api_errors import MIGRATE, no_answer, translated
+from shoe_classifier.storage.tables import TABLES
 
-logger = logging.getLogger(__name__)
-
-MODELS_BUCKET = "models"
-REVISION = 1  # of supabase/migrations
-_COLUMNS = {
-    "Predict": "id image_path predicted_class confidence_score decision probabilities model_version response_time"
-    " created_at",
-    "Training_Data": "id image_path sha256 shoe_class is_processed split source upload_id uploaded_at",
-    "Model_Versions": "version sha256 labels metrics parent state file_path created_at",
-    "Retrain_Jobs": "job_id state mode phase progress message samples labels metrics baseline model_version error force"
-    " seconds_left created_at started_at finished_at claimed_by heartbeat_at",
-    "System_Metrics": "id timestamp request_count avg_response_time model_uptime_status",
-}
+PICTURES_BUCKET, MODELS_BUCKET = "uploads", "models"  # those that the migrations create
+REVISION = 2  # of supabase/migrations
+# Columns that only Supabase has.
+_MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
+_COLUMNS = {table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES}
 _INDEXES = {
     "Predict": "Predict_pkey",
     "Training_Data": "Training_Data_pkey Training_Data_sha256_key training_data_unprocessed training_data_processed"
@@ -34,21 +26,33 @@ _INDEXES = {
     "Model_Versions": "Model_Versions_pkey model_versions_sha256 model_versions_created model_versions_one_live",
     "Retrain_Jobs": "Retrain_Jobs_pkey retrain_jobs_one_running",
     "System_Metrics": "System_Metrics_pkey system_metrics_timestamp",
+    "Learned_Pictures": "Learned_Pictures_pkey learned_pictures_training_id",
 }
-_MIGRATE = "Run supabase/migrations in the project's SQL editor, or `supabase db push`."
-_KEY = "Set SUPABASE_KEY to the project's service (secret) key."
-_TRIES = 3
-_BUSY = ("PGRST000", "PGRST001", "PGRST002", "PGRST003", "57P03", "53300", "40001", "40P01", "23505", "None", "")
-_BAD_KEY = ("PGRST300", "PGRST301", "PGRST302", "PGRST303", "42501", "401", "403")
-_NO_SCHEMA = ("PGRST202", "PGRST204", "PGRST205", "42P01", "42703", "42883", "404")
+_FUNCTIONS = {
+    "add_training_data": "rows json",
+    "labels_of_hashes": "hashes text[]",
+    "training_labels": "",
+    "relabel_training_data": "row_id uuid, label text",
+    "fail_lost_jobs": "instance uuid, silent_seconds double precision, reason text",
+    "start_retrain": "job json, instance uuid",
+    "report_retrain": "job json, instance uuid",
+    "finish_retrain": "job json, instance uuid",
+    "prepare_publication": "candidate json, learned json",
+    "set_live_version": "wanted text",
+    "describe_shoe_classifier": "",
+}
+_ATTEMPTS = 3
+_API_PATH = re.compile("/(rest|storage|auth)/v1/*$")
 
-Prediction = TypeVar("Prediction")
+Result = TypeVar("Result")
 
 
 class SupabaseClient:
     """The client of one project. Safe to use from several threads.
 
     Args:
+        url: the project's address, without the path of an API.
+        key: the service key.
         timeout: seconds that any answer may take.
 
     Raises:
@@ -56,6 +60,11 @@ class SupabaseClient:
     """
 
     def __init__(self, url: str, key: str, timeout: float):
+        if _API_PATH.search(url):
+            raise ConfigurationError(
+                f"SUPABASE_URL: expected the address of a project, such as {_API_PATH.sub('', url)!r};"
+                f" received {url!r}, which ends in the path of one of its APIs."
+            )
         key = key.strip()
         self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, 3.0)), follow_redirects=True)
         options = ClientOptions(
@@ -63,152 +72,129 @@ class SupabaseClient:
         )
         try:
             self.client: Client = create_client(url, key, options)
-            self.client.postgrest  # noqa: B018 - made now, because making it is not safe in several threads at once
+            # Both are created on first use, which is not safe in several threads at once: so use them here.
+            self.client.postgrest  # noqa: B018
             self.client.storage  # noqa: B018
-        except (SupabaseException, ValueError) as error:  # the latter for letters that no address or key has
+        except (SupabaseException, ValueError) as error:  # the latter for characters that no address or key has
             self._http.close()
             raise ConfigurationError(f"Expected SUPABASE_URL and SUPABASE_KEY of a project; {error}.") from None
         self._ping = (f"{url.rstrip('/')}/rest/v1/System_Metrics?select=id&limit=1", _headers(key))
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def table(self, name: str) -> Any:
-        """Build a query; give its `execute` to `call`."""
+        """Return a query builder; pass its `execute` to `call`."""
         return self.client.table(name)
 
     def rpc(self, function: str, **arguments: Any) -> Any:
-        """Call a function of the migrations and return what it returns."""
+        """Call a function of the migrations and return its result. Raises as `call` does."""
         return self.call(self.client.rpc(function, arguments).execute).data
 
     def bucket(self, name: str) -> Any:
-        """Files of a bucket; give what you do with them to `call`."""
+        """Return the files of a bucket; pass what you do with them to `call`."""
         return self.client.storage.from_(name)
 
-    def call(self, action: Callable[[], Prediction]) -> Prediction:
-        """Do something that may be done twice, up to three times.
+    def call(self, action: Callable[[], Result], attempts: int = _ATTEMPTS) -> Result:
+        """Run an idempotent action, several times if Supabase is busy or does not answer.
 
         Raises:
-            StoreUnavailable: there is no answer, or one that says that the project is not set up right.
-            NotFound: there is no such file or bucket.
-            StoreRefused: anything else that Supabase says no to.
+            StoreUnavailable, NotFound, StoreRefused: see `api_errors.translated`.
         """
-        for tries in range(1, _TRIES + 1):
+        for attempt in range(1, attempts + 1):
             try:
-                return _translated(action)
+                return translated(action)
             except StoreUnavailable as error:
-                if tries == _TRIES or not error.again:
+                if attempt == attempts or not error.again:
                     raise
-                time.sleep(0.2 * 2**tries * (0.5 + random.random() / 2))
-        raise AssertionError
+                time.sleep(0.2 * 2**attempt * (0.5 + random.random() / 2))
+        raise AssertionError("Expected at least one attempt.")
 
     def ping(self, timeout: float) -> float:
-        """Milliseconds that the tables take to answer. Raises `StoreUnavailable`."""
+        """Return the milliseconds in which the tables answer. Raises `StoreUnavailable`."""
         started, (url, headers) = time.perf_counter(), self._ping
         try:
             answer = self._http.get(url, headers=headers, timeout=timeout)
         except httpx.TransportError as error:
-            raise _silent(error) from error
+            raise no_answer(error) from error
         if answer.status_code >= 400:
             raise StoreUnavailable(f"Expected Supabase to answer; received status {answer.status_code}.")
         return round((time.perf_counter() - started) * 1e3, 1)
 
-    # ------------------------------------------------------------ set up right?
+    # ------------------------------------------------------------ setup
 
-    def check(self, pictures: str) -> list[tuple[bool, str]]:
-        """What was looked at, whether it is right, and what is to do where it is not.
+    def check(self, pictures_bucket: str) -> list[tuple[bool, str]]:
+        """Compare the project with what the migrations make of one.
 
-        Args:
-            pictures: name of the bucket for pictures; that for models is always the same.
+        Returns:
+            For each part, whether it is right, and a sentence about it that says how to correct it if it is not.
 
         Raises:
             StoreUnavailable: the project does not answer.
         """
         try:
-            found: Any = _translated(self.client.rpc("describe_shoe_classifier", {}).execute).data
+            found: Any = translated(self.client.rpc("describe_shoe_classifier", {}).execute).data
         except StoreUnavailable as error:
             if error.again:
                 raise
             return [(False, error.detail)]
         lines = [(True, "SUPABASE_URL answers, and SUPABASE_KEY is a service key.")]
-        if found["revision"] != REVISION:
-            lines.append(
-                (False, f"Expected revision {REVISION} of the migrations; received {found['revision']}. {_MIGRATE}")
-            )
+        lines += _check_revision(found["revision"])
         lines += [_check_table(name, (found["tables"] or {}).get(name)) for name in _COLUMNS]
-        return lines + [self._check_bucket(name) for name in (pictures, MODELS_BUCKET)]
+        lines.append(_check_functions(found.get("functions") or {}))
+        return lines + [self._check_bucket(name) for name in (pictures_bucket, MODELS_BUCKET)]
 
     def _check_bucket(self, name: str) -> tuple[bool, str]:
         try:
             bucket = self.call(lambda: self.client.storage.get_bucket(name))
         except NotFound:
-            return False, f"Bucket {name}: expected it to exist; received none. {_MIGRATE}"
+            return False, f"Bucket {name}: expected it to exist; received none. {_create_bucket(name)}"
         except StoreUnavailable as error:
             if error.again:
                 raise
             return False, f"Bucket {name}: {error.detail}"
         if bucket.public:
             return False, f"Bucket {name}: expected it to be private; received a public one. Make it private."
-        return True, f"Bucket {name}: there, and private."
+        return True, f"Bucket {name}: exists and is private."
 
 
 def _headers(key: str) -> dict[str, str]:
     return {"apikey": key, "Authorization": f"Bearer {key}"}
 
 
+def _create_bucket(name: str) -> str:
+    if name in (PICTURES_BUCKET, MODELS_BUCKET):
+        return MIGRATE
+    return f"Create a private bucket {name} in the project's Storage, or set SUPABASE_BUCKET to an existing one."
+
+
+def _check_revision(found: int) -> list[tuple[bool, str]]:
+    if found == REVISION:
+        return []
+    advice = MIGRATE if found < REVISION else "A newer release has migrated the project: update this service."
+    return [(False, f"Expected revision {REVISION} of the migrations; received {found}. {advice}")]
+
+
 def _check_table(name: str, found: dict[str, Any] | None) -> tuple[bool, str]:
     if found is None:
-        return False, f"Table {name}: expected it to exist; received none. {_MIGRATE}"
-    for kind, wanted in (("columns", _COLUMNS[name]), ("indexes", _INDEXES[name])):
-        missing = sorted(set(wanted.split()) - set(found[kind] or []))
+        return False, f"Table {name}: expected it to exist; received none. {MIGRATE}"
+    for kind, expected in (("columns", _COLUMNS[name]), ("indexes", set(_INDEXES[name].split()))):
+        missing = sorted(expected - set(found[kind] or []))
         if missing:
-            return False, f"Table {name}: expected the {kind} {', '.join(missing)}; received none. {_MIGRATE}"
+            return False, f"Table {name}: expected the {kind} {', '.join(missing)}; received none. {MIGRATE}"
     if not found["writable"]:
-        return False, f"Table {name}: expected that the service key may read and write it; it may not. {_MIGRATE}"
+        return False, f"Table {name}: expected the service key to have read and write access; it has not. {MIGRATE}"
     if not found["row_level_security"]:
-        return False, f"Table {name}: expected row level security; received none, so that all may read it. {_MIGRATE}"
+        return False, f"Table {name}: expected row level security; it is off, so anyone may read the table. {MIGRATE}"
     if found["policies"]:
         return False, f"Table {name}: expected no policies; received {found['policies']}. Remove them."
     return True, f"Table {name}: columns, indexes and row level security are right."
 
 
-def _translated(action: Callable[[], Prediction]) -> Prediction:
-    try:
-        return action()
-    except httpx.TransportError as error:
-        raise _silent(error) from error
-    except APIError as error:
-        raise _table_error(str(error.code or ""), error.message or "") from error
-    except StorageApiError as error:
-        raise _storage_error(str(error.status), error.message) from error
-
-
-def _silent(error: Exception) -> StoreUnavailable:
-    logger.debug("Supabase does not answer.", exc_info=error)
-    return StoreUnavailable(f"Expected Supabase to answer; received none ({type(error).__name__}).", again=True)
-
-
-def _table_error(code: str, message: str) -> Exception:
-    logger.info("Supabase says %s: %s", code, message)
-    if code in _BUSY or (code.startswith("5") and code.isdigit()):
-        return StoreUnavailable(
-            f"Expected Supabase to be ready; received error {code or 'without a code'}.", again=True
-        )
-    if code in _BAD_KEY:
-        return StoreUnavailable(f"SUPABASE_KEY: expected a service key; Supabase refuses it ({code}). {_KEY}")
-    if code in _NO_SCHEMA:
-        return StoreUnavailable(
-            f"Expected the tables and functions of the migrations; Supabase does not know one ({code}). {_MIGRATE}"
-        )
-    return StoreRefused(f"Expected Supabase to do it; it refused ({code}).")
-
-
-def _storage_error(status: str, message: str) -> Exception:
-    logger.info("Supabase Storage says %s: %s", status, message)
-    if status == "404":
-        return NotFound("Expected a file that Supabase Storage holds; it holds none of that name.")
-    if status in ("401", "403"):
-        return StoreUnavailable(f"SUPABASE_KEY: expected a service key; Supabase Storage refuses it. {_KEY}")
-    if status in ("400", "413", "415", "422"):
-        return StoreRefused(f"Expected Supabase Storage to take a file; it refused ({status}).")
-    return StoreUnavailable(f"Expected Supabase Storage to be ready; received status {status}.", again=True)
+def _check_functions(found: dict[str, list[str]]) -> tuple[bool, str]:
+    for name, arguments in _FUNCTIONS.items():
+        if found.get(name) != [arguments]:  # a second one of that name makes every call ambiguous
+            received = " and ".join(f"{name}({other})" for other in found.get(name, [])) or "none"
+            return False, f"Functions: expected {name}({arguments}) alone; received {received}. {MIGRATE}"
+    return True, "Functions: their arguments are right."

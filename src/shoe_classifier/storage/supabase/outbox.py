@@ -1,4 +1,4 @@
-"""What waits on this machine's disk to be brought to Supabase: rows, and the pictures that belong to them."""
+"""A queue on this machine's disk: rows that are still to be sent to Supabase, and their pictures."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from typing import Any
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.types import new_id
 
-SCHEMA = """
+# The first migration must pass over the tables of files that 0.1.0 wrote (see `sqlite.migrations`).
+_RELEASE_0_1_0 = """
 create table if not exists Events (
     id text primary key, table_name text not null, row text not null, image_path text
 ) without rowid;
@@ -20,15 +21,16 @@ create table if not exists Pictures (
 );
 create table if not exists Facts (name text primary key, value text not null) without rowid;
 """
+MIGRATIONS = (_RELEASE_0_1_0,)
 _SHRINK_STEPS, _SHRINK_PAGES = 10, 1000
 _ADD_EVENT = "insert into Events values (?, ?, ?, ?)"
-_NOBODY_WAITS = "not exists (select 1 from Events where Events.image_path = Pictures.image_path)"
+_NO_EVENT_LEFT = "not exists (select 1 from Events where Events.image_path = Pictures.image_path)"
 _ADD_PICTURE = "insert into Pictures (image_path, data) values (?, ?) on conflict do nothing"
 
 
 @dataclass(frozen=True)
 class Event:
-    """A row that waits: `id` is the row's own, so that sending it twice changes nothing."""
+    """A queued row. `id` is the row's own key, so that sending it twice changes nothing."""
 
     id: str
     table: str
@@ -37,16 +39,20 @@ class Event:
 
 
 class Outbox:
-    """A queue in one SQLite file, which survives a killed process; workers of one machine share it.
+    """A queue in one SQLite file, which survives a killed process and is shared by the workers of one machine.
 
     Args:
         path: the file.
-        max_rows: rows that wait at most; above it, the oldest are dropped.
-        max_bytes: bytes of pictures that wait at most; above it, the oldest pictures are dropped, their rows stay.
+        max_rows: the most rows that are queued; beyond it, the oldest are dropped.
+        max_bytes: the most bytes of pictures that are queued; beyond it, the oldest pictures are dropped, not their
+            rows.
+
+    Raises:
+        ConfigurationError: a newer release has written the file.
     """
 
     def __init__(self, path: Path, max_rows: int, max_bytes: int):
-        self._db = Database(path, SCHEMA)
+        self._db = Database(path, MIGRATIONS)
         self._max_rows = max_rows
         self._max_bytes = max_bytes
 
@@ -58,7 +64,7 @@ class Outbox:
     def add(
         self, table: str, row: str, row_id: str, image_path: str | None = None, picture: bytes | None = None
     ) -> None:
-        """Put a row, as JSON text, at the end of the queue; a picture that waits already is kept once."""
+        """Append a row, given as JSON text. A picture that is already queued is not stored again."""
         if image_path is None or picture is None:
             self._db.execute(_ADD_EVENT, (row_id, table, row, None))
             return
@@ -69,7 +75,7 @@ class Outbox:
     # ------------------------------------------------------------ out
 
     def oldest(self, count: int) -> list[Event]:
-        """The first rows of the queue. Those whose picture was dropped say so."""
+        """Return the first rows of the queue. The `image_path` of a row whose picture was dropped is None."""
         rows = self._db.select(
             "select e.id, table_name, row, p.image_path from Events e left join Pictures p using (image_path)"
             " order by e.id limit ?",
@@ -78,7 +84,7 @@ class Outbox:
         return [_event(row) for row in rows]
 
     def newest(self, table: str, count: int, before: str | None) -> list[dict[str, Any]]:
-        """Rows that wait, newest first."""
+        """Return at most `count` queued rows of a table whose id is smaller than `before`, newest first."""
         rows = self._db.select(
             "select row from Events where table_name = ? and id < ? order by id desc limit ?",
             table,
@@ -88,17 +94,17 @@ class Outbox:
         return [json.loads(row["row"]) for row in rows]
 
     def row(self, row_id: str) -> dict[str, Any] | None:
-        """A row that waits."""
+        """Return a queued row."""
         rows = self._db.select("select row from Events where id = ?", row_id)
         return json.loads(rows[0]["row"]) if rows else None
 
     def unsent(self, image_path: str) -> bytes | None:
-        """A picture that waits; None when it was sent, or dropped."""
+        """Return a queued picture; None if it was sent or dropped."""
         rows = self._db.select("select data from Pictures where image_path = ? and not sent", image_path)
         return rows[0]["data"] if rows else None
 
     def find_picture(self, sha256: str) -> str | None:
-        """The path of a picture that waits."""
+        """Return the `image_path` of a queued picture."""
         prefix = f"images/{sha256[:2]}/{sha256}."
         rows = self._db.select(
             "select image_path from Pictures where image_path between ? and ? and not sent", prefix, prefix + "~"
@@ -106,59 +112,59 @@ class Outbox:
         return rows[0]["image_path"] if rows else None
 
     def mark_sent(self, image_path: str) -> None:
-        """Free the room of a picture; that it was sent is remembered while rows with it wait."""
+        """Free the space of a picture, and remember that it was sent for as long as rows refer to it."""
         self._db.execute("update Pictures set sent = 1, data = x'' where image_path = ?", [image_path])
 
     def drop_picture(self, image_path: str) -> None:
-        """Give a picture up; its rows stay."""
+        """Give up sending a picture; its rows stay."""
         with self._db.transaction() as db:
             db.execute("delete from Pictures where image_path = ?", [image_path])
             _count(db, "dropped_pictures", 1)
 
     def forget(self, image_path: str) -> None:
-        """Take a picture out that somebody wants deleted; its rows stay."""
+        """Remove a picture that a user deleted; its rows stay."""
         self._db.execute("delete from Pictures where image_path = ?", [image_path])
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Take rows that were sent out of the queue, and what is known of pictures that no row waits with."""
+        """Remove rows that were sent, and the marks of sent pictures to which no queued row refers any more."""
         with self._db.transaction() as db:
             db.execute("delete from Events where id in (select value from json_each(?))", [json.dumps(list(ids))])
-            db.execute(f"delete from Pictures where sent and {_NOBODY_WAITS}")
+            db.execute(f"delete from Pictures where sent and {_NO_EVENT_LEFT}")
 
     def count_dropped_row(self) -> None:
-        """Remember that a row was given up."""
+        """Count a row that was given up."""
         with self._db.transaction() as db:
             _count(db, "dropped_rows", 1)
 
     def trim(self) -> None:
-        """Hold the limits: the oldest pictures give way first, then the oldest rows. Both are counted."""
+        """Enforce the limits: drop the oldest pictures first, then the oldest rows, and count both."""
         with self._db.transaction() as db:
-            waiting = db.execute("select coalesce(sum(length(data)), 0) from Pictures").fetchone()[0]
+            queued = db.execute("select coalesce(sum(length(data)), 0) from Pictures").fetchone()[0]
             places = []
-            if waiting > self._max_bytes:
+            if queued > self._max_bytes:
                 for row in db.execute("select place, length(data) size from Pictures where not sent order by place"):
                     places.append(row["place"])
-                    waiting -= row["size"]
-                    if waiting <= self._max_bytes:
+                    queued -= row["size"]
+                    if queued <= self._max_bytes:
                         break
                 db.execute("delete from Pictures where place <= ? and not sent", [places[-1]])
                 _count(db, "dropped_pictures", len(places))
             over = db.execute("select count(*) from Events").fetchone()[0] - self._max_rows
             if over > 0:
                 db.execute("delete from Events where id in (select id from Events order by id limit ?)", [over])
-                db.execute(f"delete from Pictures where {_NOBODY_WAITS}")
+                db.execute(f"delete from Pictures where {_NO_EVENT_LEFT}")
                 _count(db, "dropped_rows", over)
 
     def shrink(self) -> None:
-        """Give much room that is free in the file back to the disk; a little is soon needed again."""
+        """Return large amounts of free space in the file to the disk; small ones will soon be used again."""
         steps = self._db.select("pragma freelist_count")[0][0] // _SHRINK_PAGES
-        for _ in range(min(steps, _SHRINK_STEPS)):  # in steps, because predictions wait for each
+        for _ in range(min(steps, _SHRINK_STEPS)):  # in steps, because each one blocks predictions
             self._db.script(f"pragma incremental_vacuum({_SHRINK_PAGES})")
 
     # ------------------------------------------------------------ about it
 
     def depth(self) -> dict[str, Any]:
-        """Rows, pictures and bytes that wait, the oldest one's id, and what was dropped since the file is there."""
+        """Return the number of queued rows, pictures and bytes, the oldest row's id, and how many were ever dropped."""
         rows = self._db.select("select count(*) n, min(id) oldest from Events")[0]
         pictures = self._db.select(
             "select count(*) n, coalesce(sum(length(data)), 0) size from Pictures where not sent"
@@ -173,16 +179,16 @@ class Outbox:
         }
 
     def fact(self, name: str) -> str | None:
-        """A value that this machine remembers."""
+        """Return a value kept by `remember`."""
         rows = self._db.select("select value from Facts where name = ?", name)
         return rows[0]["value"] if rows else None
 
     def remember(self, name: str, value: str) -> None:
-        """Keep a value for later starts on this disk."""
+        """Keep a value on this disk, for later starts."""
         self._db.execute("insert or replace into Facts values (?, ?)", (name, value))
 
     def instance(self) -> str:
-        """The id of this disk's installation, made the first time."""
+        """Return the id of the installation on this disk, which the first call creates."""
         self._db.execute("insert into Facts values ('instance', ?) on conflict do nothing", [new_id()])
         return str(self.fact("instance"))
 

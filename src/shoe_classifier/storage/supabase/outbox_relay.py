@@ -1,4 +1,4 @@
-"""Brings the outbox to Supabase: one thread, oldest first, however long it takes."""
+"""Sends the outbox to Supabase: one thread, oldest rows first, for as long as it takes."""
 
 import logging
 import random
@@ -14,27 +14,28 @@ from shoe_classifier.storage.supabase.outbox import Event, Outbox
 
 logger = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 0.3  # between two looks into an outbox that was empty: what comes meanwhile goes together
+_IDLE_SECONDS = 0.3  # before an empty outbox is read again; rows added meanwhile share a batch
 _BATCH = 200  # rows
-_TRANSFER_THREADS = 8  # pictures on their way at once
-_LONGEST_WAIT = 15.0  # seconds between two tries
+_TRANSFER_THREADS = 8  # pictures sent at once
+_LONGEST_WAIT = 15.0  # seconds between two attempts
 
 
 class Receiver(Protocol):
-    """Where the outbox goes. Each call may be repeated without doing harm."""
+    """The destination. Both calls are idempotent, and raise `StoreUnavailable` or `StoreRefused`."""
 
-    def send_picture(self, image_path: str, data: bytes) -> None:
-        """Raises `StoreUnavailable`, and `StoreRefused`."""
+    def send_picture(self, image_path: str, data: bytes) -> None: ...
 
-    def send_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Raises `StoreUnavailable`, and `StoreRefused`."""
+    def send_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None: ...
 
 
 class OutboxRelay:
-    """Sends pictures, then their rows, and only then forgets them; so each arrives, and repeating changes nothing.
+    """Sends pictures, then their rows, and only then removes them from the outbox, so that none is ever lost.
 
     Args:
-        lock: of the workers of one machine, one sends.
+        lock: held while sending, so that only one worker of this machine does.
+
+    Attributes:
+        error: why the last attempt failed; None if it succeeded.
     """
 
     def __init__(self, outbox: Outbox, receiver: Receiver, lock: FileLock):
@@ -43,48 +44,48 @@ class OutboxRelay:
         self._lock = lock
         self._stopping = threading.Event()
         self._deadline = 0.0
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
         self.error: str | None = None
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Send what waits, for so many seconds at most; what is left stays for the next start."""
+        """Send what is queued, for at most `seconds`; the rest stays for the next start."""
         self._deadline = time.monotonic() + seconds
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=seconds + 1)
 
     def _run(self) -> None:
-        tries, mine = 0, False
+        attempts, locked = 0, False
         while True:
             last = self._stopping.is_set()
             try:
-                mine = mine or self._lock.acquire()
-                sent, tries = mine and self._deliver(), 0
+                locked = locked or self._lock.acquire()
+                sent, attempts = locked and self._deliver(), 0
             except StoreUnavailable as error:
-                sent, tries, self.error = False, tries + 1, error.detail
-                logger.warning("The outbox waits: %s", error.detail)
-            except Exception:  # whatever it was, what waits must be tried again
-                sent, tries, self.error = False, tries + 1, "Sending failed inside the service; its log says why."
-                logger.exception("The outbox could not be sent.")
+                sent, attempts, self.error = False, attempts + 1, error.detail
+                logger.warning("The outbox cannot be sent yet: %s", error.detail)
+            except Exception:  # whatever it was, the thread must live on and try again
+                sent, attempts, self.error = False, attempts + 1, "Sending failed inside the service; see its log."
+                logger.exception("Failed to send the outbox.")
             if last and (not sent or time.monotonic() > self._deadline):
                 break
             if not sent:
-                self._stopping.wait(_pause(tries))
-        if mine:
+                self._stopping.wait(_pause(attempts))
+        if locked:
             self._lock.release()
 
     def _deliver(self) -> bool:
-        """Send one batch; False when nothing waits."""
+        """Send one batch; return False when nothing is queued."""
         self._outbox.trim()
         events = self._outbox.oldest(_BATCH)
         if not events:
             self.error = None
             return False
-        given_up = self._send_pictures({event.image_path for event in events if event.image_path})
-        for table, rows in _by_table(events, given_up).items():
+        refused = self._send_pictures({event.image_path for event in events if event.image_path})
+        for table, rows in _by_table(events, refused).items():
             self._send_rows(table, rows)
         self._outbox.remove([event.id for event in events])
         self.error = None
@@ -95,18 +96,19 @@ class OutboxRelay:
     def _send_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
         try:
             self._receiver.send_rows(table, rows)
-        except StoreRefused as error:  # one bad row must not hold up the others
+        except StoreRefused as error:  # one bad row must not block the others
             if len(rows) > 1:
                 for row in rows:
                     self._send_rows(table, [row])
                 return
-            logger.error("A row of %s is given up: %s %s", table, error.detail, rows[0])
+            logger.error("Dropped a row of %s: %s %s", table, error.detail, rows[0])
             self._outbox.count_dropped_row()
 
     def _send_pictures(self, paths: set[str]) -> set[str]:
-        """Returns those that were refused."""
-        with ThreadPoolExecutor(_TRANSFER_THREADS) as hands:
-            return {path for path, taken in zip(paths, hands.map(self._send_picture, paths), strict=True) if not taken}
+        """Return the paths of the pictures that were refused."""
+        with ThreadPoolExecutor(_TRANSFER_THREADS) as executor:
+            accepted = executor.map(self._send_picture, paths)
+            return {path for path, taken in zip(paths, accepted, strict=True) if not taken}
 
     def _send_picture(self, path: str) -> bool:
         data = self._outbox.unsent(path)
@@ -115,23 +117,23 @@ class OutboxRelay:
         try:
             self._receiver.send_picture(path, data)
         except StoreRefused as error:
-            logger.error("A predicted picture is given up: %s", error.detail)
+            logger.error("Dropped the picture %s: %s", path, error.detail)
             self._outbox.drop_picture(path)
             return False
         self._outbox.mark_sent(path)
         return True
 
 
-def _by_table(events: Sequence[Event], given_up: set[str]) -> dict[str, list[dict[str, Any]]]:
+def _by_table(events: Sequence[Event], refused: set[str]) -> dict[str, list[dict[str, Any]]]:
     tables: dict[str, list[dict[str, Any]]] = {}
     for event in events:
-        row = {**event.row, "image_path": None} if event.image_path in given_up else event.row
+        row = {**event.row, "image_path": None} if event.image_path in refused else event.row
         tables.setdefault(event.table, []).append(row)
     return tables
 
 
-def _pause(tries: int, random_share: Callable[[], float] = random.random) -> float:
-    """Exponential backoff with jitter, so that many machines do not come back at once."""
-    if not tries:
+def _pause(attempts: int, random_share: Callable[[], float] = random.random) -> float:
+    """Seconds to wait after so many failed attempts: exponential backoff, with jitter to spread out many machines."""
+    if not attempts:
         return _IDLE_SECONDS
-    return float(min(_LONGEST_WAIT, 0.5 * 2.0**tries) * (0.5 + random_share() / 2))
+    return min(_LONGEST_WAIT, 0.5 * 2.0 ** min(attempts, 10)) * (0.5 + random_share() / 2)

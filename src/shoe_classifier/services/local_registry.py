@@ -1,0 +1,172 @@
+"""The model registry of a single machine: its live file decides which version is live, and the store follows it."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from shoe_classifier.errors import InvalidModel, StoreUnavailable
+from shoe_classifier.files import sha256_of
+from shoe_classifier.ml.external_model import ExternalModel
+from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_file
+from shoe_classifier.services.model_registry import RegistryBase, identity_of, version_row
+from shoe_classifier.storage.model_files import ModelFiles
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import ModelVersion, RetrainJob
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 30.0  # for a database that another process has locked
+
+
+class LocalModelRegistry(RegistryBase):
+    """See `ModelRegistry`. The live file is replaced first; if the store does not accept that, it is put back."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        store: Store,
+        holder: LiveModelHolder,
+        keep_versions: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ):
+        super().__init__(files, store, holder, keep_versions, patience_seconds)
+
+    def restore(self) -> None:
+        """Serve the live file or, if it does not load, the newest archived version that does."""
+        self._files.remove_candidates()
+        with self._lock:
+            identity = identity_of(self._files.live)
+            try:
+                model = self._open_live()
+            except InvalidModel as error:
+                logger.error("The live model does not load: %s", error.detail)
+                if not self._fall_back():
+                    self._holder.fail(error.detail)
+            else:
+                self._serve(model, identity)
+                self._note_live()
+
+    def follow(self) -> None:
+        """Do nothing: no other machine decides which version is live."""
+
+    def was_published(self, job: RetrainJob) -> bool:
+        """See `ModelRegistry`. The version is live once its file is."""
+        row = self._store.version(job.model_version) if job.model_version else None
+        return row is not None and self._files.live.is_file() and sha256_of(self._files.live) == row.sha256
+
+    def _switch(self, candidate: Path, record: Callable[[], None]) -> None:
+        with self._replaced(candidate):
+            record()
+
+    @contextlib.contextmanager
+    def _replaced(self, candidate: Path) -> Iterator[None]:
+        """Make a candidate the live file and serve it. If the block fails, the previous version is put back."""
+        previous = self._holder.live
+        model, identity = open_model_file(candidate, trusted=True), identity_of(candidate)
+        try:
+            self._files.replace_live(candidate, previous.bundle.version)
+            self._serve(model, identity)
+            yield
+        except BaseException:
+            if not candidate.exists():  # it has taken the place of the live file
+                self._put_back(previous)
+            raise
+
+    def _put_back(self, previous: Model) -> None:
+        try:
+            self._files.put_back(previous.bundle.version)
+        except OSError:  # the previous model serves all the same, and the caller raises the first failure
+            logger.exception("The file of version %s could not be put back.", previous.bundle.version)
+        self._serve(previous, identity_of(self._files.live))
+
+    def _on_replaced(self, identity: tuple[int, int]) -> None:
+        try:
+            model = self._open_live()
+        except InvalidModel as error:
+            logger.error("The live file was replaced by one that does not load: %s", error.detail)
+            return
+        if model.bundle.version != self._serving:
+            self._serve(model, identity)
+            self._note_live()
+
+    def _open_live(self) -> Model:
+        """Open the live file, and keep a row of it. Raises `InvalidModel`."""
+        live = self._files.live
+        if not live.is_file():
+            raise InvalidModel(f"Expected a model file at {live.name}; there is none. `train` creates one.")
+        sha256 = sha256_of(live)
+        written_here = self._store.version_with(sha256) is not None
+        model = open_model_file(live, trusted=written_here)
+        row = self._store.version(model.bundle.version)
+        if row is not None and row.sha256 != sha256:
+            raise InvalidModel(f"Expected version {row.version} as it was published; {live.name} has changed since.")
+        if not written_here:
+            self._store.save_version(version_row(model.bundle, sha256, "candidate"))
+        return model
+
+    def _fall_back(self) -> bool:
+        """Make the newest archived version that loads the live one; return False when there is none."""
+        for row in self._store.versions():
+            file = self._files.file_of(row.version)
+            if file.exists() and sha256_of(file) == row.sha256:
+                self._go_back_to(row)
+                return True
+        return False
+
+    def _go_back_to(self, row: ModelVersion) -> None:
+        logger.warning("Going back to version %s.", row.version)
+        candidate = self._files.copy_archived(row.version)
+        try:
+            model, identity = open_model_file(candidate, trusted=True), identity_of(candidate)
+            self._files.replace_live(candidate, None)
+        finally:
+            candidate.unlink(missing_ok=True)
+        self._serve(model, identity)
+        self._note_live()
+
+    def _note_live(self) -> None:
+        """Keep in the store which version is live."""
+        live = self._store.live_version()
+        if self._serving and (live is None or live.version != self._serving):
+            self._store.set_live(self._serving)
+
+
+class ExternalModelRegistry(LocalModelRegistry):
+    """Serves the plain Keras model that the settings name, and nothing else.
+
+    Args:
+        open_external: opens the file, given its SHA-256.
+        marks_live: whether the store is told that the model is live. A shared store is not: other machines do not have
+            the file.
+    """
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        store: Store,
+        holder: LiveModelHolder,
+        open_external: Callable[[Path, str], ExternalModel],
+        *,
+        marks_live: bool,
+    ):
+        super().__init__(files, store, holder, keep_versions=1)
+        self._open_external = open_external
+        self._marks_live = marks_live
+
+    def _open_live(self) -> Model:
+        live = self._files.live
+        if not live.is_file():
+            raise InvalidModel(f"Expected a plain Keras model at {live.name}; there is none.")
+        sha256 = sha256_of(live)
+        model = self._open_external(live, sha256)
+        with contextlib.suppress(StoreUnavailable):  # the model can be served without its row
+            self._store.save_version(version_row(model.bundle, sha256, "candidate"))
+        return model
+
+    def _fall_back(self) -> bool:
+        return False  # an earlier model of this service is no substitute for the one that the settings name
+
+    def _note_live(self) -> None:
+        if self._marks_live:
+            super()._note_live()

@@ -1,0 +1,112 @@
+"""Ordered migrations of a SQLite file; the number of those that were applied is the file's `user_version`.
+
+A migration that has been released is never edited. A change of the schema is a new one at the end.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from shoe_classifier.errors import ConfigurationError
+
+# Files of 0.1.0 have these tables and `user_version` 0, so the first migration must pass over what exists.
+_RELEASE_0_1_0 = """
+create table if not exists Predict (
+    id text primary key, image_path text, predicted_class text not null, confidence_score real not null,
+    decision text not null, probabilities text not null, model_version text not null,
+    response_time real not null, created_at text not null
+) without rowid;
+create table if not exists Training_Data (
+    id text primary key, image_path text not null, sha256 text not null unique, shoe_class text not null,
+    is_processed integer not null default 0, split text not null, source text not null,
+    upload_id text not null, uploaded_at text not null
+) without rowid;
+create index if not exists training_data_unprocessed on Training_Data (id) where is_processed = 0;
+create index if not exists training_data_class on Training_Data (shoe_class);
+create table if not exists Model_Versions (
+    version text primary key, sha256 text not null, labels text not null, metrics text, parent text,
+    state text not null, file_path text not null, created_at text not null
+) without rowid;
+create index if not exists model_versions_sha256 on Model_Versions (sha256);
+create table if not exists Retrain_Jobs (
+    job_id text primary key, state text not null, mode text not null, phase text not null, progress real not null,
+    message text not null, samples integer not null, labels text not null, metrics text, baseline text,
+    model_version text, error text, force integer not null, seconds_left real,
+    created_at text not null, started_at text, finished_at text
+) without rowid;
+create table if not exists System_Metrics (
+    timestamp text primary key, request_count integer not null, avg_response_time real not null,
+    model_uptime_status text not null
+) without rowid;
+"""
+
+# Until now a row was marked as processed without saying by which version. The live version knows all of them; without
+# one, it is the newest that has been live, which a start makes live again. Without any version, they are to be learned.
+_LEARNED_PICTURES = """
+create table Learned_Pictures (
+    version text not null, training_id text not null, primary key (version, training_id)
+) without rowid;
+create index learned_pictures_training_id on Learned_Pictures (training_id);
+insert into Learned_Pictures
+    select seed.version, picture.id
+    from (
+        select version from Model_Versions where state in ('live', 'archived')
+        order by state = 'live' desc, created_at desc limit 1
+    ) seed
+    join Training_Data picture on picture.is_processed = 1;
+alter table Retrain_Jobs add column epoch integer;
+alter table Retrain_Jobs add column epochs integer;
+alter table Retrain_Jobs add column loss real;
+"""
+
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES)
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
+    """Apply the migrations that a file still lacks, each in a transaction of its own.
+
+    Args:
+        connection: in autocommit mode (`isolation_level=None`).
+        migrations: SQL scripts, oldest first.
+
+    Raises:
+        ConfigurationError: a newer release has migrated the file further than this one knows.
+    """
+    while (version := _version(connection)) < len(migrations):
+        _apply(connection, version, migrations[version])
+    if version > len(migrations):
+        raise ConfigurationError(
+            f"Expected a database with schema version {len(migrations)} or older; received version {version} in"
+            f" {_path(connection)}. A newer release has written it: use that release, or restore a backup."
+        )
+
+
+def _apply(connection: sqlite3.Connection, version: int, script: str) -> None:
+    connection.execute("begin immediate")
+    try:
+        if _version(connection) == version:  # otherwise another process was faster
+            for statement in _statements(script):
+                connection.execute(statement)
+            connection.execute(f"pragma user_version = {version + 1}")
+        connection.execute("commit")
+    except BaseException:  # whatever interrupted it, the old version must stay complete
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script. `executescript` would commit the transaction first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("pragma user_version").fetchone()[0])
+
+
+def _path(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("pragma database_list").fetchone()[2])
