@@ -16,9 +16,8 @@ from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictF
 from shoe_classifier.api.routes import corrections, models, predict, records, retrain, system, upload
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.corrections import CorrectionService
-from shoe_classifier.services.factories import external_opener, open_store
+from shoe_classifier.services.factories import open_registry, open_store
 from shoe_classifier.services.ingestion import IngestionService
-from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.settings import Settings, load_settings
@@ -68,7 +67,7 @@ def _build_service(settings: Settings) -> Service:
     store = open_store(settings)
     live_model = LiveModelHolder(settings.max_image_pixels)
     files = ModelFiles(settings.live_model)
-    registry = ModelRegistry(files, store, live_model, settings.keep_versions, external_opener(settings))
+    registry = open_registry(settings, store, files, live_model)
     ingestion = IngestionService(settings, store)
     return Service(
         settings=settings,

@@ -53,7 +53,7 @@ async def add_feedback(
     corrections: CorrectionsDep,
     store: StoreDep,
 ) -> dict[str, Any]:
-    known_labels = model.teachable.labels
+    known_labels = model.teachable.bundle.labels
     async with private_folder(settings.temp_uploads_dir) as folder:
         row = await anyio.to_thread.run_sync(corrections.learn, prediction_id, label, folder, known_labels)
     return await anyio.to_thread.run_sync(_with_url, row, store)
@@ -69,7 +69,7 @@ async def add_feedback(
 def relabel_training_picture(
     row_id: str, label: LabelDep, model: ModelDep, corrections: CorrectionsDep, store: StoreDep
 ) -> dict[str, Any]:
-    return _with_url(corrections.relabel(row_id, label, model.teachable.labels), store)
+    return _with_url(corrections.relabel(row_id, label, model.teachable.bundle.labels), store)
 
 
 @router.delete(
