@@ -46,9 +46,8 @@ class StripTrailingSlash:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != "/" and scope["path"].endswith("/"):
-            scope["path"] = (
-                scope["path"].rstrip("/") or "/"
-            )  # in place: the layers outside read `route` from this scope
+            # In place: `CountRequests` reads the route that the router sets in this very scope.
+            scope["path"] = scope["path"].rstrip("/") or "/"
         await self._app(scope, receive, send)
 
 
