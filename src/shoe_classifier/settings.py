@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shoe_classifier.errors import ConfigurationError
+from shoe_classifier.types import MAX_IMAGE_PIXELS
 
 InputRange = Literal["auto", "0..255", "0..1", "-1..1"]
 
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
     store_prediction_images: bool = Field(True, description="Keep predicted pictures with their rows.")
 
     max_image_bytes: int = Field(15 << 20, gt=0, description="Largest picture, in bytes.")
-    max_image_pixels: int = Field(50_000_000, gt=0, description="Largest picture, in pixels.")
+    max_image_pixels: int = Field(MAX_IMAGE_PIXELS, gt=0, description="Largest picture, in pixels.")
     min_training_side: int = Field(16, gt=0, description="Shortest edge of a training picture, in pixels.")
     max_zip_bytes: int = Field(1 << 30, gt=0, description="Largest ZIP, in bytes, packed and unpacked.")
     max_zip_files: int = Field(50_000, gt=0, description="Most files in a ZIP.")

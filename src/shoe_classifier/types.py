@@ -25,6 +25,7 @@ CANCELLING: Phase = "cancelling"  # a job that another process runs is to be can
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WebP": "image/webp", "BMP": "image/bmp", "GIF": "image/gif"}
 TYPE_OF_EXTENSION = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
+MAX_IMAGE_PIXELS = 50_000_000  # unless the settings say otherwise; a 48-megapixel phone photo passes
 
 
 def new_id() -> str:

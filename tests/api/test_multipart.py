@@ -60,12 +60,6 @@ def test_large_files_go_to_the_folder(tmp_path: Path) -> None:
     assert file.read() == data
 
 
-def test_small_files_go_to_disk_when_asked(tmp_path: Path) -> None:
-    file = read(part("file", b"abc", "x") + END, folder=tmp_path).file("file")
-    assert file.path is None
-    assert file.on_disk(tmp_path).read_bytes() == b"abc"
-
-
 @pytest.mark.parametrize(
     ("body", "error"),
     [
@@ -96,11 +90,6 @@ def test_a_boundary_that_is_too_long(folder: Path | None) -> None:
 def test_other_content_types(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="multipart/form-data"):
         read(b"{}", content_type=content_type)
-
-
-def test_a_missing_file_names_the_fields_received() -> None:
-    with pytest.raises(InvalidRequest, match=r"'file'; received \['picture'\]"):
-        read(part("picture", b"1", "x") + END).file("file")
 
 
 def test_silent_clients_time_out() -> None:

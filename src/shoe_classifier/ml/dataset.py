@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shoe_classifier.errors import AppError
-from shoe_classifier.ml.preprocessing import MAX_PIXELS, decode
+from shoe_classifier.ml.preprocessing import MAX_IMAGE_PIXELS, decode
 from shoe_classifier.ml.zip_reader import Picture
 
 HOLDOUT_SHARE = 0.15
@@ -62,7 +62,7 @@ def load(
     labels: list[str],
     *,
     exclude: frozenset[str] = frozenset(),
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = MAX_IMAGE_PIXELS,
     progress: Callable[[], None] = lambda: None,
 ) -> LabelledPictures:
     """Decode pictures, each once; what does not decode is left out.

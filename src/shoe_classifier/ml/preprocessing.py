@@ -9,14 +9,13 @@ import numpy as np
 from PIL import Image
 
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
-from shoe_classifier.types import EXTENSIONS
+from shoe_classifier.types import EXTENSIONS, MAX_IMAGE_PIXELS
 
 # Pillow refuses only at twice its own limit, and warns before; `check_size` refuses by the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = tuple(EXTENSIONS)
 PICTURE_NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
-MAX_PIXELS = 50_000_000  # a 48-megapixel phone photo passes
 
 _OTHER_FORMATS = {
     b"II*\0": "TIFF",
@@ -57,7 +56,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def decode(
-    data: bytes, size: int | tuple[int, int], *, name: str = "", max_pixels: int = MAX_PIXELS, min_side: int = 1
+    data: bytes, size: int | tuple[int, int], *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS, min_side: int = 1
 ) -> np.ndarray:
     """Decode a picture and squash it to the size that a network takes.
 
@@ -94,7 +93,7 @@ def shows_nothing(picture: np.ndarray) -> bool:
     return bool(variance < _LEAST_VARIANCE or steps @ steps / steps.size > _NOISE * variance)
 
 
-def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
+def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     """Decode a picture for display: upright, RGB, proportions kept, no edge above `max_side` pixels.
 
     Raises as `decode` does.
