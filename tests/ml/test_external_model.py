@@ -11,9 +11,9 @@ import pytest
 from helpers.pictures import SHAPES, draw, lesson_zip
 from helpers.service import make_settings, running
 from shoe_classifier.errors import InvalidModel
+from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel, open_external
 from shoe_classifier.ml.preprocessing import decode
-from shoe_classifier.storage.model_files import sha256_of
 
 LABELS = ("a", "b", "c")
 
@@ -44,28 +44,28 @@ def test_grey_logits_without_rescaling(tmp_path: Path) -> None:
     network = save(tmp_path / "m.h5", (20, 28, 1), keras.layers.Dense(3))
     model = opened(tmp_path / "m.h5")
     assert model.size == (28, 20)
-    seen = picture(model)
-    assert seen.shape == (20, 28, 3)
-    logits = expected(network, (seen @ [0.299, 0.587, 0.114])[..., None] / 255)
+    inputs = picture(model)
+    assert inputs.shape == (20, 28, 3)
+    logits = expected(network, (inputs @ [0.299, 0.587, 0.114])[..., None] / 255)
     assert np.allclose(
-        list(model.answer(seen).probabilities.values()), np.exp(logits) / np.exp(logits).sum(), atol=1e-4
+        list(model.classify(inputs).probabilities.values()), np.exp(logits) / np.exp(logits).sum(), atol=1e-4
     )
 
 
 def test_colour_softmax_with_rescaling(tmp_path: Path) -> None:
     network = save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(3, activation="softmax"), rescaling=True)
     model = opened(tmp_path / "m.h5")
-    answer = model.answer(picture(model))
-    assert np.allclose(list(answer.probabilities.values()), expected(network, picture(model)), atol=1e-4)
-    assert answer.decision in ("accepted", "uncertain")
-    assert answer.model_version == model.bundle.version
+    prediction = model.classify(picture(model))
+    assert np.allclose(list(prediction.probabilities.values()), expected(network, picture(model)), atol=1e-4)
+    assert prediction.decision in ("accepted", "uncertain")
+    assert prediction.model_version == model.bundle.version
 
 
 def test_one_sigmoid_in_another_range(tmp_path: Path) -> None:
     network = save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(1, activation="sigmoid"))
     model = opened(tmp_path / "m.h5", ("no", "yes"), "-1..1")
     share = expected(network, picture(model) / 127.5 - 1)[0]
-    assert model.answer(picture(model)).probabilities["yes"] == pytest.approx(share, abs=1e-4)
+    assert model.classify(picture(model)).probabilities["yes"] == pytest.approx(share, abs=1e-4)
 
 
 def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
