@@ -21,6 +21,17 @@ from shoe_classifier.types import RetrainJob, new_id
 pytestmark = pytest.mark.supabase
 
 Machine = Callable[..., Settings]
+_SECOND_FINISH_RETRAIN = (
+    "create function public.finish_retrain(job json, instance uuid, learnt json) returns boolean"
+    " language sql as 'select true'"
+)
+_NEWER_REVISION = """
+do $$ begin
+    execute replace(
+        pg_get_functiondef('public.describe_shoe_classifier'::regproc), '''revision'', 2', '''revision'', 9'
+    );
+end $$
+"""
 
 
 @pytest.fixture
@@ -117,18 +128,21 @@ def test_status_and_metrics_tell_of_the_store(cloud: httpx.Client, stack: Stack)
 
 
 @pytest.mark.parametrize(
-    ("damage", "repair", "said"),
+    ("damage", "said"),
     [
-        ('drop table public."Predict"', "", "Table Predict: expected it to exist"),
-        ('alter table public."Predict" drop column decision', "", "columns decision"),
-        ("drop index public.retrain_jobs_one_running", "", "indexes retrain_jobs_one_running"),
-        ('alter table public."Predict" disable row level security', "", "row level security"),
-        ('create policy open on public."Predict" using (true)', "", "expected no policies"),
-        ("drop function public.describe_shoe_classifier()", "", "Run supabase/migrations"),
+        ('drop table public."Predict"', "Table Predict: expected it to exist"),
+        ('alter table public."Predict" drop column decision', "columns decision"),
+        ("drop index public.retrain_jobs_one_running", "indexes retrain_jobs_one_running"),
+        ('alter table public."Predict" disable row level security', "row level security"),
+        ('create policy open on public."Predict" using (true)', "expected no policies"),
+        ("drop function public.describe_shoe_classifier()", "Run supabase/migrations"),
+        ("drop function public.labels_of_hashes(text[])", "Functions: expected labels_of_hashes(hashes text[])"),
+        (_SECOND_FINISH_RETRAIN, "received finish_retrain(job json, instance uuid) and finish_retrain(job json"),
+        (_NEWER_REVISION, "update this service"),
     ],
 )
 def test_what_is_missing_is_said_and_healed_by_the_migration(
-    machine: Machine, stack: Stack, damage: str, repair: str, said: str
+    machine: Machine, stack: Stack, damage: str, said: str
 ) -> None:
     try:
         stack.sql(damage)
@@ -174,7 +188,7 @@ def test_check_says_all_line_by_line(machine: Machine, stack: Stack, tmp_path: P
     settings = machine("one")
     environment = {"SUPABASE_URL": stack.gateway.url, "SUPABASE_KEY": token("service_role")}
     good = Process.run(settings.models_dir.parent, "supabase", "check", **environment)
-    assert (good.returncode, good.stdout.count("ok"), good.stdout.count("WRONG")) == (0, 8, 0), good.stderr
+    assert (good.returncode, good.stdout.count("ok"), good.stdout.count("WRONG")) == (0, 10, 0), good.stderr
     stack.gateway.buckets.pop("models")
     bad = Process.run(settings.models_dir.parent, "supabase", "check", **environment)
     assert bad.returncode == 1 and "WRONG  Bucket models: expected it to exist" in bad.stdout
@@ -254,10 +268,10 @@ def test_a_row_that_is_refused_does_not_hold_up_the_others(cloud: httpx.Client, 
     assert outbox(cloud)["dropped_rows"] == 1
 
 
-def test_no_limit_on_rows_cuts_what_is_learnt(cloud: httpx.Client, stack: Stack) -> None:
+def test_no_limit_on_rows_cuts_what_is_learned(cloud: httpx.Client, stack: Stack) -> None:
     stack.sql(
         "insert into public.\"Training_Data\" select gen_random_uuid(), 'images/x', md5(n::text), 'hat', false,"
-        " 'train', 'zip', gen_random_uuid(), utc_now() from generate_series(1, 2500) n"
+        " 'train', 'zip', gen_random_uuid(), now() from generate_series(1, 2500) n"
     )
     store = store_of(cloud)
     assert len(store.unprocessed()) == 2500 == store.count_unprocessed()
@@ -395,13 +409,13 @@ def test_the_job_of_a_machine_that_is_gone_fails_and_it_cannot_publish_any_more(
     other = new_id()
     assert store._client.rpc("start_retrain", job=asdict(lost), instance=other)
     assert not store.start_job(RetrainJob())
-    stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = utc_now() - interval '5 minutes'")
+    stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = now() - interval '5 minutes'")
     wait_for(lambda: not store.jobs(1, None) or store.jobs(1, None)[0].finished)  # it is ended by whoever looks
     mine = RetrainJob()
     assert store.start_job(mine)
     assert cloud.get(f"/retrain/{lost.job_id}").json()["state"] == "failed"
     done = {**asdict(lost), "state": "published"}
-    assert store._client.rpc("finish_retrain", job=done, instance=other, learnt={}) is False
+    assert store._client.rpc("finish_retrain", job=done, instance=other) is False
     store.fail_unfinished_jobs("over")
 
 
