@@ -24,6 +24,7 @@ from shoe_classifier.storage.tables import (
 )
 from shoe_classifier.types import (
     CANCELLING,
+    FINISHED,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
@@ -193,8 +194,8 @@ class SqliteStore:
 
     def report_job(self, job: RetrainJob) -> bool:
         with self._db.transaction() as db:
-            found = db.execute("select phase from Retrain_Jobs where job_id = ?", [job.job_id]).fetchone()
-            if found and found["phase"] == CANCELLING:
+            found = db.execute("select state, phase from Retrain_Jobs where job_id = ?", [job.job_id]).fetchone()
+            if found and (found["phase"] == CANCELLING or found["state"] in FINISHED):
                 return False
             return _insert(db, RETRAIN_JOBS, job, "insert or replace")
 
