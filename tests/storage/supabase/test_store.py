@@ -15,6 +15,7 @@ from helpers.pictures import draw, lesson_zip, zip_of
 from helpers.service import Process, finished_job, make_settings, running, wait_for
 from helpers.supabase_stack import Stack, token
 from shoe_classifier.settings import Settings
+from shoe_classifier.storage.supabase import store as store_module
 from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.types import RetrainJob, new_id
 
@@ -278,6 +279,24 @@ def test_no_limit_on_rows_cuts_what_is_learned(cloud: httpx.Client, stack: Stack
     assert len(store.training_data(2300, None)) == 2300
     assert len(store.labels_of([row.sha256 for row in store.unprocessed()])) == 2500
     assert store.training_labels() == {"hat": 2500}
+
+
+def test_many_rows_are_added_in_several_calls(
+    cloud: httpx.Client, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_CHUNK", 2)
+    assert cloud.post("/upload", files={"file": lesson_zip("hat", 5)}).json()["accepted"] == 5
+    assert stack.count("Training_Data") == 5
+    assert stack.gateway.calls["POST /rest/v1/rpc/add_training_data"] == 3
+
+
+def test_rows_are_readable_while_storage_signs_nothing(cloud: httpx.Client, stack: Stack) -> None:
+    predict(cloud)
+    wait_for(lambda: stack.count("Predict") == 1)
+    stack.gateway.buckets.pop("uploads")
+    row = cloud.get("/predictions").json()[0]
+    assert row["file_url"].startswith("/files/")
+    assert "Supabase Storage" in cloud.get("/status").json()["store"]["error"]
 
 
 def test_an_upload_that_fails_in_the_middle_leaves_no_rows_and_is_completed(cloud: httpx.Client, stack: Stack) -> None:
