@@ -297,8 +297,10 @@ def test_late_progress_does_not_reopen_a_finished_job(store: Store) -> None:
 def test_unfinished_jobs_fail_at_the_next_start(store: Store) -> None:
     done, running = RetrainJob(), RetrainJob()
     assert store.start_job(done)
-    store.finish_job(replace(done, state="rejected"))
+    store.finish_job(replace(done, state="rejected", phase="rejected"))
     store.request_cancel(done.job_id)  # too late: changes nothing
+    found = store.job(done.job_id)
+    assert found and found.phase == "rejected"
     assert store.start_job(running)
     store.fail_unfinished_jobs("stopped")
     assert [job.state for job in store.jobs(10, None)] == ["failed", "rejected"]

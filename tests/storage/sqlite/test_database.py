@@ -3,7 +3,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -87,8 +87,18 @@ def test_a_killed_process_leaves_what_it_committed(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_not_kept_open(tmp_path: Path) -> None:
     path = tmp_path / "file.sqlite3"
     path.write_bytes(b"something else" * 100)
-    with pytest.raises(sqlite3.DatabaseError):
-        Database(path, MIGRATIONS)  # a connection left open would be a ResourceWarning, which fails the test
+    with pytest.raises(sqlite3.DatabaseError) as caught:  # holds the traceback, and with it a connection left open
+        Database(path, MIGRATIONS)
+    assert str(path) not in open_files()
+    assert caught.tb
+
+
+def open_files() -> set[str]:
+    files = set()
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the handle of this walk itself
+            files.add(str(handle.readlink()))
+    return files
 
 
 def test_closing_twice_does_nothing(database: Database) -> None:

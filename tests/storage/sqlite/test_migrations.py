@@ -12,7 +12,7 @@ import pytest
 
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.storage.sqlite.database import Database
-from shoe_classifier.storage.sqlite.migrations import RECORDS, migrate
+from shoe_classifier.storage.sqlite.migrations import RECORDS, _apply, migrate
 from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.storage.tables import TABLES
 from shoe_classifier.types import MinuteMetrics, ModelVersion, PredictionRecord, RetrainJob, TrainingPicture
@@ -105,6 +105,13 @@ def test_the_live_version_knows_what_0_1_0_had_processed(tmp_path: Path) -> None
         assert ([row.sha256 for row in store.processed()], store.count_unprocessed()) == (["cd01", "cd02"], 1)
 
 
+def test_after_a_rollback_it_is_still_the_live_one(tmp_path: Path) -> None:
+    write_0_1_0(tmp_path, then="update Model_Versions set state = iif(version = 'v1', 'live', 'archived');")
+    with closing(SqliteStore(tmp_path)) as store:
+        store.set_live("v1")
+        assert len(store.processed()) == 2
+
+
 def test_without_a_live_version_the_newest_one_knows_it(tmp_path: Path) -> None:
     write_0_1_0(tmp_path, then="update Model_Versions set state = 'archived';")
     with closing(SqliteStore(tmp_path)) as store:
@@ -188,18 +195,7 @@ def _migrate_and_die(path: Path) -> None:
     migrate(connection, [FIRST, "create table B (x);\ncreate table C (x);\nselect die();"])
 
 
-def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
-    path = tmp_path / "file.sqlite3"
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_open, args=(path,)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("select count(*) from A").fetchone()[0] == 1
-
-
-def _open(path: Path) -> None:
-    Database(path, [FIRST, "insert into A values (1);"]).close()
+def test_a_process_that_lost_the_race_changes_nothing(connection: sqlite3.Connection) -> None:
+    migrate(connection, [FIRST])
+    _apply(connection, 0, FIRST)  # the other one has committed since this one read version 0
+    assert (set(schema(connection)), user_version(connection)) == ({"A"}, 1)
