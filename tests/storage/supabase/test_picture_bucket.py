@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from helpers.supabase_stack import Gateway, free_port, token
-from shoe_classifier.errors import NotFound, StoreRefused
+from shoe_classifier.errors import NotFound, StoreRefused, StoreUnavailable
 from shoe_classifier.storage.supabase.cache import PictureCache
 from shoe_classifier.storage.supabase.client import SupabaseClient
 from shoe_classifier.storage.supabase.outbox import Outbox
@@ -111,6 +111,30 @@ def test_a_deleted_picture_is_gone_from_everywhere(
         bucket.find_picture("ab" * 32)
 
 
+def test_a_picture_that_another_machine_deleted_leaves_the_cache(
+    bucket: PictureBucket, gateway: Gateway, tmp_path: Path
+) -> None:
+    bucket.send(ONE, b"one")
+    assert bucket.find_picture("ab" * 32) == (ONE, b"one")
+    assert (tmp_path / "cache" / ONE).exists()
+    del gateway.buckets["uploads"][ONE]
+    with pytest.raises(NotFound):
+        bucket.find_picture("ab" * 32)
+    assert not (tmp_path / "cache" / ONE).exists()
+
+
+def test_a_cached_picture_is_served_while_the_project_does_not_answer(bucket: PictureBucket, gateway: Gateway) -> None:
+    bucket.send(ONE, b"one")
+    assert bucket.find_picture("ab" * 32) == (ONE, b"one")
+    gateway.stop()
+    try:
+        assert bucket.find_picture("ab" * 32) == (ONE, b"one")
+        with pytest.raises(StoreUnavailable):
+            bucket.find_picture("cd" * 32)
+    finally:
+        gateway.start()
+
+
 def test_addresses_are_signed_where_the_picture_is_stored(bucket: PictureBucket, gateway: Gateway) -> None:
     bucket.send(ONE, b"one")
     urls = bucket.urls([ONE, TWO, ONE])
@@ -119,9 +143,7 @@ def test_addresses_are_signed_where_the_picture_is_stored(bucket: PictureBucket,
     assert bucket.urls([]) == {}
 
 
-def test_rows_can_be_read_while_storage_is_down(
-    bucket: PictureBucket, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_can_be_read_while_storage_is_down(bucket: PictureBucket, gateway: Gateway) -> None:
     bucket.send(ONE, b"one")
     kept = gateway.buckets.pop("uploads")
     assert bucket.urls([ONE]) == {ONE: f"/files/{'ab' * 32}"}
