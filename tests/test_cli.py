@@ -12,6 +12,8 @@ from helpers.pictures import SHAPES, draw, lesson_zip, zip_of
 from helpers.service import Process
 from shoe_classifier.settings import Settings
 
+ROOT = Path(__file__).parent.parent
+
 
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "shoe_classifier", *map(str, arguments)]
@@ -70,7 +72,17 @@ def test_train_with_everything(tmp_path: Path, data: Path) -> None:
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.parametrize("arguments", [["train", "none.zip"], ["predict", "none.jpg"], ["train", "one.zip"]])
+def test_openapi_is_the_committed_document(tmp_path: Path) -> None:
+    result = run(tmp_path, "openapi")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == json.loads((ROOT / "docs" / "openapi.json").read_text())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "none.zip"], ["predict", "none.jpg"], ["train", "one.zip"], ["retrain", "--mode", "other"]],
+)
 def test_wrong_arguments(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "one.zip").write_bytes(lesson_zip("hat", 3))
     result = run(tmp_path, *arguments)

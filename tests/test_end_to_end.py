@@ -1,9 +1,8 @@
-"""The whole story, against real server processes."""
+"""Teach, kill, restart and roll back, against real server processes."""
 
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,11 +64,8 @@ def test_sigterm_lets_requests_finish_and_stops_a_retrain(start: Callable[..., P
     process.client.post("/upload", files={"file": lesson_zip("hat")})
     job_id = process.client.post("/retrain", params={"mode": "full"}).json()["job_id"]
     wait_for(lambda: process.client.get(f"/retrain/{job_id}").json()["state"] == "running")
-    began = time.monotonic()
     os.kill(process.process.pid, signal.SIGTERM)
-    process.process.wait(timeout=30)
-    assert time.monotonic() - began < 30
-    assert process.process.returncode in (0, -signal.SIGTERM)
+    assert process.process.wait(timeout=30) in (0, -signal.SIGTERM)  # raises `TimeoutExpired` when it goes on
     client = start().client
     assert client.get(f"/retrain/{job_id}").json()["state"] == "cancelled"
     assert client.get("/status").json()["training_data"]["unprocessed"] == 40
@@ -80,20 +76,20 @@ def test_swaps_lose_no_request(start: Callable[..., Process]) -> None:
     client = process.client
     first = client.get("/models").json()[0]["version"]
     job = client.post("/retrain", files={"file": lesson_zip("hat")}, params={"mode": "quick", "wait": "true"}).json()
-    seen: set[str] = set()
+    versions: set[str] = set()
     failures: list[str] = []
     done = threading.Event()
 
-    def ask() -> None:
+    def predict() -> None:
         with httpx.Client(base_url=client.base_url, trust_env=False) as own:
             while not done.is_set():
                 response = own.post("/predict", files={"file": draw("Boot", 1)})
                 if response.status_code == 200:
-                    seen.add(response.json()["model_version"])
+                    versions.add(response.json()["model_version"])
                 else:
                     failures.append(response.text)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=predict) for _ in range(4)]
     for thread in threads:
         thread.start()
     for i in range(10):
@@ -102,7 +98,7 @@ def test_swaps_lose_no_request(start: Callable[..., Process]) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert seen == {first, job["model_version"]}
+    assert versions == {first, job["model_version"]}
 
 
 def test_a_key_from_the_environment(start: Callable[..., Process]) -> None:

@@ -2,9 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.service import make_settings
 from shoe_classifier.errors import ConfigurationError
-from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -27,8 +25,8 @@ def test_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert settings.max_zip_files == 50_000
 
 
-def test_secrets_do_not_show() -> None:
-    assert "geheim" not in repr(load_settings(_env_file=None, api_key="geheim"))
+def test_secrets_are_not_printed() -> None:
+    assert "hidden" not in repr(load_settings(_env_file=None, api_key="hidden"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("port", "x"), ("max_zip_files", 0), ("retrain_in", "cloud")])
@@ -43,20 +41,28 @@ def test_half_a_pair_stops_the_start(half: str) -> None:
         load_settings(_env_file=None, **{half: "x"})
 
 
-@pytest.mark.parametrize("names", ["a", "a,,b", "a,a"])
-def test_names_without_sense_stop_the_start(names: str) -> None:
+def test_class_names_need_a_model_path() -> None:
     with pytest.raises(ConfigurationError, match="MODEL_PATH together with CLASS_NAMES"):
         load_settings(_env_file=None, class_names="a,b")
+
+
+@pytest.mark.parametrize("names", ["a", "a,,b", "a,a", "a, a"])
+def test_class_names_must_be_two_or_more_different_names(names: str) -> None:
     with pytest.raises(ConfigurationError, match="two or more different names"):
         load_settings(_env_file=None, model_path="m.h5", class_names=names)
 
 
-@pytest.mark.parametrize(
-    ("url", "key"), [("no address", "y"), ("http://x", "kéy"), ("http://[", "y"), ("http://x", " ")]
-)
-def test_what_cannot_be_a_project_stops_the_start(tmp_path: Path, url: str, key: str) -> None:
-    with pytest.raises(ConfigurationError, match="SUPABASE_URL and SUPABASE_KEY of a project"):
-        create_app(make_settings(tmp_path, supabase_url=url, supabase_key=key))
+def test_external_labels() -> None:
+    settings = load_settings(_env_file=None, model_path="m.h5", class_names="a, b,c")
+    assert (settings.external_labels, settings.live_model) == (("a", "b", "c"), Path("m.h5"))
+    assert load_settings(_env_file=None, model_path="m.h5").external_labels is None
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 8), (2, 4), (16, 1)])
+def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch, workers: int, threads: int) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert load_settings(_env_file=None, uvicorn_workers=workers).threads == threads
+    assert load_settings(_env_file=None, uvicorn_workers=workers, predict_threads=3).threads == 3
 
 
 @pytest.mark.parametrize("document", [".env.example", "DEPLOYMENT.md"])

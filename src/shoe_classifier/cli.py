@@ -1,7 +1,10 @@
 """`python -m shoe_classifier …`: the service and its parts from a terminal."""
 
+import json
 import logging
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,10 +13,12 @@ import typer
 
 from shoe_classifier.errors import AppError, ConfigurationError
 from shoe_classifier.settings import Settings, load_settings
+from shoe_classifier.types import Report, RetrainMode
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 PRETRAINED = Path("models/pretrained.h5")
+_POLL_SECONDS = 0.3
 T = TypeVar("T")
 supabase = typer.Typer(no_args_is_help=True, help="About the Supabase project of the settings.")
 app.add_typer(supabase, name="supabase")
@@ -28,16 +33,17 @@ def serve(
 ) -> None:
     """Start the web service."""
     from shoe_classifier.api.server import serve as run
+    from shoe_classifier.main import create_app
 
     given = {"host": host, "port": port}
     settings = _settings(**{name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
-    run(settings)
+    run(settings, create_app)
 
 
 @app.command()
 def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False)]) -> None:
-    """Say what is in pictures, with the live model."""
+    """Classify pictures with the live model."""
     from rich.table import Table
 
     live_model = _live_model(_settings())
@@ -45,8 +51,8 @@ def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists
     failed = False
     for file in files:
         try:
-            answer = live_model.predict(file.read_bytes(), file.name)
-            table.add_row(str(file), answer.predicted_class, f"{answer.confidence:.3f}", answer.decision)
+            prediction = live_model.predict(file.read_bytes(), file.name)
+            table.add_row(str(file), prediction.predicted_class, f"{prediction.confidence:.3f}", prediction.decision)
         except AppError as error:
             failed = True
             table.add_row(str(file), "-", "-", error.detail)
@@ -59,19 +65,19 @@ def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the model file is written.")] = Path("models/shoe_classifier.h5"),
-    photos: Annotated[Path | None, typer.Option(help="Photos with the same labels: few, as users take them.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="A few photos with the same labels, as users take them.")] = None,
     backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
-    epochs: Annotated[int, typer.Option(min=0, help="0 fits only the head, on the network of --start.")] = 26,
+    epochs: Annotated[int, typer.Option(min=0, help="0: fit only the head, on the network of --start.")] = 26,
     steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
     frozen: Annotated[int, typer.Option(min=0, help="Lowest blocks that keep their weights; 3: twice as fast.")] = 0,
     start: Annotated[
         Path | None,
         typer.Option(help="Model file whose network is trained further; models/pretrained.h5.", exists=True),
     ] = None,
-    checkpoints: Annotated[Path | None, typer.Option(help="Folder from which a cut-off run goes on.")] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder from which an interrupted run resumes.")] = None,
 ) -> None:
-    """Train a model from pictures. DATA on white backgrounds gains much from --backgrounds to be pasted on."""
+    """Train a model from pictures. Give --backgrounds when DATA shows objects on white: they are pasted onto them."""
     from shoe_classifier.services.offline_training import train_from_folders
 
     with _progress() as progress:
@@ -88,7 +94,7 @@ def train(
             frozen=frozen,
             start=start or (PRETRAINED if PRETRAINED.exists() else None),
             checkpoints=checkpoints,
-            report=lambda event: progress.update(task, description=event.message, completed=event.progress),
+            report=_show(progress, task),
         )
     _print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
 
@@ -104,15 +110,13 @@ def evaluate(
 
     model = _or_exit(open_model, _settings())
     with _progress() as progress:
-        task = progress.add_task("Looking at pictures", total=None)
-        metrics = _or_exit(
-            evaluate_folder, model, data, lambda event: progress.update(task, description=event.message), out
-        )
+        task = progress.add_task("Classifying pictures", total=None)
+        metrics = _or_exit(evaluate_folder, model, data, _show(progress, task), out)
     _print_metrics(metrics, f"{data}")
     _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))
     for mistake in metrics["mistakes"]:
         _console().print(
-            f"{mistake['picture']}: is {mistake['label']}, called {mistake['predicted_class']} "
+            f"{mistake['picture']}: is {mistake['label']}, predicted {mistake['predicted_class']} "
             f"({mistake['confidence']:.2f})",
             markup=False,
         )
@@ -122,20 +126,16 @@ def evaluate(
 def retrain(
     data: Annotated[Path | None, typer.Argument(help="A ZIP of labelled folders to upload first.", exists=True)] = None,
     url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
-    mode: Annotated[str, typer.Option(help="auto, quick or full.")] = "auto",
+    mode: Annotated[RetrainMode, typer.Option(help="quick: only the head; full: upper layers, too.")] = "auto",
     force: Annotated[bool, typer.Option(help="Publish even a model that is worse.")] = False,
 ) -> None:
-    """Ask the running service to learn from what was uploaded, and watch it."""
-    from shoe_classifier.retrain_client import watch_retrain
-
+    """Ask the running service to learn from what was uploaded, and follow the job to its end."""
     with _progress() as progress:
         task = progress.add_task("Starting", total=1.0)
-        key = _settings().api_key
-        job = watch_retrain(
+        job = _run_retrain(
             url,
             {"mode": mode, "force": str(force).lower()},
             data,
-            key.get_secret_value() if key else None,
             lambda job: progress.update(task, description=job["message"], completed=job["progress"]),
         )
     _console().print(f"[bold]{job['state']}[/bold]: ", end="")
@@ -146,9 +146,20 @@ def retrain(
         raise typer.Exit(1)
 
 
+@app.command(hidden=True)
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    from shoe_classifier.main import create_app
+
+    with tempfile.TemporaryDirectory() as folder:  # building the app opens a store
+        service = create_app(Settings(_env_file=None, dataset_dir=Path(folder)))  # type: ignore[call-arg]
+        print(json.dumps(service.openapi(), indent=2, ensure_ascii=False))
+        service.state.service.store.close()
+
+
 @supabase.command()
 def check() -> None:
-    """Say line by line whether the project of SUPABASE_URL and SUPABASE_KEY is set up right; exit status 1 if not."""
+    """Check line by line whether the project of SUPABASE_URL and SUPABASE_KEY is set up right; exit status 1 if not."""
     settings = _settings()
     if settings.supabase_url is None or settings.supabase_key is None:
         sys.exit("Expected SUPABASE_URL and SUPABASE_KEY in the environment or in .env; received none.")
@@ -168,6 +179,35 @@ def check() -> None:
         raise typer.Exit(1)
 
 
+def _run_retrain(
+    url: str, options: dict[str, str], data: Path | None, show: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Start a retrain of the service at `url` and poll it; returns the finished job as JSON."""
+    import httpx
+
+    key = _settings().api_key
+    headers = {"X-API-Key": key.get_secret_value()} if key else {}
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False) as client:
+            files = {"file": (data.name, data.read_bytes())} if data else None
+            job = _json_or_exit(client.post("/retrain", params=options, files=files))
+            while job["finished_at"] is None or job["state"] in ("queued", "running"):
+                show(job)
+                time.sleep(_POLL_SECONDS)
+                job = _json_or_exit(client.get(f"/retrain/{job['job_id']}"))
+            return job
+    except httpx.TransportError as error:
+        sys.exit(f"Expected a running service at {url}; {error}. `python -m shoe_classifier serve` starts one.")
+
+
+def _json_or_exit(response: Any) -> dict[str, Any]:
+    """The body of an HTTP response; exits with the service's message if it is an error."""
+    body: dict[str, Any] = response.json()
+    if response.is_error:
+        sys.exit(str(body["detail"]))
+    return body
+
+
 def _settings(**overrides: Any) -> Settings:
     try:
         return load_settings(**overrides)
@@ -176,7 +216,7 @@ def _settings(**overrides: Any) -> Settings:
 
 
 def _or_exit(function: Callable[..., T], *values: Any, **options: Any) -> T:
-    """Call, and end with the message of an error that the user can mend."""
+    """Call a function; exits with the message of an error that the user can fix."""
     try:
         return function(*values, **options)
     except AppError as error:
@@ -204,6 +244,11 @@ def _progress() -> Any:
     return Progress(
         BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False)
     )
+
+
+def _show(progress: Any, task: Any) -> Report:
+    """A report that moves a progress bar."""
+    return lambda event: progress.update(task, description=event.message, completed=event.progress)
 
 
 def _print_metrics(metrics: dict[str, Any], title: str) -> None:

@@ -1,4 +1,4 @@
-"""One family of errors. Each class carries the HTTP status and the code that a client sees."""
+"""One family of errors. Each class carries the HTTP status and the code that a client receives."""
 
 from typing import Any
 
@@ -6,7 +6,11 @@ from typing import Any
 class AppError(Exception):
     """An error whose message may be shown to the client.
 
-    The message says what was expected, then what came. `extra` is merged into the JSON answer.
+    The message says what was expected, then what was received.
+
+    Args:
+        extra: fields for the JSON answer beside `detail` and `code`.
+        headers: for the HTTP response.
     """
 
     status = 400
@@ -80,7 +84,7 @@ class NotCancellable(AppError):
 
 
 class NotOffered(AppError):
-    """The live model is a plain Keras model, which cannot do this."""
+    """A plain Keras model, which was not trained by this service, cannot do this."""
 
     status, code = 409, "not_offered"
 
@@ -94,7 +98,7 @@ class NotReady(AppError):
 
 
 class StoreUnavailable(AppError):
-    """Supabase does not answer, or not as it should. `again`: trying once more may help."""
+    """Supabase does not answer, or gives an unexpected answer. `again`: another try may help."""
 
     status, code = 503, "store_unavailable"
 
@@ -104,7 +108,7 @@ class StoreUnavailable(AppError):
 
 
 class StoreRefused(AppError):
-    """Supabase will not take something, however often it is sent."""
+    """Supabase refuses a row or a file, however often it is sent."""
 
     status, code = 502, "store_refused"
 
@@ -124,4 +128,4 @@ class ConfigurationError(Exception):
 
 
 class Cancelled(Exception):
-    """Raised inside a retrain when its cancellation was asked for."""
+    """Raised inside a retrain that was cancelled."""

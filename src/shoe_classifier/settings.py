@@ -27,18 +27,18 @@ class Settings(BaseSettings):
     supabase_bucket: str = Field("uploads", description="Its bucket for pictures.")
     supabase_timeout_seconds: float = Field(10, gt=0, description="Longest wait for one of its answers.")
     file_url_seconds: int = Field(3600, gt=0, description="Lifetime of the signed addresses of pictures there.")
-    model_poll_seconds: float = Field(10, gt=0, description="Between two looks at which version is live there.")
-    outbox_max_rows: int = Field(1_000_000, gt=0, description="Most rows that wait to be sent there.")
-    outbox_max_bytes: int = Field(1 << 30, gt=0, description="Most bytes of pictures that wait to be sent there.")
-    store_cache_bytes: int = Field(1 << 30, gt=0, description="Most bytes of its pictures that are kept here.")
+    model_poll_seconds: float = Field(10, gt=0, description="Interval at which its live version is looked up.")
+    outbox_max_rows: int = Field(1_000_000, gt=0, description="Most rows waiting to be sent there.")
+    outbox_max_bytes: int = Field(1 << 30, gt=0, description="Most bytes of pictures waiting to be sent there.")
+    store_cache_bytes: int = Field(1 << 30, gt=0, description="Most bytes of its pictures cached here.")
 
     models_dir: Path = Field(Path("models"), description="Folder of the live model and of earlier versions.")
     model_path: Path | None = Field(None, description="Another live model file; a plain Keras .h5 with CLASS_NAMES.")
     class_names: str | None = Field(None, description="Labels of a plain Keras model, in output order: a,b,c.")
-    model_input: InputRange = Field("auto", description="What it takes; auto: 0..1, or 0..255 if it scales by itself.")
+    model_input: InputRange = Field("auto", description="Its pixel range; auto: 0..1, or 0..255 if it rescales.")
     dataset_dir: Path = Field(Path("dataset"), description="Folder of the records and the stored pictures.")
     temp_uploads_dir: Path = Field(Path("temp_uploads"), description="Folder of uploads in flight.")
-    store_prediction_images: bool = Field(True, description="Keep the pictures that were predicted, beside their rows.")
+    store_prediction_images: bool = Field(True, description="Keep predicted pictures with their rows.")
 
     max_image_bytes: int = Field(15 << 20, gt=0, description="Largest picture, in bytes.")
     max_image_pixels: int = Field(50_000_000, gt=0, description="Largest picture, in pixels.")
@@ -48,14 +48,14 @@ class Settings(BaseSettings):
     max_batch_files: int = Field(256, gt=0, description="Most pictures in one /predict/batch.")
 
     uvicorn_workers: int = Field(1, gt=0, description="Processes that serve; they share model files and records.")
-    predict_threads: int | None = Field(None, gt=0, description="Threads of each that decode and predict.")
+    predict_threads: int | None = Field(None, gt=0, description="Threads that decode and predict, in each process.")
     max_pending: int = Field(256, gt=0, description="Most predictions in flight; above it, 503 with Retry-After.")
-    silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for so long is given up.")
+    silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for this long is disconnected.")
     shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
 
     retrain_in: Literal["thread", "subprocess"] = Field("subprocess", description="Where a full retrain runs.")
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
-    full_from_images: int = Field(1000, gt=0, description="From so many new pictures on, `auto` retrains fully.")
+    full_from_images: int = Field(1000, gt=0, description="Number of new pictures from which `auto` retrains fully.")
     keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
 
     @property

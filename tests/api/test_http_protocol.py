@@ -1,4 +1,4 @@
-"""What slow and odd clients do to their connections, over raw sockets."""
+"""Connections of slow and broken clients, over raw sockets."""
 
 import socket
 import time
@@ -28,14 +28,14 @@ def read_to_the_end(line: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /hea", b"POST /predict HTTP/1.1\r\nHost: x\r\n", WHOLE + b"GET /"])
-def test_headers_that_are_never_finished_end_the_connection(service: Process, sent: bytes) -> None:
+def test_unfinished_headers_end_the_connection(service: Process, sent: bytes) -> None:
     with connect(service) as line:
         line.sendall(sent)
         answers = read_to_the_end(line)
     assert answers.count(b'{"status":"alive"}') == sent.count(WHOLE)
 
 
-def test_headers_that_trickle_have_no_longer(service: Process) -> None:
+def test_headers_that_trickle_get_no_more_time(service: Process) -> None:
     with connect(service) as line:
         line.sendall(b"GET /health HTTP/1.1\r\n")
         with pytest.raises(OSError):
@@ -44,7 +44,7 @@ def test_headers_that_trickle_have_no_longer(service: Process) -> None:
                 time.sleep(0.1)
 
 
-def test_headers_without_end_are_refused(service: Process) -> None:
+def test_endless_headers_are_refused(service: Process) -> None:
     with connect(service) as line:
         line.sendall(b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000)
         assert read_to_the_end(line).startswith(b"HTTP/1.1 400")

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from shoe_classifier.api.multipart import Form, private_folder, read_form
+from shoe_classifier.api.form import Form
+from shoe_classifier.api.multipart import private_folder, read_form, read_json
+from shoe_classifier.api.schemas import LabelBody
 from shoe_classifier.errors import AppError, InvalidRequest, RequestTimeout, TooLarge
 
 
@@ -83,18 +85,25 @@ def test_bad_bodies(body: bytes, error: type[AppError]) -> None:
         read(body, pieces=1000)
 
 
+@pytest.mark.parametrize("folder", [None, Path("/nowhere")])
+def test_a_boundary_that_is_too_long(folder: Path | None) -> None:
+    edge = "x" * 257
+    with pytest.raises(InvalidRequest, match="malformed"):
+        read(f"--{edge}--\r\n".encode(), folder=folder, content_type=f"multipart/form-data; boundary={edge}")
+
+
 @pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data"])
 def test_other_content_types(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="multipart/form-data"):
         read(b"{}", content_type=content_type)
 
 
-def test_missing_file_says_what_came() -> None:
+def test_a_missing_file_names_the_fields_received() -> None:
     with pytest.raises(InvalidRequest, match=r"'file'; received \['picture'\]"):
         read(part("picture", b"1", "x") + END).file("file")
 
 
-def test_silent_clients_are_given_up() -> None:
+def test_silent_clients_time_out() -> None:
     async def run() -> None:
         async def receive() -> dict[str, object]:
             await asyncio.sleep(60)
@@ -117,3 +126,28 @@ def test_private_folders_are_always_removed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         asyncio.run(anext(run()))  # type: ignore[arg-type]
     assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def json_request(body: bytes) -> Request:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "headers": []}, receive)
+
+
+def test_json_is_read_into_a_model() -> None:
+    assert asyncio.run(read_json(json_request(b'{"label": "hat"}'), LabelBody, 5)).label == "hat"
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "message"),
+    [
+        (b"", InvalidRequest, "the body to be valid"),
+        (b"{}", InvalidRequest, "label to be valid"),
+        (b'{"label": "\\ud800"}', InvalidRequest, "the body to be valid"),
+        (b'{"label": "' + b"a" * 5000 + b'"}', TooLarge, "4,096 bytes"),
+    ],
+)
+def test_json_of_another_shape(body: bytes, error: type[AppError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        asyncio.run(read_json(json_request(body), LabelBody, 5))

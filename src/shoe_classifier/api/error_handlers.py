@@ -13,47 +13,50 @@ from shoe_classifier.errors import AppError, StorageFull
 
 logger = logging.getLogger(__name__)
 
+CLOSE = {"Connection": "close"}  # for errors that leave a body unread: it must not be read as the next request
+_FULL = "Expected room on the service's disk; it is full. Nothing was kept."
 
-def _answer(
+
+async def handle_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request that failed; whatever an endpoint raises ends here."""
+    match error:
+        case AppError():
+            return _response(error.status, error.detail, error.code, error.headers, **error.extra)
+        case RequestValidationError():
+            return _response(422, _describe(error), "invalid_request")
+        case HTTPException():
+            return _http_error(request, error)
+        case _ if _is_disk_full(error):
+            return _response(StorageFull.status, _FULL, StorageFull.code)
+    logger.error("%s %s failed.", request.method, request.url.path, exc_info=error)
+    return _response(500, "The service failed internally; its log says why.", "internal_error")
+
+
+def _response(
     status: int, detail: str, code: str, headers: dict[str, str] | None = None, **extra: object
 ) -> JSONResponse:
     return JSONResponse({"detail": detail, "code": code, **extra}, status, headers)
 
 
-async def app_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, AppError)
-    return _answer(error.status, error.detail, error.code, error.headers, **error.extra)
-
-
-async def http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    headers, path = dict(error.headers or {}), request.url.path[:200]
     if error.status_code == 404:
-        return _answer(404, f"Expected a path that /docs lists; received {request.url.path[:200]!r}.", "not_found")
+        return _response(404, f"Expected a path listed in /docs; received {path!r}.", "not_found")
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"Expected {allowed} for {request.url.path[:200]!r}; received {request.method}."
-        return _answer(405, detail, "method_not_allowed", dict(error.headers or {}))
-    return _answer(error.status_code, str(error.detail), "http_error", dict(error.headers or {}))
+        detail = f"Expected {headers.get('Allow', 'another method')} for {path!r}; received {request.method}."
+        return _response(405, detail, "method_not_allowed", headers)
+    return _response(error.status_code, str(error.detail), "http_error", headers)
 
 
-async def validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+def _describe(error: RequestValidationError) -> str:
     problems = [
         f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}; received {str(problem.get('input'))[:80]!r}"
         for problem in error.errors()
     ]
-    return _answer(422, f"Expected valid parameters. {'. '.join(problems)}.", "invalid_request")
+    return f"Expected valid parameters. {'. '.join(problems)}."
 
 
-async def disk_error(request: Request, error: Exception) -> JSONResponse:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or (isinstance(error, sqlite3.OperationalError) and "full" in str(error)):
-        return await app_error(
-            request, StorageFull("Expected room on the service's disk; it is full. Nothing was kept.")
-        )
-    logger.exception("%s %s failed.", request.method, request.url.path, exc_info=error)
-    return await unknown_error(request, error)
-
-
-async def unknown_error(request: Request, error: Exception) -> JSONResponse:
-    return _answer(500, "The service failed on its side; its log says why.", "internal_error")
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, sqlite3.OperationalError) and "full" in str(error)

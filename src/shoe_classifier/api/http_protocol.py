@@ -1,4 +1,4 @@
-"""A client's connection: uvicorn's own protocol, with an end to headers that never end."""
+"""uvicorn's HTTP protocol, with limits on the headers of a request."""
 
 import asyncio
 
@@ -8,9 +8,9 @@ _MAX_HEADER_BYTES = 1 << 16
 
 
 class Connection(HttpToolsProtocol):
-    """Closes a connection whose next headers are not whole in time, or too large; uvicorn alone would wait for ever.
+    """Closes a connection when the headers of its next request are late or too large. uvicorn would wait forever.
 
-    Bodies have their own limits, in `forms`.
+    Bodies have limits of their own, in `multipart`.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -21,7 +21,7 @@ class Connection(HttpToolsProtocol):
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._have_headers()
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -30,7 +30,7 @@ class Connection(HttpToolsProtocol):
             return
         self._header_bytes += len(data)
         if self._header_bytes > _MAX_HEADER_BYTES:
-            self._have_headers()
+            self._stop_waiting()
             self.send_400_response(f"Expected headers of at most {_MAX_HEADER_BYTES:,} bytes; received more.")
 
     def on_message_begin(self) -> None:
@@ -39,14 +39,14 @@ class Connection(HttpToolsProtocol):
             self._await_headers()
 
     def on_headers_complete(self) -> None:
-        self._have_headers()
+        self._stop_waiting()
         super().on_headers_complete()
 
     def _await_headers(self) -> None:
         seconds = self.config.loaded_app.state.service.settings.silence_seconds
         self._deadline, self._header_bytes = self.loop.call_later(seconds, self.transport.close), 0
 
-    def _have_headers(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

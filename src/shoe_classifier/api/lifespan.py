@@ -1,4 +1,4 @@
-"""What runs beside the requests, from the start of the app to its end."""
+"""Starts what runs beside the requests, and stops it."""
 
 import asyncio
 import logging
@@ -14,69 +14,47 @@ from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.metrics import write_minutes
 from shoe_classifier.api.multipart import FOLDER_PREFIX
 from shoe_classifier.errors import AppError, StoreUnavailable
-from shoe_classifier.ml.live_model import Readiness
 from shoe_classifier.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_WATCH_SECONDS = 0.5
+_REFRESH_SECONDS = 0.5
 _BEAT_SECONDS = 2.0
-_AGAIN_SECONDS = 2.0
-_THREADS = 200
+_RETRY_SECONDS = 2.0
+_THREADS = 200  # the default of 40 is for stores on this disk; endpoints that wait for a network hold theirs for longer
 _INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Load the model and follow its changes while the app serves."""
     service: Service = app.state.service
-    if service.settings.api_key is None:
-        logger.warning(
-            "No API_KEY is set: writing calls are open to direct requests from this machine, and to no others."
-        )
-    if service.settings.uvicorn_workers == 1:  # else uploads of other workers may be in flight
-        await asyncio.to_thread(clear_uploads, service.settings)
-    service.store.start()
-    if service.store.shared:  # threads that wait for it must not keep other work waiting
-        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-    loading = asyncio.create_task(asyncio.to_thread(_start, service))  # meanwhile, /health answers
-    watching = asyncio.create_task(_watch_live(service))
-    minutes = asyncio.create_task(write_minutes(service.metrics, service.store, lambda: _state(service)))
+    await _prepare(service)
+    loading = asyncio.create_task(asyncio.to_thread(_load, service))  # meanwhile, /health answers
+    following = asyncio.create_task(_follow_live_model(service, loading))
+    minutes = asyncio.create_task(
+        write_minutes(service.metrics, service.store, lambda: service.live_model.readiness.value)
+    )
     yield
-    service.stopping = True
-    for task in (watching, minutes):
-        task.cancel()
-    await asyncio.gather(loading, watching, minutes, return_exceptions=True)
+    service.stopping.set()
+    following.cancel()
+    minutes.cancel()
+    await asyncio.gather(loading, following, minutes, return_exceptions=True)
     await asyncio.to_thread(service.retrainer.stop)
     service.prediction.threads.shutdown()
     await asyncio.to_thread(service.store.close)
 
 
-async def _watch_live(service: Service) -> None:
-    """Serve what another process has published: a worker of this host, `train`, or a machine with the same store."""
-    next_look = next_beat = 0.0
-    while True:
-        await asyncio.sleep(_WATCH_SECONDS)
-        await _try(service.model_registry.refresh)
-        if (
-            service.store.shared
-            and service.live_model.readiness is not Readiness.LOADING
-            and time.monotonic() > next_look
-        ):
-            await _try(service.model_registry.follow)
-            await _try(service.store.fail_lost_jobs)
-            next_look = time.monotonic() + service.settings.model_poll_seconds
-        if time.monotonic() > next_beat:
-            await _try(service.retrainer.beat)
-            next_beat = time.monotonic() + _BEAT_SECONDS
-
-
-async def _try(look: Callable[[], None]) -> None:
-    try:
-        await asyncio.to_thread(look)
-    except StoreUnavailable as error:
-        logger.warning("%s", error.detail)
-    except Exception:  # a busy store or disk now must not end the watching for good
-        logger.exception("The live model could not be looked at.")
+async def _prepare(service: Service) -> None:
+    if service.settings.api_key is None:
+        logger.warning(
+            "No API_KEY is set: writing calls are open to direct requests from this machine, and to no others."
+        )
+    if service.settings.uvicorn_workers == 1:  # otherwise uploads of other workers may be in flight
+        await asyncio.to_thread(clear_uploads, service.settings)
+    service.store.start()
+    if service.store.shared:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
 
 
 def clear_uploads(settings: Settings) -> None:
@@ -85,27 +63,29 @@ def clear_uploads(settings: Settings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(service: Service) -> None:
-    """Tell interrupted jobs so, and make a model live. While the store is not as it should be, /ready says why."""
+def _load(service: Service) -> None:
+    """Fail interrupted jobs and make a model live. Retries while the store is not usable; /ready says why."""
+    live_model = service.live_model
     try:
-        while (reason := _begin(service)) and not service.stopping:
-            if reason != service.live_model.reason:
-                logger.error("%s", reason)
-            service.live_model.fail(reason)
-            time.sleep(_AGAIN_SECONDS)
+        while (problem := _try_to_load(service)) is not None:
+            if problem != live_model.reason:
+                logger.error("%s", problem)
+            live_model.fail(problem)
+            if service.stopping.wait(_RETRY_SECONDS):
+                return
     except Exception:  # without a model the service still answers, and /ready says why
         logger.exception("The service could not start fully.")
-        service.live_model.fail("the start failed; the log says why.")
+        live_model.fail("the start failed; the log says why.")
 
 
-def _begin(service: Service) -> str | None:
-    """Returns why not, if it must be tried again."""
+def _try_to_load(service: Service) -> str | None:
+    """Returns the problem when another try may help."""
     try:
         problems = service.store.problems()
         if problems:
             return " ".join(problems)
         service.retrainer.fail_interrupted(_INTERRUPTED)
-    except AppError as error:
+    except AppError as error:  # the version that was live when the store last answered can be served all the same
         logger.warning("%s", error.detail)
     try:
         service.model_registry.restore()
@@ -116,5 +96,26 @@ def _begin(service: Service) -> str | None:
     return None
 
 
-def _state(service: Service) -> str:
-    return service.live_model.readiness
+async def _follow_live_model(service: Service, loading: asyncio.Task[None]) -> None:
+    """Serve what another process has published: a worker of this host, `train`, or a machine with the same store."""
+    await asyncio.wait([loading])  # a store that is not set up right must not get around the checks of the start
+    next_poll = next_beat = 0.0
+    while True:
+        await asyncio.sleep(_REFRESH_SECONDS)
+        await _try(service.model_registry.refresh)
+        if service.store.shared and time.monotonic() > next_poll:
+            await _try(service.model_registry.follow)
+            await _try(service.store.fail_lost_jobs)
+            next_poll = time.monotonic() + service.settings.model_poll_seconds
+        if time.monotonic() > next_beat:
+            await _try(service.retrainer.beat)
+            next_beat = time.monotonic() + _BEAT_SECONDS
+
+
+async def _try(step: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(step)
+    except StoreUnavailable as error:
+        logger.warning("%s", error.detail)
+    except Exception:  # a busy store or disk now must not end the loop for good
+        logger.exception("Following the live model failed; trying again.")

@@ -1,7 +1,13 @@
-"""What Swagger shows of forms and errors."""
+"""The OpenAPI document: forms, errors and parameters that endpoints read from the request themselves."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from shoe_classifier import errors
 from shoe_classifier.api.schemas import ErrorBody, LabelBody
 
 _FILE = {"type": "string", "format": "binary"}
@@ -9,24 +15,89 @@ _MEANINGS = {
     401: "The key is missing or wrong.",
     403: "Without an API_KEY, only programs on the same machine may write.",
     404: "There is no such thing.",
-    408: "The client fell silent while sending.",
-    409: "Not now.",
+    408: "The client stopped sending.",
+    409: "Not possible in the present state.",
     413: "Too many bytes, pixels or files.",
     415: "Not a JPEG, PNG, WebP, BMP or GIF picture.",
-    422: "The request is wrong; the detail says what was expected and what came.",
+    422: "The request is wrong; the detail says what was expected and what was received.",
     503: "Not ready, or too busy; try again.",
     507: "The disk is full.",
 }
+_DETAILS: dict[type[errors.AppError], str] = {
+    errors.Forbidden: "Expected a direct request from this machine, because no API_KEY is set; received a request from "
+    "elsewhere.",
+    errors.InvalidImage: "Expected a complete JPEG picture; received one that is cut short.",
+    errors.InvalidLabel: "Expected a label of 1 to 64 characters; received 0.",
+    errors.InvalidModel: "Expected the file of version '20261122-034512-9f3a' as it was archived; it has changed.",
+    errors.InvalidRequest: "Expected a file in the form field 'file'; received no fields.",
+    errors.InvalidZip: "Expected a ZIP of labelled folders; received an empty file.",
+    errors.NoNewData: "Expected training pictures that were not learned yet; there are none. Upload some first.",
+    errors.NotCancellable: "Expected a job that is still training; job 019a8f70-11aa-7c3e-8f00-5d2f4f8f3f10 has ended.",
+    errors.NotFound: "Expected the name of a version, as GET /models lists them; received 'none'.",
+    errors.NothingAccepted: "Expected at least one new picture, in a ZIP below a folder named by its label; received "
+    "2 duplicate.",
+    errors.NotOffered: "Expected a model of this service for this; MODEL_PATH names a plain Keras model, which only "
+    "predicts.",
+    errors.NotReady: "Expected a model that is ready; it is being loaded.",
+    errors.Overloaded: "Expected at most 256 predictions in flight; received one more.",
+    errors.RequestTimeout: "Expected the rest of the body within 15 s; received nothing.",
+    errors.RetrainRunning: "Expected no running retrain; job 019a8f70-11aa-7c3e-8f00-5d2f4f8f3f10 is in phase train.",
+    errors.StorageFull: "Expected room on the service's disk; it is full. Nothing was kept.",
+    errors.StoreUnavailable: "Expected an answer from Supabase within 10 s; received none.",
+    errors.TooLarge: "Expected at most 15,728,640 bytes; received 20,000,000.",
+    errors.TooSmall: "Expected a picture of at least 16 pixels on each side; received 12 × 12.",
+    errors.Unauthorized: "Expected the header X-API-Key; received none.",
+    errors.UnsupportedImage: "Expected a JPEG, PNG, WebP, BMP or GIF picture; received a PDF.",
+}
+
+# What groups of endpoints may raise.
+WRITING = (errors.Unauthorized, errors.Forbidden)
+STORED = (errors.StoreUnavailable,)
+UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout)
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Descriptions of the errors that an endpoint may answer with."""
-    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in statuses}
+def error_responses(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, Any]]:
+    """The responses of an endpoint that may raise these errors, each with its own example."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        response = responses.setdefault(
+            kind.status,
+            {
+                "model": ErrorBody,
+                "description": _MEANINGS[kind.status],
+                "content": {"application/json": {"examples": {}}},
+            },
+        )
+        example = {"value": {"detail": _DETAILS[kind], "code": kind.code}}
+        response["content"]["application/json"]["examples"][kind.code] = example
+    return dict(sorted(responses.items(), key=lambda item: str(item[0])))
 
 
-def _form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "properties": properties, "required": required}
-    return {"requestBody": {"required": bool(required), "content": {"multipart/form-data": {"schema": schema}}}}
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document of the app, built once.
+
+    FastAPI declares a 422 of its own shape wherever an endpoint has parameters; here all errors have one shape, and
+    endpoints declare which they raise.
+    """
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _body(media_type: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {media_type: {"schema": schema}}}}
+
+
+def _form(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": list(required)}
+    return _body("multipart/form-data", schema, required=bool(required))
 
 
 PREDICT_FORM = _form(["file"], file={**_FILE, "description": "A JPEG, PNG, WebP, BMP or GIF picture."})
@@ -36,15 +107,27 @@ BATCH_FORM = _form(
 UPLOAD_FORM = _form(
     ["file"],
     file={**_FILE, "description": "A ZIP of labelled folders, or one picture together with its label."},
-    label={"type": "string", "description": "The label of a single picture; a ZIP has its labels in its folders."},
+    label={
+        "type": "string",
+        "example": "",  # or Swagger UI fills the field with "string", and a label of that name is taught
+        "description": "The label of a single picture; a ZIP has its labels in its folders.",
+    },
 )
-LABEL_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": LabelBody.model_json_schema()}}}
-}
-RETRAIN_FORM = _form(
-    [],
-    file={**_FILE, "description": "Optional: a ZIP of labelled folders to take in first."},
-    mode={"type": "string", "enum": ["auto", "quick", "full"], "default": "auto"},
-    max_seconds={"type": "integer", "minimum": 1, "description": "Longest training time."},
-    force={"type": "boolean", "default": False, "description": "Publish even a model that is worse."},
-)
+LABEL_BODY = _body("application/json", LabelBody.model_json_schema())
+
+
+def retrain_inputs(options: type[BaseModel]) -> dict[str, Any]:
+    """The options as query parameters, and a form that may hold a ZIP.
+
+    The options may be fields of the form, too. They are only described, because Swagger UI would send their defaults,
+    which override the query.
+    """
+    properties = options.model_json_schema()["properties"]
+    query = [
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": schema["description"]}
+        for name, schema in properties.items()
+    ]
+    description = (
+        f"Optional: a ZIP of labelled folders to upload first. The form may also hold {', '.join(properties)}."
+    )
+    return {"parameters": query, **_form([], file={**_FILE, "description": description})}

@@ -1,11 +1,31 @@
-"""Answers as clients see them; Swagger shows the examples."""
+"""The JSON answers, as `/docs` shows them. Rows take their fields from the dataclasses in `types`."""
 
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 
-Decision = Literal["accepted", "uncertain", "unknown"]
+from shoe_classifier.types import (
+    Decision,
+    MinuteMetrics,
+    ModelVersion,
+    PredictionRecord,
+    RetrainJob,
+    TrainingPicture,
+)
 
+
+def _row(name: str, source: type, example: dict[str, Any], **more: Any) -> Any:
+    """A model with the fields of a dataclass, all of them required, and with `more` fields of these types."""
+    hints = get_type_hints(source)
+    columns: dict[str, Any] = {column.name: (hints[column.name], ...) for column in fields(source)}
+    columns |= {field: (kind, ...) for field, kind in more.items()}
+    config = ConfigDict(json_schema_extra={"example": example})
+    return create_model(name, __config__=config, __doc__=source.__doc__, **columns)
+
+
+_SHA256 = "8c6f0d5bb1a84f8b8f0f4e8f5f2b0f1b6a1f7b1c7a3d5e9f2b4c6d8e0f1a3b5c"
+_IMAGE_PATH = f"images/8c/{_SHA256}.jpg"
 PREDICTION: dict[str, Any] = {
     "prediction_id": "019a8f6e-2c1b-7d10-9a55-3f1f0c4d8e21",
     "predicted_class": "Boot",
@@ -14,7 +34,7 @@ PREDICTION: dict[str, Any] = {
     "probabilities": {"Boot": 0.9921, "Sandal": 0.0012, "Shoe": 0.0067},
     "model_version": "20261122-034512-9f3a",
     "response_time_ms": 1.42,
-    "file_url": "/files/8c6f…",
+    "file_url": f"/files/{_SHA256}",
 }
 METRICS: dict[str, Any] = {
     "accuracy": 0.985,
@@ -44,22 +64,59 @@ JOB: dict[str, Any] = {
     "started_at": "2026-11-22T04:01:00.121Z",
     "finished_at": "2026-11-22T04:01:03.480Z",
 }
+_VERSION = {
+    "version": "20261122-040103-07bc",
+    "sha256": "b1946ac92492d2347c6235b4d2611184b1946ac92492d2347c6235b4d2611184",
+    "labels": ["Boot", "Sandal", "Shoe", "hat"],
+    "metrics": METRICS,
+    "parent": "20261122-034512-9f3a",
+    "state": "live",
+    "file_path": "versions/20261122-040103-07bc.h5",
+    "created_at": "2026-11-22T04:01:03.300Z",
+}
+_PREDICTION_ROW = {
+    "id": PREDICTION["prediction_id"],
+    "image_path": _IMAGE_PATH,
+    "predicted_class": "Boot",
+    "confidence_score": 0.9921,
+    "decision": "accepted",
+    "probabilities": PREDICTION["probabilities"],
+    "model_version": PREDICTION["model_version"],
+    "response_time": 1.42,
+    "created_at": "2026-11-22T03:50:00.120Z",
+    "file_url": PREDICTION["file_url"],
+}
+_TRAINING_ROW = {
+    "id": "019a8f6f-88bb-7c32-9b4f-2d3e4f5a6b7c",
+    "image_path": _IMAGE_PATH,
+    "sha256": _SHA256,
+    "shoe_class": "hat",
+    "is_processed": False,
+    "split": "train",
+    "source": "zip",
+    "upload_id": "019a8f6f-77aa-7b21-8a3e-1c2d3e4f5a6b",
+    "uploaded_at": "2026-11-22T04:00:30.001Z",
+    "file_url": PREDICTION["file_url"],
+}
+_MINUTE = {
+    "timestamp": "2026-11-22T03:51:00.000Z",
+    "request_count": 412,
+    "avg_response_time": 2.173,
+    "model_uptime_status": "ready",
+}
+
+JobBody = _row("JobBody", RetrainJob, JOB)
+ModelBody = _row("ModelBody", ModelVersion, _VERSION)
+PredictionRow = _row("PredictionRow", PredictionRecord, _PREDICTION_ROW, file_url=str | None)
+TrainingRow = _row("TrainingRow", TrainingPicture, _TRAINING_ROW, file_url=str)
+MinuteBody = _row("MinuteBody", MinuteMetrics, _MINUTE)
 
 
 class ErrorBody(BaseModel):
-    """Every error has this form."""
+    """The form of every error."""
 
     detail: str
     code: str
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "detail": "Expected a file in the form field 'file'; received no fields.",
-                "code": "invalid_request",
-            }
-        }
-    )
 
 
 class PredictionBody(BaseModel):
@@ -76,6 +133,8 @@ class PredictionBody(BaseModel):
 
 
 class BatchBody(BaseModel):
+    """Per picture its name, and the fields of a prediction or an `error`."""
+
     results: list[dict[str, Any]]
 
     model_config = ConfigDict(
@@ -94,15 +153,6 @@ class LabelBody(BaseModel):
     label: str
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"label": "Sandal"}})
-
-
-class MinuteBody(BaseModel):
-    """One minute with traffic; times in milliseconds."""
-
-    timestamp: str
-    request_count: int
-    avg_response_time: float
-    model_uptime_status: str
 
 
 class SkippedBody(BaseModel):
@@ -131,81 +181,9 @@ class UploadBody(BaseModel):
     )
 
 
-class JobBody(BaseModel):
-    job_id: str
-    state: Literal["queued", "running", "published", "rejected", "failed", "cancelled"]
-    mode: Literal["auto", "quick", "full"]
-    phase: str
-    progress: float
-    message: str
-    samples: int
-    labels: list[str]
-    metrics: dict[str, Any] | None
-    baseline: dict[str, Any] | None
-    model_version: str | None
-    error: str | None
-    force: bool
-    seconds_left: float | None
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
-
-    model_config = ConfigDict(json_schema_extra={"example": JOB})
-
-
-class ModelBody(BaseModel):
-    version: str
-    state: str
-    labels: list[str]
-    metrics: dict[str, Any] | None
-    parent: str | None
-    sha256: str
-    file_path: str
-    created_at: str
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "version": "20261122-040103-07bc",
-                "state": "live",
-                "labels": ["Boot", "Sandal", "Shoe", "hat"],
-                "metrics": METRICS,
-                "parent": "20261122-034512-9f3a",
-                "sha256": "b1946ac9…",
-                "file_path": "versions/20261122-040103-07bc.h5",
-                "created_at": "2026-11-22T04:01:03.300Z",
-            }
-        }
-    )
-
-
-class PredictionRow(BaseModel):
-    id: str
-    image_path: str | None
-    predicted_class: str
-    confidence_score: float
-    decision: Decision
-    probabilities: dict[str, float]
-    model_version: str
-    response_time: float
-    created_at: str
-    file_url: str | None
-
-
-class TrainingRow(BaseModel):
-    id: str
-    image_path: str
-    sha256: str
-    shoe_class: str
-    is_processed: bool
-    split: Literal["train", "holdout"]
-    source: str
-    upload_id: str
-    uploaded_at: str
-    file_url: str
-
-
 class StatusBody(BaseModel):
+    """`model` is None until one is live; `training_data` has None while the store does not answer."""
+
     status: Literal["ready", "loading", "failing"]
     detail: str
     version: str
@@ -213,7 +191,7 @@ class StatusBody(BaseModel):
     model: dict[str, Any] | None
     store: dict[str, Any]
     training_data: dict[str, Any]
-    retrain: JobBody | None
+    retrain: JobBody | None  # type: ignore[valid-type] # a model that is made at run time
     requests: dict[str, float]
     limits: dict[str, int]
 

@@ -1,24 +1,26 @@
 """Runs the app under uvicorn."""
 
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import multiprocess
 
+from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.http_protocol import Connection
 from shoe_classifier.api.lifespan import clear_uploads
 from shoe_classifier.errors import ConfigurationError
-from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings
 
 
 class _Server(uvicorn.Server):
-    """Tells the app of SIGTERM at once: streams end, and a retrain stops, while requests finish."""
+    """Passes SIGTERM to the app at once: streams end and a retrain stops while requests finish."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        service = self.config.loaded_app.state.service
-        service.stopping = True
+        service: Service = self.config.loaded_app.state.service
+        service.stopping.set()
         service.retrainer.request_stop()
         super().handle_exit(sig, frame)
 
@@ -33,33 +35,46 @@ class _Worker(multiprocess.Process):
         return self._server
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; exits with a message when the settings do not allow to start."""
+def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None:
+    """Serve until SIGTERM or SIGINT; exits with a message when the settings do not allow it to start.
+
+    Args:
+        create_app: a function at the top of its module. Workers are new processes, which import it by its name and
+            call it without arguments, so that they read the settings themselves.
+    """
     try:
         app = create_app(settings)
     except ConfigurationError as error:
         sys.exit(str(error))
+    print(f"Open http://{_shown_host(settings)}:{settings.port}/docs to try it.", flush=True)
+    if settings.uvicorn_workers == 1:
+        _Server(_config(settings, app)).run()
+        return
+    app.state.service.store.close()  # the app was only built to check the settings
+    clear_uploads(settings)
+    config = _config(settings, f"{create_app.__module__}:{create_app.__qualname__}")
+    multiprocess.Process = _Worker  # type: ignore[misc] # uvicorn has no other way to give workers our server
+    multiprocess.Multiprocess(config, [config.bind_socket()]).run()
+
+
+def _shown_host(settings: Settings) -> str:
     everywhere = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - compared with, not bound
-    shown = "localhost" if settings.host in everywhere else settings.host
-    print(f"Open http://{shown}:{settings.port}/docs to try it.", flush=True)
-    workers = settings.uvicorn_workers
-    config = uvicorn.Config(
-        app if workers == 1 else "shoe_classifier.main:create_app",
-        factory=workers > 1,
-        workers=workers,
+    if settings.host in everywhere:
+        return "localhost"
+    return f"[{settings.host}]" if ":" in settings.host else settings.host
+
+
+def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
+        workers=settings.uvicorn_workers,
         host=settings.host,
         port=settings.port,
         http=Connection,
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
-        proxy_headers=False,  # a forged X-Forwarded-For must not turn a stranger into this machine
+        proxy_headers=False,  # a forged X-Forwarded-For must not make a remote client look like this machine
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    if workers == 1:
-        _Server(config).run()
-        return
-    app.state.service.store.close()  # it was only built to see that the settings are right
-    clear_uploads(settings)
-    multiprocess.Process = _Worker  # type: ignore[misc] # uvicorn has no other way to give workers our server
-    multiprocess.Multiprocess(config, [config.bind_socket()]).run()

@@ -1,12 +1,9 @@
-import asyncio
 import re
 
 import httpx
+import pytest
 
 from helpers.pictures import draw
-from helpers.service import wait_for
-from shoe_classifier.api.metrics import RequestMetrics, write_minutes
-from shoe_classifier.types import MinuteMetrics
 
 
 def test_alive_and_ready(client: httpx.Client) -> None:
@@ -44,38 +41,12 @@ def test_trailing_slashes_answer_directly(client: httpx.Client) -> None:
     assert client.post("/predict/", files={"file": draw("Boot", 1)}).status_code == 200
 
 
-def test_swagger_has_pickers_and_examples(client: httpx.Client) -> None:
-    document = client.get("/openapi.json").json()
-    assert "/upload-zip" not in document["paths"]
-    for path, field in (("/predict", "file"), ("/predict/batch", "files"), ("/upload", "file"), ("/retrain", "file")):
-        form = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-        schema = form["properties"][field]
-        assert (schema.get("items") or schema)["format"] == "binary"
-    schemas = document["components"]["schemas"]
-    assert all(
-        "example" in schemas[name] for name in ("PredictionBody", "UploadBody", "JobBody", "ModelBody", "ErrorBody")
-    )
-    assert document["paths"]["/upload"]["post"]["security"]
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_probes_may_use_head(client: httpx.Client, path: str) -> None:
+    response = client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
 
 
-def test_a_row_a_minute_while_there_is_traffic() -> None:
-    rows: list[MinuteMetrics] = []
-
-    class Rows:
-        def add_minute(self, row: MinuteMetrics) -> None:
-            rows.append(row)
-
-    async def run() -> None:
-        traffic = RequestMetrics()
-        task = asyncio.create_task(write_minutes(traffic, Rows(), lambda: "ready", 0.01))  # type: ignore[arg-type]
-        await asyncio.sleep(0.05)
-        assert rows == []
-        traffic.count("/x", "GET", 200, 0.002)
-        traffic.count("/x", "GET", 200, 0.004)
-        await asyncio.to_thread(wait_for, lambda: rows)
-        traffic.count("/x", "GET", 200, 0.001)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(run())
-    assert [(row.request_count, row.avg_response_time) for row in rows] == [(2, 3.0), (1, 1.0)]
+def test_the_root_leads_to_the_documentation(client: httpx.Client) -> None:
+    response = client.get("/", follow_redirects=True)
+    assert (response.url.path, response.status_code) == ("/docs", 200)

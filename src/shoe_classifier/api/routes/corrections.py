@@ -1,66 +1,88 @@
-"""Feedback on a prediction; another label for a training picture, or its end."""
+"""Feedback on a prediction; another label for a training picture, or its deletion."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
-from shoe_classifier.api.dependencies import MayWrite, Service, Services
+from shoe_classifier import errors
+from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.dependencies import CorrectionsDep, ModelDep, RetrainerDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
-from shoe_classifier.api.openapi import LABEL_BODY, errors
+from shoe_classifier.api.openapi import LABEL_BODY, STORED, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import LabelBody, TrainingRow
+from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import TrainingPicture
 
 router = APIRouter(tags=["teach"], dependencies=[MayWrite])
 
+_LABELLING = (
+    *WRITING,
+    *UPLOADING,
+    errors.NotFound,
+    errors.InvalidLabel,
+    errors.RetrainRunning,
+    errors.NotReady,
+    errors.NotOffered,
+)
+
+
+async def _read_label(request: Request, settings: SettingsDep, retrainer: RetrainerDep) -> str:
+    """The label in the body. Raises `RetrainRunning`, before the body is read, while a job runs."""
+    retrainer.check_idle()
+    return (await read_json(request, LabelBody, settings.silence_seconds)).label
+
+
+LabelDep = Annotated[str, Depends(_read_label)]
+
 
 @router.post(
     "/predictions/{prediction_id}/feedback",
-    summary="Say what was in a predicted picture; it goes to the training data",
+    summary="Correct a prediction; its picture becomes training data",
     status_code=201,
     response_model=TrainingRow,
-    responses=errors(401, 403, 404, 408, 409, 413, 422, 503, 507),
+    responses=error_responses(*_LABELLING, errors.TooSmall, *STORED, errors.StorageFull),
     openapi_extra=LABEL_BODY,
 )
-async def feedback(prediction_id: str, request: Request, service: Services) -> dict[str, Any]:
-    label, known = await _label(request, service)
-    async with private_folder(service.settings.temp_uploads_dir) as folder:
-        row = await anyio.to_thread.run_sync(service.corrections.learn, prediction_id, label, folder, known)
-    return await _with_url(service, row)
+async def add_feedback(
+    prediction_id: str,
+    label: LabelDep,
+    settings: SettingsDep,
+    model: ModelDep,
+    corrections: CorrectionsDep,
+    store: StoreDep,
+) -> dict[str, Any]:
+    known_labels = model.teachable.bundle.labels
+    async with private_folder(settings.temp_uploads_dir) as folder:
+        row = await anyio.to_thread.run_sync(corrections.learn, prediction_id, label, folder, known_labels)
+    return await anyio.to_thread.run_sync(_with_url, row, store)
 
 
 @router.patch(
     "/training-data/{row_id}",
     summary="Give a training picture another label",
     response_model=TrainingRow,
-    responses=errors(401, 403, 404, 408, 409, 413, 422, 503, 507),
+    responses=error_responses(*_LABELLING, *STORED, errors.StorageFull),
     openapi_extra=LABEL_BODY,
 )
-async def relabel(row_id: str, request: Request, service: Services) -> dict[str, Any]:
-    label, known = await _label(request, service)
-    return await _with_url(service, await anyio.to_thread.run_sync(service.corrections.relabel, row_id, label, known))
+def relabel_training_picture(
+    row_id: str, label: LabelDep, model: ModelDep, corrections: CorrectionsDep, store: StoreDep
+) -> dict[str, Any]:
+    return _with_url(corrections.relabel(row_id, label, model.teachable.bundle.labels), store)
 
 
 @router.delete(
     "/training-data/{row_id}",
     summary="Delete a training picture",
     status_code=204,
-    responses=errors(401, 403, 404, 409, 503),
+    responses=error_responses(*WRITING, errors.NotFound, errors.RetrainRunning, *STORED),
 )
-async def delete(row_id: str, service: Services) -> Response:
-    service.retrainer.check_idle()
-    await anyio.to_thread.run_sync(service.corrections.delete, row_id)
+def delete_training_picture(row_id: str, retrainer: RetrainerDep, corrections: CorrectionsDep) -> Response:
+    retrainer.check_idle()
+    corrections.delete(row_id)
     return Response(status_code=204)
 
 
-async def _label(request: Request, service: Service) -> tuple[str, tuple[str, ...]]:
-    """The label of the body, and those of the live model, whose spelling wins; refused while a job runs."""
-    service.retrainer.check_idle()
-    body = await read_json(request, LabelBody, service.settings.silence_seconds)
-    return body.label, service.live_model.teachable.bundle.labels
-
-
-async def _with_url(service: Service, row: TrainingPicture) -> dict[str, Any]:
-    urls = await anyio.to_thread.run_sync(service.store.urls, [row.image_path])
-    return {**asdict(row), "file_url": urls[row.image_path]}
+def _with_url(row: TrainingPicture, store: Store) -> dict[str, Any]:
+    return {**asdict(row), "file_url": store.urls([row.image_path])[row.image_path]}

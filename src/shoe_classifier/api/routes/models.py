@@ -1,59 +1,86 @@
-"""`/models`: versions, and the way back."""
+"""`/models`: versions, their files and metrics, and switching between them."""
 
 from typing import Annotated, Literal
 
-import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
-from shoe_classifier.api.dependencies import MayWrite, Services
-from shoe_classifier.api.openapi import errors
+from shoe_classifier import errors
+from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, StoreDep
+from shoe_classifier.api.openapi import STORED, WRITING, error_responses
 from shoe_classifier.api.schemas import ModelBody
-from shoe_classifier.errors import NotOffered
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-@router.get("", summary="All versions, newest first", response_model=list[ModelBody])
-async def versions(service: Services) -> list[ModelVersion]:
-    return await anyio.to_thread.run_sync(service.store.versions)
+@router.get(
+    "", summary="All versions, newest first", response_model=list[ModelBody], responses=error_responses(*STORED)
+)
+def list_models(store: StoreDep) -> list[ModelVersion]:
+    return store.versions()
 
 
-@router.get("/{version}", summary="One version, with its metrics", response_model=ModelBody, responses=errors(404))
-async def version(version: str, service: Services) -> ModelVersion:
-    return await anyio.to_thread.run_sync(service.model_registry.known, version)
+@router.get(
+    "/{version}",
+    summary="One version, with its metrics",
+    response_model=ModelBody,
+    responses=error_responses(errors.NotFound, *STORED),
+)
+def get_model(version: str, registry: RegistryDep) -> ModelVersion:
+    return registry.known(version)
 
 
 @router.get(
     "/{version}/report.png",
-    summary="Confusion matrix and per-class bars",
+    summary="Confusion matrix and metrics of each label, as a picture",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "The metrics as a picture."}, **errors(404, 409)},
+    responses={
+        200: {"content": {"image/png": {}}, "description": "The metrics as a picture."},
+        **error_responses(errors.NotFound, errors.NotOffered, *STORED),
+    },
 )
-async def report(version: str, service: Services) -> Response:
-    row = await anyio.to_thread.run_sync(service.model_registry.known, version)
+def get_model_report(version: str, registry: RegistryDep) -> Response:
+    row = registry.known(version)
     if not row.metrics:
-        raise NotOffered(f"Expected a version that was measured; {version!r} is a plain Keras model, which was not.")
-    png = await anyio.to_thread.run_sync(draw_report, f"Version {version}", row.metrics)
-    return Response(png, media_type="image/png")
+        raise errors.NotOffered(
+            f"Expected a version that was measured; {version!r} is a plain Keras model, which was not."
+        )
+    return Response(draw_report(f"Version {version}", row.metrics), media_type="image/png")
 
 
 @router.post(
     "/{version}/activate",
-    summary="Go back, or forward, to a version",
+    summary="Make another version live",
     response_model=ModelBody,
-    responses=errors(401, 403, 404, 409, 422),
+    responses=error_responses(
+        *WRITING,
+        errors.NotFound,
+        errors.RetrainRunning,
+        errors.NotOffered,
+        errors.InvalidModel,
+        errors.NotReady,
+        *STORED,
+    ),
     dependencies=[MayWrite],
 )
-async def activate(version: str, service: Services) -> ModelVersion:
-    return await anyio.to_thread.run_sync(service.retrainer.activate, version)
+def activate_model(version: str, retrainer: RetrainerDep) -> ModelVersion:
+    return retrainer.activate(version)
 
 
-@router.get("/{version}/file", summary="Download the model", response_class=FileResponse, responses=errors(404, 422))
-async def file(
-    version: str, service: Services, format: Annotated[Literal["h5"], Query(description="File format.")] = "h5"
+@router.get(
+    "/{version}/file",
+    summary="Download the model file",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"application/x-hdf5": {}}, "description": "The model file."},
+        **error_responses(errors.NotFound, errors.InvalidRequest, errors.NotReady, *STORED),
+    },
+)
+def download_model(
+    version: str, registry: RegistryDep, format: Annotated[Literal["h5"], Query(description="File format.")] = "h5"
 ) -> FileResponse:
-    path = await anyio.to_thread.run_sync(service.model_registry.file_of, version)
+    path = registry.file_of(version)
     return FileResponse(path, media_type="application/x-hdf5", filename=f"shoe_classifier-{version}.{format}")

@@ -10,115 +10,134 @@ import anyio.to_thread
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from shoe_classifier.api.dependencies import Service, Services
-from shoe_classifier.api.multipart import Form, private_folder, read_form
-from shoe_classifier.api.openapi import BATCH_FORM, PREDICT_FORM, errors
+from shoe_classifier import errors
+from shoe_classifier.api.dependencies import IngestionDep, MetricsDep, ModelDep, PredictionDep, SettingsDep
+from shoe_classifier.api.form import Form
+from shoe_classifier.api.metrics import RequestMetrics
+from shoe_classifier.api.multipart import private_folder, read_form
+from shoe_classifier.api.openapi import BATCH_FORM, PREDICT_FORM, UPLOADING, error_responses
 from shoe_classifier.api.schemas import BatchBody, PredictionBody
-from shoe_classifier.errors import AppError, TooLarge
 from shoe_classifier.ml.explanation import explain
-from shoe_classifier.ml.zip_reader import Picture, Skipped, read_pictures
+from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_pictures
 from shoe_classifier.services.ingestion import clean_name
+from shoe_classifier.services.prediction import PredictionService
+from shoe_classifier.settings import Settings
 
 router = APIRouter(tags=["predict"])
+
+_PREDICTING = (*UPLOADING, errors.InvalidImage, errors.UnsupportedImage, errors.Overloaded, errors.NotReady)
 
 
 @router.post(
     "/predict",
-    summary="Say what is in a picture",
+    summary="Classify a picture",
     response_model=PredictionBody,
-    responses=errors(408, 413, 415, 422, 503),
+    responses=error_responses(*_PREDICTING),
     openapi_extra=PREDICT_FORM,
 )
-async def predict(request: Request, service: Services) -> Response:
+async def predict(request: Request, settings: SettingsDep, prediction: PredictionDep, metrics: MetricsDep) -> Response:
     started = time.perf_counter()
-    settings = service.settings
     form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
     file = form.file("file")
-    with service.prediction.slot():  # only now: a slow sender must not keep others out
-        answer = await _predict(service, file.data, file.name, started)
+    with prediction.slot():  # only now: a slow sender must not keep others out
+        answer = await _predict(prediction, metrics, file.data, file.name, started)
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
 @router.post(
     "/explain",
-    summary="Show where the network looked",
+    summary="Show which parts of a picture decided",
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "The picture with its class activation map."},
-        **errors(408, 409, 413, 415, 422, 503),
+        **error_responses(*_PREDICTING, errors.NotOffered),
     },
     openapi_extra=PREDICT_FORM,
 )
-async def explain_picture(request: Request, service: Services) -> Response:
-    settings = service.settings
+async def explain_prediction(
+    request: Request, settings: SettingsDep, prediction: PredictionDep, model: ModelDep
+) -> Response:
     form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
     file = form.file("file")
-    with service.prediction.slot():
-        live, threads = service.live_model.teachable, service.prediction.threads
-        loop = asyncio.get_running_loop()
-        png = await loop.run_in_executor(threads, explain, live, file.data, file.name, settings.max_image_pixels)
+    with prediction.slot():
+        loop, live = asyncio.get_running_loop(), model.teachable
+        png = await loop.run_in_executor(
+            prediction.threads, explain, live, file.data, file.name, settings.max_image_pixels
+        )
     return Response(png, media_type="image/png")
 
 
 @router.post(
     "/predict/batch",
-    summary="Say what is in several pictures, or in those of a ZIP",
+    summary="Classify several pictures, or those of a ZIP",
     response_model=BatchBody,
-    responses=errors(408, 413, 422, 503),
+    responses=error_responses(*UPLOADING, errors.InvalidZip, errors.Overloaded, errors.NotReady),
     openapi_extra=BATCH_FORM,
 )
-async def predict_batch(request: Request, service: Services) -> Response:
-    settings = service.settings
-    service.live_model.live  # noqa: B018 - raises NotReady
+async def predict_batch(
+    request: Request,
+    settings: SettingsDep,
+    model: ModelDep,
+    prediction: PredictionDep,
+    ingestion: IngestionDep,
+    metrics: MetricsDep,
+) -> Response:
+    model.live  # noqa: B018 - raises NotReady before a large body is read
     async with private_folder(settings.temp_uploads_dir) as folder:
         form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
-        with service.prediction.slot():
-            results = [await _result(service, picture) async for picture in _pictures(form, folder, service)]
+        with prediction.slot():
+            pictures = _pictures(form, folder, settings, ingestion.zip_limits)
+            results = [await _result(prediction, metrics, picture) async for picture in pictures]
     return Response(orjson.dumps({"results": results}), media_type="application/json")
 
 
-async def _predict(service: Service, data: bytes, name: str, started: float) -> dict[str, Any]:
+async def _predict(
+    prediction: PredictionService, metrics: RequestMetrics, data: bytes, name: str, started: float
+) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    prediction = service.prediction
     answer = await loop.run_in_executor(prediction.threads, prediction.predict, data, name, started)
-    service.metrics.decisions.labels(answer["predicted_class"], answer["decision"]).inc()
+    metrics.count_prediction(answer["predicted_class"], answer["decision"])
     return answer
 
 
-async def _result(service: Service, picture: Picture | Skipped) -> dict[str, Any]:
+async def _result(prediction: PredictionService, metrics: RequestMetrics, picture: Picture | Skipped) -> dict[str, Any]:
     name = clean_name(picture.name)
     if isinstance(picture, Skipped):
         return {"name": name, "error": {"detail": picture.detail, "code": picture.reason}}
     try:
-        return {"name": name, **await _predict(service, picture.data, picture.name, time.perf_counter())}
-    except AppError as error:
+        answer = await _predict(prediction, metrics, picture.data, picture.name, time.perf_counter())
+        return {"name": name, **answer}
+    except errors.AppError as error:
         return {"name": name, "error": {"detail": error.detail, "code": error.code}}
 
 
-async def _pictures(form: Form, folder: Path, service: Service) -> AsyncIterator[Picture | Skipped]:
+async def _pictures(
+    form: Form, folder: Path, settings: Settings, limits: ZipLimits
+) -> AsyncIterator[Picture | Skipped]:
     """The files of the form, or those of the ZIP that it holds."""
-    settings = service.settings
     form.file("files", "file")
     if len(form.files) > settings.max_batch_files:
-        raise TooLarge(f"Expected at most {settings.max_batch_files} files; received {len(form.files)}.")
+        raise errors.TooLarge(f"Expected at most {settings.max_batch_files} files; received {len(form.files)}.")
     first = form.files[0]
-    if len(form.files) > 1 or await anyio.to_thread.run_sync(first.start) != b"PK":
-        for file in form.files:
-            if file.size > settings.max_image_bytes:
-                yield Skipped(
-                    file.name,
-                    "too_large",
-                    f"Expected at most {settings.max_image_bytes:,} bytes; received {file.size:,}.",
-                )
-            else:
-                yield Picture("", file.name, await anyio.to_thread.run_sync(file.read))
+    if len(form.files) == 1 and await anyio.to_thread.run_sync(first.start) == b"PK":
+        path = await anyio.to_thread.run_sync(first.on_disk, folder)
+        async for entry in _zip_entries(path, limits, settings.max_batch_files):
+            yield entry
         return
-    entries = read_pictures(await anyio.to_thread.run_sync(first.on_disk, folder), service.ingestion.zip_limits)
-    count = 0
+    for file in form.files:
+        if file.size > settings.max_image_bytes:
+            detail = f"Expected at most {settings.max_image_bytes:,} bytes; received {file.size:,}."
+            yield Skipped(file.name, errors.TooLarge.code, detail)
+        else:
+            yield Picture("", file.name, await anyio.to_thread.run_sync(file.read))
+
+
+async def _zip_entries(path: Path, limits: ZipLimits, most: int) -> AsyncIterator[Picture | Skipped]:
+    entries, count = read_pictures(path, limits), 0
     while (entry := await anyio.to_thread.run_sync(next, entries, None)) is not None:
         if isinstance(entry, Skipped) and entry.reason == "ignored":
             continue
         count += 1
-        if count > settings.max_batch_files:
-            raise TooLarge(f"Expected at most {settings.max_batch_files} files in the ZIP; received more.")
+        if count > most:
+            raise errors.TooLarge(f"Expected at most {most} files in the ZIP; received more.")
         yield entry

@@ -1,4 +1,4 @@
-"""`/predictions`, `/training-data` and `/files`: what was written down."""
+"""`/predictions`, `/training-data`, `/files` and `/system-metrics`: what was recorded."""
 
 import asyncio
 import io
@@ -10,81 +10,88 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Response
 
-from shoe_classifier.api.dependencies import Before, Limit, Service, Services
-from shoe_classifier.api.openapi import errors
-from shoe_classifier.api.pagination import next_page
+from shoe_classifier import errors
+from shoe_classifier.api.dependencies import PredictionDep, SettingsDep, StoreDep
+from shoe_classifier.api.openapi import STORED, error_responses
+from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import MinuteBody, PredictionRow, TrainingRow
 from shoe_classifier.ml.preprocessing import thumbnail
-from shoe_classifier.types import TYPE_OF_EXTENSION, MinuteMetrics, PredictionRecord, TrainingPicture
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import MEDIA_TYPES, TYPE_OF_EXTENSION, MinuteMetrics, PredictionRecord, TrainingPicture
 
 router = APIRouter(tags=["records"])
 
 
 @router.get(
-    "/predictions", summary="Predictions, newest first", response_model=list[PredictionRow], responses=errors(422, 503)
+    "/predictions",
+    summary="Predictions, newest first",
+    response_model=list[PredictionRow],
+    responses=error_responses(errors.InvalidRequest, *STORED),
 )
-async def predictions(
-    response: Response, service: Services, limit: Limit = 50, before: Before = None
+def list_predictions(
+    response: Response, store: StoreDep, limit: Limit = 50, before: Before = None
 ) -> list[dict[str, Any]]:
-    rows = await anyio.to_thread.run_sync(service.store.predictions, limit, before)
-    next_page(response, "/predictions", limit, [row.id for row in rows])
-    return await _with_urls(service, rows)
+    rows = store.predictions(limit, before)
+    link_next_page(response, "/predictions", limit, [row.id for row in rows])
+    return _with_urls(rows, store)
 
 
 @router.get(
     "/training-data",
     summary="Training pictures, newest first",
     response_model=list[TrainingRow],
-    responses=errors(422, 503),
+    responses=error_responses(errors.InvalidRequest, *STORED),
 )
-async def training_data(
-    response: Response, service: Services, limit: Limit = 50, before: Before = None
+def list_training_data(
+    response: Response, store: StoreDep, limit: Limit = 50, before: Before = None
 ) -> list[dict[str, Any]]:
-    rows = await anyio.to_thread.run_sync(service.store.training_data, limit, before)
-    next_page(response, "/training-data", limit, [row.id for row in rows])
-    return await _with_urls(service, rows)
+    rows = store.training_data(limit, before)
+    link_next_page(response, "/training-data", limit, [row.id for row in rows])
+    return _with_urls(rows, store)
 
 
 @router.get(
     "/files/{sha256}",
     summary="A stored picture",
     response_class=Response,
-    responses={200: {"content": {kind: {} for kind in TYPE_OF_EXTENSION.values()}}, **errors(404, 422, 503)},
+    responses={
+        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."},
+        **error_responses(errors.NotFound, errors.InvalidRequest, *STORED),
+    },
 )
-async def file(
+async def get_file(
     sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
-    service: Services,
+    settings: SettingsDep,
+    store: StoreDep,
+    prediction: PredictionDep,
     w: Annotated[int | None, Query(ge=16, le=2048, description="Longest edge of a JPEG of it, in pixels.")] = None,
 ) -> Response:
-    path, data = await anyio.to_thread.run_sync(service.store.find_picture, sha256)
+    path, data = await anyio.to_thread.run_sync(store.find_picture, sha256)
+    media_type = TYPE_OF_EXTENSION.get(PurePath(path).suffix)
     if w is not None:
-        loop = asyncio.get_running_loop()  # on the few threads that decode, however many are asked for at once
-        data = await loop.run_in_executor(service.prediction.threads, _small, data, w, service)
-        path = "small.jpg"
+        loop = asyncio.get_running_loop()  # on the few threads that decode, however many are requested at once
+        data = await loop.run_in_executor(prediction.threads, _thumbnail, data, w, settings.max_image_pixels)
+        media_type = MEDIA_TYPES["JPEG"]
     headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-    return Response(data, media_type=TYPE_OF_EXTENSION.get(PurePath(path).suffix), headers=headers)
-
-
-def _small(data: bytes, side: int, service: Service) -> bytes:
-    out = io.BytesIO()
-    picture = thumbnail(data, side, max_pixels=service.settings.max_image_pixels)
-    picture.save(out, "JPEG", quality=82)
-    return out.getvalue()
+    return Response(data, media_type=media_type, headers=headers)
 
 
 @router.get(
     "/system-metrics",
-    summary="Minutes with metrics, newest first",
+    summary="Minutes with traffic, newest first",
     response_model=list[MinuteBody],
-    responses=errors(422, 503),
+    responses=error_responses(errors.InvalidRequest, *STORED),
 )
-async def minutes(service: Services, limit: Limit = 60) -> list[MinuteMetrics]:
-    return await anyio.to_thread.run_sync(service.store.minutes, limit)
+def list_system_metrics(store: StoreDep, limit: Limit = 60) -> list[MinuteMetrics]:
+    return store.minutes(limit)
 
 
-async def _with_urls(
-    service: Service, rows: Sequence[PredictionRecord] | Sequence[TrainingPicture]
-) -> list[dict[str, Any]]:
-    paths = [row.image_path for row in rows if row.image_path]
-    urls = await anyio.to_thread.run_sync(service.store.urls, paths)
+def _thumbnail(data: bytes, side: int, max_pixels: int) -> bytes:
+    out = io.BytesIO()
+    thumbnail(data, side, max_pixels=max_pixels).save(out, "JPEG", quality=82)
+    return out.getvalue()
+
+
+def _with_urls(rows: Sequence[PredictionRecord | TrainingPicture], store: Store) -> list[dict[str, Any]]:
+    urls = store.urls([row.image_path for row in rows if row.image_path])
     return [{**asdict(row), "file_url": urls.get(row.image_path or "")} for row in rows]

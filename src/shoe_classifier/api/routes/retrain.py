@@ -1,38 +1,65 @@
-"""`/retrain`: start, watch and cancel the learning."""
+"""`/retrain`: start, watch and cancel retrain jobs."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio.to_thread
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from shoe_classifier.api.dependencies import Before, Limit, MayWrite, Service, Services
-from shoe_classifier.api.multipart import Form, private_folder, read_form
-from shoe_classifier.api.openapi import RETRAIN_FORM, errors
-from shoe_classifier.api.pagination import next_page
+from shoe_classifier import errors
+from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.dependencies import IngestionDep, ModelDep, RetrainerDep, SettingsDep, StoppingDep, StoreDep
+from shoe_classifier.api.form import Form
+from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
+from shoe_classifier.api.openapi import STORED, UPLOADING, WRITING, error_responses, retrain_inputs
+from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import JobBody
-from shoe_classifier.errors import InvalidRequest, NothingAccepted, StoreUnavailable
-from shoe_classifier.types import RetrainJob
+from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.retraining import Retrainer
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import RetrainJob, RetrainMode
 
 router = APIRouter(prefix="/retrain", tags=["teach"])
 
-_WATCH_SECONDS = 0.2
-_WATCH_ELSEWHERE_SECONDS = 1.0
-_KEEP_ALIVE_SECONDS = 2  # also how long a page that watches is deaf to its user
+_POLL_SECONDS = 0.2  # of a job that runs in this process
+_POLL_ELSEWHERE_SECONDS = 1.0  # of one that runs elsewhere: each look is a query
+_KEEP_ALIVE_SECONDS = 2  # a page that watches cannot handle input until the next bytes arrive
 
 
-class Options(BaseModel):
+class RetrainOptions(BaseModel):
     """How to retrain; in the form, or in the query."""
 
-    mode: Literal["auto", "quick", "full"] = "auto"
-    max_seconds: int | None = Field(None, ge=1, le=86_400)
-    force: bool = False
+    mode: RetrainMode = Field("auto", description="quick: only the head. full: upper layers, too. auto: by the data.")
+    max_seconds: int | None = Field(None, ge=1, le=86_400, description="Longest training time.")
+    force: bool = Field(False, description="Publish even a model that is worse.")
+
+
+async def _options_after_upload(
+    request: Request,
+    settings: SettingsDep,
+    model: ModelDep,
+    store: StoreDep,
+    ingestion: IngestionDep,
+    retrainer: RetrainerDep,
+) -> RetrainOptions:
+    """Read the options, and ingest the ZIP if there is one. Raises `RetrainRunning` before the body is read."""
+    retrainer.check_idle()
+    form = Form()
+    async with private_folder(settings.temp_uploads_dir) as folder:
+        if request.headers.get("content-type"):
+            form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+        options = _options({**request.query_params, **form.fields})
+        if form.files and (form.files[0].path or form.files[0].data or form.files[0].name):
+            await anyio.to_thread.run_sync(_ingest, ingestion, store, model, form, folder)
+    return options
 
 
 @router.post(
@@ -40,44 +67,73 @@ class Options(BaseModel):
     summary="Learn from what was uploaded",
     status_code=202,
     response_model=JobBody,
-    responses=errors(401, 403, 408, 409, 413, 422, 503, 507),
-    openapi_extra=RETRAIN_FORM,
+    responses={
+        200: {"model": JobBody, "description": "The finished job, with `wait`."},
+        **error_responses(
+            *WRITING,
+            *UPLOADING,
+            errors.RetrainRunning,
+            errors.NoNewData,
+            errors.NotOffered,
+            errors.InvalidZip,
+            errors.InvalidLabel,
+            errors.NothingAccepted,
+            errors.NotReady,
+            *STORED,
+            errors.StorageFull,
+        ),
+    },
+    openapi_extra=retrain_inputs(RetrainOptions),
     dependencies=[MayWrite],
 )
-async def retrain(
-    request: Request,
+async def start_retrain(
     response: Response,
-    service: Services,
+    options: Annotated[RetrainOptions, Depends(_options_after_upload)],
+    retrainer: RetrainerDep,
     wait: Annotated[bool, Query(description="Answer only when the job has ended, with 200.")] = False,
 ) -> RetrainJob:
-    service.retrainer.check_idle()
-    options = await _options_and_pictures(request, service)
-    job = await anyio.to_thread.run_sync(
-        service.retrainer.start, options.mode, options.max_seconds, options.force, abandon_on_cancel=False
-    )
-    if wait:
-        job = await anyio.to_thread.run_sync(service.retrainer.wait, job.job_id, abandon_on_cancel=True)
+    job = await anyio.to_thread.run_sync(retrainer.start, options.mode, options.max_seconds, options.force)
+    if wait:  # a thread that waits must not hold up the end of the service
+        job = await anyio.to_thread.run_sync(retrainer.wait, job.job_id, abandon_on_cancel=True)
         response.status_code = 200
     return job
 
 
-@router.get("", summary="Retrain jobs, newest first", response_model=list[JobBody], responses=errors(422))
-async def jobs(response: Response, service: Services, limit: Limit = 50, before: Before = None) -> list[RetrainJob]:
-    rows = await anyio.to_thread.run_sync(service.retrainer.jobs, limit, before)
-    next_page(response, "/retrain", limit, [row.job_id for row in rows])
+@router.get(
+    "",
+    summary="Retrain jobs, newest first",
+    response_model=list[JobBody],
+    responses=error_responses(errors.InvalidRequest, *STORED),
+)
+def list_retrain_jobs(
+    response: Response, retrainer: RetrainerDep, limit: Limit = 50, before: Before = None
+) -> list[RetrainJob]:
+    rows = retrainer.jobs(limit, before)
+    link_next_page(response, "/retrain", limit, [row.job_id for row in rows])
     return rows
 
 
-@router.get("/{job_id}", summary="One job", response_model=JobBody, responses=errors(404))
-async def job(job_id: str, service: Services) -> RetrainJob:
-    return await anyio.to_thread.run_sync(service.retrainer.job, job_id)
+@router.get("/{job_id}", summary="One job", response_model=JobBody, responses=error_responses(errors.NotFound, *STORED))
+def get_retrain_job(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
+    return retrainer.job(job_id)
 
 
-@router.get("/{job_id}/events", summary="The progress of a job, as server-sent events", responses=errors(404))
-async def events(job_id: str, service: Services) -> StreamingResponse:
-    found = await anyio.to_thread.run_sync(service.retrainer.job, job_id)
+@router.get(
+    "/{job_id}/events",
+    summary="The progress of a job, as server-sent events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {"text/event-stream": {}},
+            "description": "`progress` events whose data is the job as JSON, and `end` as the last one.",
+        },
+        **error_responses(errors.NotFound, *STORED),
+    },
+)
+async def stream_retrain_events(job_id: str, retrainer: RetrainerDep, stopping: StoppingDep) -> StreamingResponse:
+    job = await anyio.to_thread.run_sync(retrainer.job, job_id)
     return StreamingResponse(
-        _events(found, service), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+        _events(job, retrainer, stopping), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
     )
 
 
@@ -86,72 +142,53 @@ async def events(job_id: str, service: Services) -> StreamingResponse:
     summary="Cancel a job",
     status_code=202,
     response_model=JobBody,
-    responses=errors(401, 403, 404, 409),
+    responses=error_responses(*WRITING, errors.NotFound, errors.NotCancellable, *STORED),
     dependencies=[MayWrite],
 )
-async def cancel(job_id: str, service: Services) -> RetrainJob:
-    return await anyio.to_thread.run_sync(service.retrainer.cancel, job_id)
+def cancel_retrain(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
+    return retrainer.cancel(job_id)
 
 
-async def _options_and_pictures(request: Request, service: Service) -> Options:
-    """Read the options, and take in the ZIP when one came."""
-    settings = service.settings
-    form = Form()
-    async with private_folder(settings.temp_uploads_dir) as folder:
-        if request.headers.get("content-type"):
-            form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
-        options = _options({**request.query_params, **form.fields})
-        if form.files and (form.files[0].path or form.files[0].data or form.files[0].name):
-            await anyio.to_thread.run_sync(_take, service, form, folder)
-    return options
-
-
-def _options(values: dict[str, str]) -> Options:
+def _options(values: dict[str, str]) -> RetrainOptions:
     try:
-        return Options(**{name: value for name, value in values.items() if value != ""})  # type: ignore[arg-type]
+        return RetrainOptions.model_validate({name: value for name, value in values.items() if value != ""})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise InvalidRequest(
-            f"Expected {name} to be valid: {first['msg']}; received {str(first['input'])[:80]!r}."
-        ) from None
+        raise invalid_value(error, "the options") from None
 
 
-def _take(service: Service, form: Form, folder: Path) -> None:
-    """A ZIP whose pictures are all known already is no reason to refuse when others wait."""
+def _ingest(ingestion: IngestionService, store: Store, model: LiveModelHolder, form: Form, folder: Path) -> None:
+    """A ZIP without new pictures is no reason to refuse when others wait to be learned."""
     file = form.file("file", "zip_file")
-    known = service.live_model.live.bundle.labels
     try:
-        service.ingestion.ingest(file.on_disk(folder), file.name, None, folder, known)
-    except NothingAccepted:
-        if not service.store.count_unprocessed():
+        ingestion.ingest(file.on_disk(folder), file.name, None, folder, model.labels)
+    except errors.NothingAccepted:
+        if not store.count_unprocessed():
             raise
 
 
-async def _events(job: RetrainJob, service: Service) -> AsyncIterator[bytes]:
-    """An event whenever something changed, and a comment now and then, so that proxies keep the line open."""
-    last, silent, pause = b"", 0.0, _WATCH_SECONDS
-    while not service.stopping:
-        finished = job.finished  # before the copy, so that the last event is never older than the end
+async def _events(job: RetrainJob, retrainer: Retrainer, stopping: threading.Event) -> AsyncIterator[bytes]:
+    """An event whenever the job changed, and a comment in long pauses, so that proxies keep the connection open."""
+    last, silent = b"", 0.0
+    while not stopping.is_set():
         present = orjson.dumps(asdict(job))
         if present != last:
-            name = "end" if finished else "progress"
-            yield b"event: " + name.encode() + b"\ndata: " + present + b"\n\n"
+            name = b"end" if job.finished else b"progress"
+            yield b"event: " + name + b"\ndata: " + present + b"\n\n"
             last, silent = present, 0.0
-        if finished:
+        if job.finished:
             return
+        pause = _POLL_SECONDS if retrainer.running else _POLL_ELSEWHERE_SECONDS
         await asyncio.sleep(pause)
         silent += pause
         if silent > _KEEP_ALIVE_SECONDS:
-            yield b": still there\n\n"
+            yield b": still running\n\n"
             silent = 0.0
-        before, job = job, await anyio.to_thread.run_sync(_again, job, service)
-        pause = _WATCH_SECONDS if job is before else _WATCH_ELSEWHERE_SECONDS
+        job = await anyio.to_thread.run_sync(_latest, job, retrainer)
 
 
-def _again(job: RetrainJob, service: Service) -> RetrainJob:
-    """The same object while the job runs here; a new row of the store when it runs elsewhere."""
+def _latest(job: RetrainJob, retrainer: Retrainer) -> RetrainJob:
+    """The job as it is now, or as it was while the store does not answer."""
     try:
-        return service.retrainer.job(job.job_id)
-    except StoreUnavailable:  # for a moment, perhaps
+        return retrainer.job(job.job_id)
+    except errors.StoreUnavailable:
         return job

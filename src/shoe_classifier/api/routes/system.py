@@ -4,16 +4,17 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shoe_classifier import __version__
-from shoe_classifier.api.dependencies import Service, Services
-from shoe_classifier.api.openapi import errors
+from shoe_classifier import __version__, errors
+from shoe_classifier.api.dependencies import MetricsDep, ModelDep, PredictionDep, RetrainerDep, SettingsDep, StoreDep
+from shoe_classifier.api.openapi import STORED, error_responses
 from shoe_classifier.api.schemas import HealthBody, StatusBody
-from shoe_classifier.errors import NotReady
+from shoe_classifier.ml.live_model import LiveModelHolder, Model
+from shoe_classifier.services.retraining import Retrainer
+from shoe_classifier.storage.protocols import Store
 
 router = APIRouter(tags=["system"])
 
@@ -24,68 +25,61 @@ async def root() -> RedirectResponse:
 
 
 @router.get("/health", summary="Alive", response_model=HealthBody)
-async def health() -> dict[str, str]:
+@router.head("/health", include_in_schema=False)
+async def get_health() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/ready", summary="Able to predict", response_model=HealthBody, responses=errors(503))
-async def ready(service: Services) -> dict[str, str]:
-    service.live_model.live  # noqa: B018 - raises NotReady with the reason
-    return {"status": "ready"}
+@router.get("/ready", summary="Able to predict", response_model=HealthBody, responses=error_responses(errors.NotReady))
+@router.head("/ready", include_in_schema=False)
+async def get_readiness(model: ModelDep) -> dict[str, str]:
+    model.live  # noqa: B018 - raises NotReady with the reason
+    return {"status": model.readiness.value}
 
 
-@router.get("/status", summary="Everything in one answer", response_model=StatusBody)
-async def status(service: Services) -> dict[str, Any]:
-    return await anyio.to_thread.run_sync(_status, service)
-
-
-@router.get("/metrics", summary="For Prometheus", response_class=Response)
-async def metrics(service: Services) -> Response:
-    await anyio.to_thread.run_sync(_gauge, service)
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _gauge(service: Service) -> None:
-    store = service.store.state()
-    if "outbox" in store:
-        service.metrics.waiting.labels("rows").set(store["outbox"]["rows"])
-        service.metrics.waiting.labels("bytes").set(store["outbox"]["bytes"])
-        service.metrics.waiting.labels("oldest_seconds").set(store["outbox"]["oldest_seconds"])
-    if not store.get("error"):
-        service.metrics.unprocessed.set(service.store.count_unprocessed())
-
-
-def _status(service: Service) -> dict[str, Any]:
-    settings, traffic = service.settings, service.metrics
-    try:
-        model, state, detail = _model(service), "ready", "Serving."
-    except NotReady as error:
-        model, state, detail = None, service.live_model.readiness, error.detail
-    store = service.store.state()
-    silent = store.get("error") is not None  # then nothing more is asked of it
-    jobs = [] if silent else service.retrainer.jobs(1, None)
+@router.get(
+    "/status", summary="Everything in one answer", response_model=StatusBody, responses=error_responses(*STORED)
+)
+def get_status(
+    settings: SettingsDep,
+    store: StoreDep,
+    model: ModelDep,
+    prediction: PredictionDep,
+    retrainer: RetrainerDep,
+    metrics: MetricsDep,
+) -> dict[str, Any]:
+    state = store.state()
     return {
-        "status": state,
-        "detail": detail,
         "version": __version__,
-        "uptime_seconds": round(time.time() - service.started, 1),
-        "model": model,
-        "store": {"kind": service.store.kind, "unrecorded_predictions": service.prediction.unrecorded, **store},
-        "training_data": {
-            "labels": None if silent else service.store.training_labels(),
-            "unprocessed": None if silent else service.store.count_unprocessed(),
-        },
-        "retrain": asdict(jobs[0]) if jobs else None,
-        "requests": {
-            "count": traffic.total,
-            "average_ms": round(traffic.total_seconds / traffic.total * 1e3, 3) if traffic.total else 0.0,
-        },
+        "uptime_seconds": metrics.uptime_seconds,
+        **_describe_model(model),
+        "store": {"kind": store.kind, "unrecorded_predictions": prediction.unrecorded, **state},
+        **_describe_learning(store, retrainer, answers=state.get("error") is None),
+        "requests": {"count": metrics.total, "average_ms": metrics.average_ms},
         "limits": {name: getattr(settings, name) for name in type(settings).model_fields if name.startswith("max_")},
     }
 
 
-def _model(service: Service) -> dict[str, Any]:
-    live = service.live_model.live
+@router.get(
+    "/metrics",
+    summary="Counters for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}, **error_responses(*STORED)},
+)
+def get_metrics(store: StoreDep, metrics: MetricsDep) -> Response:
+    metrics.read_store(store)
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _describe_model(model: LiveModelHolder) -> dict[str, Any]:
+    try:
+        live, detail = _describe_version(model.live), "Serving."
+    except errors.NotReady as error:
+        live, detail = None, error.detail
+    return {"status": model.readiness.value, "detail": detail, "model": live}
+
+
+def _describe_version(live: Model) -> dict[str, Any]:
     bundle = live.bundle
     return {
         "version": bundle.version,
@@ -95,4 +89,15 @@ def _model(service: Service) -> dict[str, Any]:
         "live_for_seconds": round(time.time() - live.since, 1),
         "metrics": bundle.metrics,
         "not_offered": list(live.not_offered),
+    }
+
+
+def _describe_learning(store: Store, retrainer: Retrainer, *, answers: bool) -> dict[str, Any]:
+    """Training data and the newest job; None for each while the store does not answer."""
+    if not answers:
+        return {"training_data": {"labels": None, "unprocessed": None}, "retrain": None}
+    jobs = retrainer.jobs(1, None)
+    return {
+        "training_data": {"labels": store.training_labels(), "unprocessed": store.count_unprocessed()},
+        "retrain": asdict(jobs[0]) if jobs else None,
     }

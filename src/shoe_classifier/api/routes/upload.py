@@ -1,37 +1,50 @@
-"""`POST /upload`, also under the names that older clients know."""
+"""`POST /upload`, also under the names that older clients use."""
+
+from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
 
-from shoe_classifier.api.dependencies import MayWrite, Services
+from shoe_classifier import errors
+from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.dependencies import IngestionDep, ModelDep, SettingsDep
+from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import private_folder, read_form
-from shoe_classifier.api.openapi import UPLOAD_FORM, errors
+from shoe_classifier.api.openapi import STORED, UPLOAD_FORM, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import UploadBody
-from shoe_classifier.services.ingestion import UploadReport
+from shoe_classifier.services.ingestion import IngestionService, UploadReport
 
 router = APIRouter(tags=["teach"], dependencies=[MayWrite])
+
+_INGESTING = (
+    errors.InvalidZip,
+    errors.InvalidImage,
+    errors.TooSmall,
+    errors.UnsupportedImage,
+    errors.InvalidLabel,
+    errors.NothingAccepted,
+)
 
 
 @router.post(
     "/upload",
-    summary="Bring pictures to learn from",
+    summary="Upload pictures to learn from",
     status_code=201,
     response_model=UploadBody,
-    responses=errors(401, 403, 408, 413, 415, 422, 507),
+    responses=error_responses(*WRITING, *UPLOADING, *_INGESTING, errors.NotReady, *STORED, errors.StorageFull),
     openapi_extra=UPLOAD_FORM,
 )
 @router.post("/upload-zip", status_code=201, include_in_schema=False)
 @router.post("/upload-data", status_code=201, include_in_schema=False)
-async def upload(request: Request, service: Services) -> dict[str, object]:
-    settings = service.settings
-    known = service.live_model.live.bundle.labels
+async def upload(request: Request, settings: SettingsDep, model: ModelDep, ingestion: IngestionDep) -> dict[str, Any]:
+    known_labels = model.labels
     async with private_folder(settings.temp_uploads_dir) as folder:
         form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
-        file = form.file("file", "zip_file")
-
-        def take() -> UploadReport:
-            path = file.on_disk(folder)
-            return service.ingestion.ingest(path, file.name, form.fields.get("label"), folder, known)
-
-        report = await anyio.to_thread.run_sync(take)
+        report = await anyio.to_thread.run_sync(_ingest, ingestion, form, folder, known_labels)
     return report.as_json()
+
+
+def _ingest(ingestion: IngestionService, form: Form, folder: Path, known_labels: tuple[str, ...]) -> UploadReport:
+    file = form.file("file", "zip_file")
+    return ingestion.ingest(file.on_disk(folder), file.name, form.fields.get("label"), folder, known_labels)

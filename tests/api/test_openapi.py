@@ -1,0 +1,116 @@
+"""The wire contract: a change of the document is a change of `docs/openapi.json`, which `make openapi` renews."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from helpers.service import make_settings
+from shoe_classifier import errors
+from shoe_classifier.api.openapi import error_responses
+from shoe_classifier.main import create_app
+
+SNAPSHOT = Path(__file__).parent.parent.parent / "docs" / "openapi.json"
+FAMILY = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.AppError)]
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    app = create_app(make_settings(tmp_path_factory.mktemp("openapi")))
+    yield app.openapi()
+    app.state.service.store.close()
+
+
+def operations(document: Any) -> Iterator[tuple[str, Any]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_the_document_is_the_committed_one(document: Any) -> None:
+    assert json.loads(SNAPSHOT.read_text()) == document, "`make openapi` renews the snapshot, if the change is wanted"
+
+
+def test_operation_ids_are_short_names(document: Any) -> None:
+    ids = [operation["operationId"] for _, operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in ids)
+
+
+def test_errors_have_one_shape_and_examples_of_their_own_status(document: Any) -> None:
+    codes = {kind.code: kind.status for kind in FAMILY}
+    for call, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) < 400:
+                continue
+            content = response["content"]["application/json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/ErrorBody"}, call
+            assert content["examples"], call
+            for code, example in content["examples"].items():
+                assert (example["value"]["code"], codes[code]) == (code, int(status)), call
+                assert example["value"]["detail"].startswith("Expected "), call
+
+
+def test_only_writing_calls_ask_for_the_key(document: Any) -> None:
+    for call, operation in operations(document):
+        open_calls = ("POST /predict", "POST /predict/batch", "POST /explain")
+        assert ("security" in operation) == (not call.startswith("GET ") and call not in open_calls), call
+
+
+def test_a_call_without_parameters_or_a_body_declares_no_422(document: Any) -> None:
+    declared = {call for call, operation in operations(document) if "422" in operation["responses"]}
+    assert "GET /retrain/{job_id}" not in declared
+    assert "GET /models/{version}" not in declared
+    assert "DELETE /training-data/{row_id}" not in declared
+    assert {"GET /predictions", "POST /predict", "GET /models/{version}/file"} <= declared
+
+
+def test_events_are_declared_as_an_event_stream(document: Any) -> None:
+    response = document["paths"]["/retrain/{job_id}/events"]["get"]["responses"]["200"]
+    assert list(response["content"]) == ["text/event-stream"]
+
+
+def test_the_options_of_a_retrain_are_query_parameters(document: Any) -> None:
+    operation = document["paths"]["/retrain"]["post"]
+    query = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
+    assert set(query) == {"wait", "mode", "max_seconds", "force"}
+    assert query["mode"]["enum"] == ["auto", "quick", "full"]
+
+
+def test_optional_fields_of_forms_are_not_prefilled(document: Any) -> None:
+    """Swagger UI takes the value of a field from its example, else from its type: "string"."""
+    for call, operation in operations(document):
+        form = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data")
+        for name, schema in form["schema"]["properties"].items() if form else ():
+            optional = name not in form["schema"]["required"] and schema.get("format") != "binary"
+            assert not optional or schema["example"] == "", (call, name)
+
+
+def test_forms_have_file_pickers(document: Any) -> None:
+    assert "/upload-zip" not in document["paths"]
+    for path, field in (("/predict", "file"), ("/predict/batch", "files"), ("/upload", "file"), ("/retrain", "file")):
+        form = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        schema = form["properties"][field]
+        assert (schema.get("items") or schema)["format"] == "binary"
+
+
+def test_every_error_of_the_service_can_be_declared() -> None:
+    internal = {errors.AppError, errors.StoreRefused}
+    for kind in set(FAMILY) - internal:
+        assert list(error_responses(kind)) == [kind.status]
+
+
+def test_docs_need_no_internet(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    addresses = re.findall(r"""(?:src|href)=["']([^"']+)["']|url: ['"]([^'"]+)""", page)
+    assets = [one or other for one, other in addresses]
+    assert len(assets) >= 4 and all(address.startswith("/") for address in assets)
+    assert not re.search(r"https?://", page)
+    for address in assets:
+        response = client.get(address)
+        assert (response.status_code, bool(response.content)) == (200, True), address
+    assert client.get("/redoc").status_code == 404
