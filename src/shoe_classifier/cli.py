@@ -78,24 +78,23 @@ def train(
     checkpoints: Annotated[Path | None, typer.Option(help="Folder from which an interrupted run resumes.")] = None,
 ) -> None:
     """Train a model from pictures. Give --backgrounds when DATA shows objects on white: they are pasted onto them."""
-    from shoe_classifier.services.offline_training import train_from_folders
+    from shoe_classifier.services.offline_training import OfflineTraining, train_from_folders
 
+    plan = OfflineTraining(
+        data,
+        out,
+        photos=photos,
+        backgrounds=backgrounds,
+        exclude=exclude or [],
+        epochs=epochs,
+        steps=steps,
+        frozen=frozen,
+        start=start or (PRETRAINED if PRETRAINED.exists() else None),
+        checkpoints=checkpoints,
+    )
     with _progress() as progress:
         task = progress.add_task("Reading pictures", total=1.0)
-        bundle = _or_exit(
-            train_from_folders,
-            data,
-            out,
-            photos=photos,
-            backgrounds=backgrounds,
-            exclude=exclude or [],
-            epochs=epochs,
-            steps=steps,
-            frozen=frozen,
-            start=start or (PRETRAINED if PRETRAINED.exists() else None),
-            checkpoints=checkpoints,
-            report=_show(progress, task),
-        )
+        bundle = _or_exit(train_from_folders, plan, _show(progress, task))
     _print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
 
 

@@ -11,14 +11,15 @@ import uuid_utils
 Decision = Literal["accepted", "uncertain", "unknown"]
 Split = Literal["train", "holdout"]
 RetrainMode = Literal["auto", "quick", "full"]
-JobState = Literal["queued", "running", "published", "rejected", "failed", "cancelled"]
+Ending = Literal["published", "rejected", "failed", "cancelled"]
+JobState = Literal["queued", "running"] | Ending
 Phase = Literal[  # in the order of a job; the phase of a finished job equals its state
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",
 ]  # fmt: skip
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
-FINISHED: tuple[JobState, ...] = ("published", "rejected", "failed", "cancelled")
+FINISHED: tuple[Ending, ...] = get_args(Ending)
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 
 # The accepted picture formats. In capitals, the keys are the names that Pillow uses.

@@ -1,67 +1,112 @@
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import h5py
 import pytest
 
-from shoe_classifier.errors import InvalidModel
-from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.storage.model_files import ModelFiles, open_checked, sha256_of
+from shoe_classifier.storage import model_files
+from shoe_classifier.storage.model_files import ModelFiles
 
 
 @pytest.fixture
-def registry(tmp_path: Path, model_file: Path) -> ModelFiles:
-    shutil.copy(model_file, tmp_path / "shoe_classifier.h5")
+def files(tmp_path: Path) -> ModelFiles:
+    (tmp_path / "shoe_classifier.h5").write_text("one")
     return ModelFiles(tmp_path / "shoe_classifier.h5")
 
 
-def new_candidate(registry: ModelFiles, name: str) -> Path:
-    path = registry.candidate(name)
-    shutil.copy(registry.live, path)
-    with h5py.File(path, "r+") as file:
-        file.attrs["mark"] = name
+def candidate(files: ModelFiles, content: str) -> Path:
+    path = files.candidate(content)
+    path.write_text(content)
     return path
 
 
-def test_publish_archives_and_replaces(registry: ModelFiles) -> None:
-    before = sha256_of(registry.live)
-    candidate = new_candidate(registry, "v2")
-    after = sha256_of(candidate)
-    registry.publish(candidate, "v1")
-    assert sha256_of(registry.live) == after
-    assert sha256_of(registry.file_of("v1")) == before
-    assert not candidate.exists()
+def test_the_live_file_is_archived_and_replaced(files: ModelFiles) -> None:
+    new = candidate(files, "two")
+    files.replace_live(new, "v1")
+    assert (files.live.read_text(), files.file_of("v1").read_text()) == ("two", "one")
+    assert not new.exists()
 
 
-def test_broken_candidate_changes_nothing(registry: ModelFiles) -> None:
-    before = sha256_of(registry.live)
-    candidate = registry.candidate("v2")
-    candidate.write_bytes(b"broken")
-    with pytest.raises(InvalidModel):
-        registry.publish(candidate, "v1")
-    assert sha256_of(registry.live) == before
-    assert not candidate.exists()
-    assert not registry.file_of("v1").exists()
+def test_writing_into_the_live_file_does_not_reach_the_archive(files: ModelFiles) -> None:
+    files.replace_live(candidate(files, "two"), "v1")
+    files.put_back("v1")
+    files.replace_live(candidate(files, "two"), "v1")
+    files.live.write_text("damaged")
+    assert files.file_of("v1").read_text() == "one"
 
 
-def test_activate_keeps_both(registry: ModelFiles) -> None:
-    first = sha256_of(registry.live)
-    registry.publish(new_candidate(registry, "v2"), "v1")
-    second = sha256_of(registry.live)
-    registry.activate("v1", "v2")
-    assert sha256_of(registry.live) == first
-    assert sha256_of(registry.file_of("v2")) == second
-    assert registry.file_of("v1").exists()
+def test_put_back(files: ModelFiles) -> None:
+    files.replace_live(candidate(files, "two"), "v1")
+    files.put_back("v1")
+    assert files.live.read_text() == "one"
 
 
-def test_leftovers_are_removed(registry: ModelFiles) -> None:
-    new_candidate(registry, "v2")
-    registry.remove_candidates()
-    assert not list(registry.live.parent.glob(".candidate-*"))
+def test_without_a_version_nothing_is_archived(files: ModelFiles) -> None:
+    files.replace_live(candidate(files, "two"), None)
+    assert files.live.read_text() == "two"
+    assert not files.archive.exists()
 
 
-def test_unknown_files_are_tried_in_a_child(registry: ModelFiles, tmp_path: Path) -> None:
-    assert open_checked(registry.live, known=False).labels == bundles.read(registry.live).labels
-    (tmp_path / "text.h5").write_text("text")
-    with pytest.raises(InvalidModel, match=r"text\.h5"):
-        open_checked(tmp_path / "text.h5", known=False)
+def test_an_archived_file_is_not_overwritten(files: ModelFiles) -> None:
+    files.replace_live(candidate(files, "two"), "v1")
+    files.replace_live(candidate(files, "three"), "v1")
+    assert files.file_of("v1").read_text() == "one"
+
+
+def test_a_failure_before_the_rename_changes_nothing(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    new = candidate(files, "two")
+    with pytest.raises(OSError, match="No space"):
+        files.replace_live(new, "v1")
+    assert files.live.read_text() == "one"
+    assert new.exists()
+    assert not list(files.archive.iterdir())
+
+
+def test_copy_of_an_archived_file(files: ModelFiles) -> None:
+    files.replace_live(candidate(files, "two"), "v1")
+    copy = files.copy_archived("v1")
+    assert copy.read_text() == files.file_of("v1").read_text() == "one"
+    with pytest.raises(FileNotFoundError):
+        files.copy_archived("v9")
+    assert [path.name for path in files.live.parent.glob(".*")] == [copy.name]
+
+
+def test_leftovers_of_processes_that_have_ended_are_removed(files: ModelFiles) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    files.archive.mkdir()
+    folder, archive = files.live.parent, files.archive
+    mine = [
+        candidate(files, "two"),
+        folder / f".candidate-x.{ended.pid}.h5",
+        folder / ".candidate-x.h5",
+        folder / f".shoe_classifier.{ended.pid}.140001.part.h5",
+        archive / f".20260101-000000-abcd.{ended.pid}.140001.part.h5",
+        archive / ".20260101-000000-abcd.part",
+    ]
+    others = [
+        folder / f".candidate-x.{os.getppid()}.h5",
+        archive / f".20260101-000000-abcd.{os.getppid()}.140001.part.h5",
+        folder / ".gitkeep",
+        archive / "20260101-000000-abcd.h5",
+        files.live,
+    ]
+    for path in mine + others:
+        path.write_text("x")
+    files.remove_candidates()
+    assert [path.name for path in mine if path.exists()] == []
+    assert [path.name for path in others if not path.exists()] == []
+
+
+def test_a_process_of_another_user_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(process: int, signal: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", denied)
+    assert model_files._runs("1")

@@ -285,11 +285,22 @@ def test_a_job_can_be_cancelled_from_elsewhere(store: Store) -> None:
     assert store.job("none") is None
 
 
+def test_late_progress_does_not_reopen_a_finished_job(store: Store) -> None:
+    job = RetrainJob()
+    assert store.start_job(job)
+    done = replace(job, state="failed", phase="failed")
+    store.finish_job(done)
+    assert not store.report_job(replace(job, state="running", message="Late."))
+    assert store.job(job.job_id) == done
+
+
 def test_unfinished_jobs_fail_at_the_next_start(store: Store) -> None:
     done, running = RetrainJob(), RetrainJob()
     assert store.start_job(done)
-    store.finish_job(replace(done, state="rejected"))
+    store.finish_job(replace(done, state="rejected", phase="rejected"))
     store.request_cancel(done.job_id)  # too late: changes nothing
+    found = store.job(done.job_id)
+    assert found and found.phase == "rejected"
     assert store.start_job(running)
     store.fail_unfinished_jobs("stopped")
     assert [job.state for job in store.jobs(10, None)] == ["failed", "rejected"]

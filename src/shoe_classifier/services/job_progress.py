@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from shoe_classifier.errors import Cancelled
-from shoe_classifier.types import JobState, Phase, RetrainJob, TrainingEvent, utc_now
+from shoe_classifier.types import Ending, Phase, RetrainJob, TrainingEvent, utc_now
 
 _PHASES: dict[Phase, tuple[float, float]] = {  # where each phase begins and ends in the progress of the job
     "collect": (0.0, 0.1),
@@ -57,8 +57,8 @@ class JobProgress:
             changes["seconds_left"] = round(elapsed * (1 - progress) / progress, 1)
         self.update(**changes)
 
-    def ended(self, state: JobState, message: str) -> RetrainJob:
-        """Return the job as it is once it has ended with this state, which is one of `types.FINISHED`."""
+    def ended(self, state: Ending, message: str) -> RetrainJob:
+        """Return the job as it is once it has ended with this state."""
         return replace(
             self.row,
             state=state,

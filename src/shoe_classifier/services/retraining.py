@@ -18,7 +18,7 @@ from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import JobState, ModelVersion, RetrainJob, RetrainMode, TrainingEvent, utc_now
+from shoe_classifier.types import Ending, ModelVersion, RetrainJob, RetrainMode, TrainingEvent, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ class Retrainer:
         progress.row = done
         logger.info("Retrain %s published version %s.", done.job_id, row.version)
 
-    def _end(self, progress: JobProgress, state: JobState, message: str) -> None:
+    def _end(self, progress: JobProgress, state: Ending, message: str) -> None:
         """End a job without a new version. Readers see the end only once the store has it, or has refused it."""
         ended = progress.ended(state, message)
         try:

@@ -17,8 +17,6 @@ class FileLock:
     def acquire(self) -> bool:
         """Take the lock; return False when it is already held, by this object or another process."""
         with self._own:
-            if self._handle is not None:
-                return False
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,3 +1,5 @@
+"""What only this store does; `test_protocols.py` has what both do."""
+
 import hashlib
 import sqlite3
 from collections.abc import Iterator
@@ -6,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from shoe_classifier.errors import NotFound
 from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.types import MinuteMetrics, TrainingPicture, new_id, picture_path, utc_now
 
@@ -30,17 +31,6 @@ def test_a_million_rows_page_as_a_search_not_a_scan(store: SqliteStore) -> None:
     plan = store._db.select("explain query plan select * from Predict where id < ? order by id desc limit ?", "f", 5)
     assert "SEARCH" in plan[0]["detail"]
     assert not any("TEMP B-TREE" in row["detail"] for row in plan)
-
-
-def test_many_pictures_are_flushed_together(store: SqliteStore, tmp_path: Path) -> None:
-    rows, files = zip(*(picture(tmp_path, bytes([i])) for i in range(12)), strict=True)
-    assert len(store.add_training(rows, files)) == 12
-    assert (tmp_path / rows[0].image_path).read_bytes() == bytes([0])
-
-
-def test_a_picture_that_is_gone(store: SqliteStore) -> None:
-    with pytest.raises(NotFound):
-        list(store.pictures(["images/none.jpg"]))
 
 
 def test_failed_transaction_leaves_nothing(store: SqliteStore, tmp_path: Path) -> None:

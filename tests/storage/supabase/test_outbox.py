@@ -1,10 +1,14 @@
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from shoe_classifier.storage.supabase.outbox import Outbox
 from shoe_classifier.types import new_id
+
+OUTBOX_0_1_0 = (Path(__file__).parent / "outbox_0_1_0.sql").read_text()
 
 
 @pytest.fixture
@@ -83,6 +87,21 @@ def test_room_is_given_back(tmp_path: Path) -> None:
     outbox.shrink()
     outbox.close()
     assert (tmp_path / "outbox.sqlite3").stat().st_size < 1 << 20
+
+
+def test_an_outbox_of_0_1_0_keeps_what_waits(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript("pragma auto_vacuum = incremental; pragma journal_mode = wal;" + OUTBOX_0_1_0)
+    with closing(Outbox(path, 5, 100)) as outbox:
+        first, second = outbox.oldest(9)
+        assert (first.table, first.image_path) == ("Predict", "images/ab/ab01.jpg")
+        assert (second.table, second.row["request_count"]) == ("System_Metrics", 5)
+        assert outbox.unsent("images/ab/ab01.jpg") == b"one"
+        assert outbox.instance() == "019a0000-0000-7000-8000-000000000003"
+        assert outbox.depth()["dropped_rows"] == 7
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("pragma user_version").fetchone()[0] == 1
 
 
 def test_what_waits_and_what_is_remembered_outlives_the_process(tmp_path: Path) -> None:

@@ -15,12 +15,24 @@ from helpers.pictures import draw, lesson_zip, zip_of
 from helpers.service import Process, finished_job, make_settings, running, wait_for
 from helpers.supabase_stack import Stack, token
 from shoe_classifier.settings import Settings
+from shoe_classifier.storage.supabase import store as store_module
 from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.types import RetrainJob, new_id
 
 pytestmark = pytest.mark.supabase
 
 Machine = Callable[..., Settings]
+_SECOND_FINISH_RETRAIN = (
+    "create function public.finish_retrain(job json, instance uuid, learnt json) returns boolean"
+    " language sql as 'select true'"
+)
+_NEWER_REVISION = """
+do $$ begin
+    execute replace(
+        pg_get_functiondef('public.describe_shoe_classifier'::regproc), '''revision'', 2', '''revision'', 9'
+    );
+end $$
+"""
 
 
 @pytest.fixture
@@ -117,18 +129,21 @@ def test_status_and_metrics_tell_of_the_store(cloud: httpx.Client, stack: Stack)
 
 
 @pytest.mark.parametrize(
-    ("damage", "repair", "said"),
+    ("damage", "said"),
     [
-        ('drop table public."Predict"', "", "Table Predict: expected it to exist"),
-        ('alter table public."Predict" drop column decision', "", "columns decision"),
-        ("drop index public.retrain_jobs_one_running", "", "indexes retrain_jobs_one_running"),
-        ('alter table public."Predict" disable row level security', "", "row level security"),
-        ('create policy open on public."Predict" using (true)', "", "expected no policies"),
-        ("drop function public.describe_shoe_classifier()", "", "Run supabase/migrations"),
+        ('drop table public."Predict"', "Table Predict: expected it to exist"),
+        ('alter table public."Predict" drop column decision', "columns decision"),
+        ("drop index public.retrain_jobs_one_running", "indexes retrain_jobs_one_running"),
+        ('alter table public."Predict" disable row level security', "row level security"),
+        ('create policy open on public."Predict" using (true)', "expected no policies"),
+        ("drop function public.describe_shoe_classifier()", "Run supabase/migrations"),
+        ("drop function public.labels_of_hashes(text[])", "Functions: expected labels_of_hashes(hashes text[])"),
+        (_SECOND_FINISH_RETRAIN, "received finish_retrain(job json, instance uuid) and finish_retrain(job json"),
+        (_NEWER_REVISION, "update this service"),
     ],
 )
 def test_what_is_missing_is_said_and_healed_by_the_migration(
-    machine: Machine, stack: Stack, damage: str, repair: str, said: str
+    machine: Machine, stack: Stack, damage: str, said: str
 ) -> None:
     try:
         stack.sql(damage)
@@ -174,7 +189,7 @@ def test_check_says_all_line_by_line(machine: Machine, stack: Stack, tmp_path: P
     settings = machine("one")
     environment = {"SUPABASE_URL": stack.gateway.url, "SUPABASE_KEY": token("service_role")}
     good = Process.run(settings.models_dir.parent, "supabase", "check", **environment)
-    assert (good.returncode, good.stdout.count("ok"), good.stdout.count("WRONG")) == (0, 8, 0), good.stderr
+    assert (good.returncode, good.stdout.count("ok"), good.stdout.count("WRONG")) == (0, 10, 0), good.stderr
     stack.gateway.buckets.pop("models")
     bad = Process.run(settings.models_dir.parent, "supabase", "check", **environment)
     assert bad.returncode == 1 and "WRONG  Bucket models: expected it to exist" in bad.stdout
@@ -254,16 +269,34 @@ def test_a_row_that_is_refused_does_not_hold_up_the_others(cloud: httpx.Client, 
     assert outbox(cloud)["dropped_rows"] == 1
 
 
-def test_no_limit_on_rows_cuts_what_is_learnt(cloud: httpx.Client, stack: Stack) -> None:
+def test_no_limit_on_rows_cuts_what_is_learned(cloud: httpx.Client, stack: Stack) -> None:
     stack.sql(
         "insert into public.\"Training_Data\" select gen_random_uuid(), 'images/x', md5(n::text), 'hat', false,"
-        " 'train', 'zip', gen_random_uuid(), utc_now() from generate_series(1, 2500) n"
+        " 'train', 'zip', gen_random_uuid(), now() from generate_series(1, 2500) n"
     )
     store = store_of(cloud)
     assert len(store.unprocessed()) == 2500 == store.count_unprocessed()
     assert len(store.training_data(2300, None)) == 2300
     assert len(store.labels_of([row.sha256 for row in store.unprocessed()])) == 2500
     assert store.training_labels() == {"hat": 2500}
+
+
+def test_many_rows_are_added_in_several_calls(
+    cloud: httpx.Client, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_CHUNK", 2)
+    assert cloud.post("/upload", files={"file": lesson_zip("hat", 5)}).json()["accepted"] == 5
+    assert stack.count("Training_Data") == 5
+    assert stack.gateway.calls["POST /rest/v1/rpc/add_training_data"] == 3
+
+
+def test_rows_are_readable_while_storage_signs_nothing(cloud: httpx.Client, stack: Stack) -> None:
+    predict(cloud)
+    wait_for(lambda: stack.count("Predict") == 1)
+    stack.gateway.buckets.pop("uploads")
+    row = cloud.get("/predictions").json()[0]
+    assert row["file_url"].startswith("/files/")
+    assert "Supabase Storage" in cloud.get("/status").json()["store"]["error"]
 
 
 def test_an_upload_that_fails_in_the_middle_leaves_no_rows_and_is_completed(cloud: httpx.Client, stack: Stack) -> None:
@@ -395,13 +428,13 @@ def test_the_job_of_a_machine_that_is_gone_fails_and_it_cannot_publish_any_more(
     other = new_id()
     assert store._client.rpc("start_retrain", job=asdict(lost), instance=other)
     assert not store.start_job(RetrainJob())
-    stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = utc_now() - interval '5 minutes'")
+    stack.sql("update public.\"Retrain_Jobs\" set heartbeat_at = now() - interval '5 minutes'")
     wait_for(lambda: not store.jobs(1, None) or store.jobs(1, None)[0].finished)  # it is ended by whoever looks
     mine = RetrainJob()
     assert store.start_job(mine)
     assert cloud.get(f"/retrain/{lost.job_id}").json()["state"] == "failed"
     done = {**asdict(lost), "state": "published"}
-    assert store._client.rpc("finish_retrain", job=done, instance=other, learnt={}) is False
+    assert store._client.rpc("finish_retrain", job=done, instance=other) is False
     store.fail_unfinished_jobs("over")
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from shoe_classifier.errors import AppError, NotFound
+from shoe_classifier.errors import AppError, NotFound, StoreUnavailable
 from shoe_classifier.storage.supabase.cache import PictureCache
 from shoe_classifier.storage.supabase.client import SupabaseClient
 from shoe_classifier.storage.supabase.outbox import Outbox
@@ -75,15 +75,23 @@ class PictureBucket:
 
     def find_picture(self, sha256: str) -> tuple[str, bytes]:
         """See `PictureStore`."""
-        path = self._outbox.find_picture(sha256) or self._cache.find(sha256) or self._find_stored(sha256)
+        path = self._outbox.find_picture(sha256) or self._find_stored(sha256)
         return path, self._picture(path)
 
     def _find_stored(self, sha256: str) -> str:
-        folder = f"images/{sha256[:2]}"
-        found = self._client.call(lambda: self._files().list(folder, {"search": sha256, "limit": 1}))
-        if not found:
-            raise NotFound(f"Expected the SHA-256 of a stored picture; received {sha256[:80]!r}.")
-        return f"{folder}/{found[0]['name']}"
+        """Ask the bucket even for a cached picture, which another machine may have deleted."""
+        folder, cached = f"images/{sha256[:2]}", self._cache.find(sha256)
+        try:
+            found = self._client.call(lambda: self._files().list(folder, {"search": sha256, "limit": 1}))
+        except StoreUnavailable:
+            if cached is None:
+                raise
+            return cached
+        if found:
+            return f"{folder}/{found[0]['name']}"
+        if cached:
+            self._cache.forget(cached)
+        raise NotFound(f"Expected the SHA-256 of a stored picture; received {sha256[:80]!r}.")
 
     def _picture(self, image_path: str) -> bytes:
         data = self._outbox.unsent(image_path) or self._cache.get(image_path)

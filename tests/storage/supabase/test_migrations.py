@@ -1,0 +1,142 @@
+"""A project that was set up with any earlier text of the migrations is brought to the newest, with its rows."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from helpers.service import make_settings, wait_for
+from helpers.supabase_stack import MIGRATIONS, ROOT, Stack
+from shoe_classifier.errors import NotFound
+from shoe_classifier.storage.supabase.client import REVISION
+from shoe_classifier.storage.supabase.store import SupabaseStore
+from shoe_classifier.storage.tables import TABLES
+from shoe_classifier.types import RetrainJob
+
+pytestmark = pytest.mark.supabase
+
+FOLDER = ROOT / "supabase" / "migrations"
+FIRST = FOLDER / "20261123000000_shoe_classifier.sql"
+# The first migration was edited after it had landed: projects may have run this text, the later one, or both.
+FIRST_AS_IT_LANDED = Path(__file__).parent / "earlier" / "20261123000000_as_first_landed.sql"
+SECOND = FOLDER / "20261124000000_learned_pictures.sql"
+ID = "019a0000-0000-7000-8000-0000000000"
+ROWS = f"""
+insert into public."Training_Data" values
+    ('{ID}11', 'images/cd/cd01.jpg', 'cd01', 'Boot', true, 'train', 'zip', '{ID}20', '2026-11-19T10:00:00Z'),
+    ('{ID}12', 'images/cd/cd02.jpg', 'cd02', 'Shoe', true, 'holdout', 'zip', '{ID}20', '2026-11-19T10:00:00Z'),
+    ('{ID}13', 'images/cd/cd03.jpg', 'cd03', 'Hat', false, 'train', 'zip', '{ID}21', '2026-11-20T10:00:00Z');
+insert into public."Model_Versions" values
+    ('v1', 'sha-v1', '["a", "b"]', null, null, 'archived', 'versions/v1.h5', '2026-11-18T10:00:00Z'),
+    ('v2', 'sha-v2', '["a", "b"]', null, 'v1', 'live', 'versions/v2.h5', '2026-11-19T10:00:00Z');
+insert into public."Retrain_Jobs" values
+    ('{ID}31', 'published', 'quick', 'published', 1, 'Published.', 2, '[]', null, null, 'v2', null, false, null,
+     '2026-11-19T10:00:00Z', '2026-11-19T10:00:01Z', '2026-11-19T10:00:02Z', '{ID}99', now());
+insert into public."Predict" values
+    ('{ID}01', null, 'Boot', 0.9, 'accepted', '{{"Boot": 0.9}}', 'v2', 1.5, '2026-11-20T10:00:00Z');
+insert into public."System_Metrics" values ('{ID}41', '2026-11-20T10:00:00Z', 5, 1.5, 'ready');
+"""
+
+
+@pytest.fixture
+def rebuilt(stack: Stack) -> Iterator[Stack]:
+    """A stack whose schema a test may change."""
+    yield stack
+    stack.rebuild()
+
+
+@pytest.fixture
+def store(tmp_path: Path, project: dict[str, object]) -> Iterator[SupabaseStore]:
+    (tmp_path / "dataset").mkdir()
+    with closing(SupabaseStore(make_settings(tmp_path, **project))) as store:
+        store.start()
+        yield store
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [[FIRST_AS_IT_LANDED], [FIRST], [FIRST_AS_IT_LANDED, FIRST]],
+    ids=["as it landed", "as it was edited", "both"],
+)
+def test_an_earlier_project_is_upgraded(rebuilt: Stack, store: SupabaseStore, earlier: list[Path]) -> None:
+    rebuilt.rebuild(earlier)
+    rebuilt.sql(ROWS)
+    assert any(f"Expected revision {REVISION}" in text for text in store.problems())
+    for path in (SECOND, FIRST, SECOND):  # all of them are safe to run again, as compose.yaml does
+        rebuilt.sql(path.read_text())
+    rebuilt.await_schema()
+    assert store.problems() == []
+    assert [row.id for row in store.predictions(10, None)] == [f"{ID}01"]
+    assert len(store.minutes(10)) == 1
+    done = store.job(f"{ID}31")
+    assert done and (done.state, done.model_version, done.loss) == ("published", "v2", None)
+    assert [row.sha256 for row in store.processed()] == ["cd01", "cd02"]
+    store.set_live("v1")
+    assert store.processed() == []
+    store.set_live("v2")
+    assert [row.sha256 for row in store.processed()] == ["cd01", "cd02"]
+    job = RetrainJob()
+    assert store.start_job(job)
+    store.finish_job(replace(job, state="published", model_version="v1"))
+    assert store.processed() == []
+
+
+def test_without_a_live_version_the_newest_one_knows_what_was_processed(rebuilt: Stack, store: SupabaseStore) -> None:
+    rebuilt.rebuild([FIRST])
+    rebuilt.sql(ROWS + "update public.\"Model_Versions\" set state = 'archived';" + SECOND.read_text())
+    rebuilt.await_schema()
+    store.set_live("v2")
+    assert [row.sha256 for row in store.processed()] == ["cd01", "cd02"]
+
+
+def test_an_upgraded_project_has_the_schema_of_a_new_one(rebuilt: Stack) -> None:
+    describe = "select public.describe_shoe_classifier()"
+    assert MIGRATIONS[:2] == [FIRST, SECOND]
+    new = json.loads(rebuilt.sql(describe))
+    rebuilt.rebuild([FIRST_AS_IT_LANDED, FIRST, SECOND])
+    assert json.loads(rebuilt.sql(describe)) == new
+
+
+def test_the_columns_are_the_fields_of_the_dataclasses(stack: Stack) -> None:
+    only_here = {"Retrain_Jobs": {"claimed_by", "heartbeat_at"}, "System_Metrics": {"id"}}
+    for table in TABLES:
+        query = f"select column_name from information_schema.columns where table_name = '{table.name}'"
+        columns = set(stack.sql(query + " and table_schema = 'public'").split())
+        assert columns == {*table.columns, *only_here.get(table.name, ())}, table.name
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_only_the_service_key_reads_what_was_learned(stack: Stack, role: str) -> None:
+    for privilege in ("select", "insert", "update", "delete"):
+        query = f"select has_table_privilege('{role}', 'public.\"Learned_Pictures\"', '{privilege}')"
+        assert stack.sql(query) == "f"
+    functions = stack.sql(
+        "select p.oid::regprocedure from pg_proc p where pronamespace = 'public'::regnamespace"
+        f" and proname not like 'mark%' and has_function_privilege('{role}', p.oid, 'execute')"
+    )
+    assert functions == ""
+
+
+def test_a_version_that_does_not_exist_leaves_the_live_one(stack: Stack, store: SupabaseStore) -> None:
+    stack.sql(ROWS)
+    with pytest.raises(NotFound, match="nosuch"):
+        store.set_live("nosuch")
+    assert stack.sql("select version from public.\"Model_Versions\" where state = 'live'") == "v2"
+
+
+def test_a_publication_waits_for_a_relabelling_that_is_being_committed(stack: Stack, store: SupabaseStore) -> None:
+    """It would otherwise take the old label for learned, and the new one would never be."""
+    stack.sql(ROWS)
+    stack.sql(f"insert into public.\"Learned_Pictures\" values ('v2', '{ID}11')")
+    store.set_live("v1")
+    slowly = f"begin; select public.relabel_training_data('{ID}11', 'Hat'); select pg_sleep(0.5); commit;"
+    relabelling = threading.Thread(target=stack.sql, args=(slowly,))
+    relabelling.start()
+    wait_for(lambda: stack.sql("select count(*) from pg_stat_activity where query like '%pg_sleep(0.5)%'") > "1")
+    store.set_live("v2")
+    relabelling.join()
+    assert f"{ID}11" in {row.id for row in store.unprocessed()}

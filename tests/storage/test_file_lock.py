@@ -1,0 +1,38 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from shoe_classifier.storage.file_lock import FileLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from shoe_classifier.storage.file_lock import FileLock
+print(FileLock(Path(sys.argv[1])).acquire(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert first.acquire()
+    assert not first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert second.acquire()
+    first.release()  # does not hold it: nothing happens
+    assert not first.acquire()
+    second.release()
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "True\n"
+        assert not lock.acquire()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert lock.acquire()
+    lock.release()
