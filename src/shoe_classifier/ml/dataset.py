@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shoe_classifier.errors import AppError
-from shoe_classifier.ml.preprocessing import MAX_IMAGE_PIXELS, decode
+from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.ml.zip_reader import Picture
+from shoe_classifier.types import MAX_IMAGE_PIXELS
 
 HOLDOUT_SHARE = 0.15
 _SAME_LOOK = 8  # root mean square difference of 16 x 16 grey thumbnails, 0-255
