@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
         static_url="/docs/static",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # off: each request would look for providers
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign] # as FastAPI's documentation does

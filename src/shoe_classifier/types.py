@@ -12,7 +12,7 @@ Decision = Literal["accepted", "uncertain", "unknown"]
 Split = Literal["train", "holdout"]
 RetrainMode = Literal["auto", "quick", "full"]
 Ending = Literal["published", "rejected", "failed", "cancelled"]
-JobState = Literal["queued", "running"] | Ending
+JobState = Literal["queued", "running", Ending]
 Phase = Literal[  # in the order of a job; the phase of a finished job equals its state
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",

@@ -74,7 +74,7 @@ def test_a_picture_too_small_to_teach(client: httpx.Client) -> None:
 
 def test_relabelled_pictures_are_learnt_again(client: httpx.Client) -> None:
     client.post("/upload", files={"file": lesson_zip("hat", 40)})
-    job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
+    job = client.post("/retrain", params={"wait": "true", "mode": "quick", "force": "true"}).json()
     assert job["state"] == "published", job["message"]
     row = client.get("/training-data").json()[0]
     changed = client.patch(f"/training-data/{row['id']}", json={"label": "cap"}).json()
