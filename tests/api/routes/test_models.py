@@ -8,9 +8,9 @@ from PIL import Image
 
 from helpers.pictures import draw, lesson_zip
 from helpers.service import make_settings, running, wait_for
+from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.model_files import sha256_of
 
 
 def teach(client: httpx.Client, label: str) -> str:
