@@ -88,7 +88,7 @@ def train(
             frozen=frozen,
             start=start or (PRETRAINED if PRETRAINED.exists() else None),
             checkpoints=checkpoints,
-            report=lambda phase, done, message: progress.update(task, description=message, completed=done),
+            report=lambda event: progress.update(task, description=event.message, completed=event.progress),
         )
     _print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
 
@@ -106,7 +106,7 @@ def evaluate(
     with _progress() as progress:
         task = progress.add_task("Looking at pictures", total=None)
         metrics = _or_exit(
-            evaluate_folder, model, data, lambda _, done, message: progress.update(task, description=message), out
+            evaluate_folder, model, data, lambda event: progress.update(task, description=event.message), out
         )
     _print_metrics(metrics, f"{data}")
     _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))

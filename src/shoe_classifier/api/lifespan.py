@@ -14,6 +14,7 @@ from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.metrics import write_minutes
 from shoe_classifier.api.multipart import FOLDER_PREFIX
 from shoe_classifier.errors import AppError, StoreUnavailable
+from shoe_classifier.ml.live_model import Readiness
 from shoe_classifier.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,11 @@ async def _watch_live(service: Service) -> None:
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         await _try(service.model_registry.refresh)
-        if service.store.shared and service.live_model.loaded and time.monotonic() > next_look:
+        if (
+            service.store.shared
+            and service.live_model.readiness is not Readiness.LOADING
+            and time.monotonic() > next_look
+        ):
             await _try(service.model_registry.follow)
             await _try(service.store.fail_lost_jobs)
             next_look = time.monotonic() + service.settings.model_poll_seconds
@@ -86,13 +91,11 @@ def _start(service: Service) -> None:
         while (reason := _begin(service)) and not service.stopping:
             if reason != service.live_model.reason:
                 logger.error("%s", reason)
-            service.live_model.reason, service.live_model.loaded = reason, True
+            service.live_model.fail(reason)
             time.sleep(_AGAIN_SECONDS)
     except Exception:  # without a model the service still answers, and /ready says why
         logger.exception("The service could not start fully.")
-        service.live_model.reason = "the start failed; the log says why."
-    finally:
-        service.live_model.loaded = True
+        service.live_model.fail("the start failed; the log says why.")
 
 
 def _begin(service: Service) -> str | None:
@@ -114,4 +117,4 @@ def _begin(service: Service) -> str | None:
 
 
 def _state(service: Service) -> str:
-    return "failing" if service.live_model.failed else "ready"
+    return service.live_model.readiness

@@ -10,7 +10,7 @@ from pathlib import Path
 from shoe_classifier.errors import InvalidModel, NotFound, StoreUnavailable
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.external_model import ExternalModel
-from shoe_classifier.ml.live_model import About, LiveModel, LiveModelHolder, Model
+from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder, Model, ModelInfo
 from shoe_classifier.storage.model_files import ModelFiles, flush, open_checked, sha256_of
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import ModelVersion
@@ -69,7 +69,7 @@ class ModelRegistry:
         try:
             model = self._open(self._registry.live)
         except InvalidModel as error:
-            self._live_model.reason = error.detail
+            self._live_model.fail(error.detail)
             logger.error("The live model does not load: %s", error.detail)
             if self._foreign:  # what was taught before is no stand-in for it
                 return
@@ -261,7 +261,7 @@ class ModelRegistry:
                 self._registry.file_of(row.version).unlink(missing_ok=True)
 
     @staticmethod
-    def _row(bundle: About, sha256: str, state: str) -> ModelVersion:
+    def _row(bundle: ModelInfo, sha256: str, state: str) -> ModelVersion:
         return ModelVersion(
             version=bundle.version,
             sha256=sha256,

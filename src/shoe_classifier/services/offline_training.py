@@ -13,13 +13,13 @@ from shoe_classifier.ml import finetune
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, load, synthetic_negatives, without_lookalikes
 from shoe_classifier.ml.evaluation import evaluate
-from shoe_classifier.ml.finetune import Report
 from shoe_classifier.ml.folder_reader import read
 from shoe_classifier.ml.live_model import Model
 from shoe_classifier.ml.plots import draw_mistakes, draw_report
 from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.ml.zip_reader import ZipLimits
 from shoe_classifier.storage.model_files import flush
+from shoe_classifier.types import Report, TrainingEvent
 
 _NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30)  # the user's own disk
 _BACKGROUND_PREFIX = "background: "  # no label that a picture can have, so a folder's name never collides
@@ -61,31 +61,31 @@ def train_from_folders(
     labels: list[str] = []
 
     def pictures(path: Path | None, side: int, names: list[str]) -> LabelledPictures | None:
-        report("read", 0.0, f"Reading {path.name} for {side} pixels." if path else "")
+        report(TrainingEvent("collect", 0.0, f"Reading {path.name} for {side} pixels." if path else ""))
         return load(read(path, _NO_LIMITS), side, names, exclude=excluded) if path else None
 
-    large, small = pictures(data, recipe.load_side, labels), pictures(data, recipe.side, labels)
+    large, small = pictures(data, recipe.load_size, labels), pictures(data, recipe.image_size, labels)
     if large is None or small is None or len(labels) < 2:
         raise InvalidRequest(f"Expected pictures of two labels or more in {data}; received {labels or 'none'}.")
     known = list(labels)
-    large_photos, small_photos = pictures(photos, recipe.load_side, known), pictures(photos, recipe.side, known)
+    large_photos, small_photos = pictures(photos, recipe.load_size, known), pictures(photos, recipe.image_size, known)
     if known != labels:
         raise InvalidRequest(f"Expected photos of the labels {labels}; received {known[len(labels) :]}, too.")
     behind = None
     if backgrounds:
-        looks = [load(read(path, _NO_LIMITS), recipe.side, []) for path in exclude]
-        behind = _backgrounds(backgrounds, recipe.load_side, len(labels), excluded, looks)
+        looks = [load(read(path, _NO_LIMITS), recipe.image_size, []) for path in exclude]
+        behind = _backgrounds(backgrounds, recipe.load_size, len(labels), excluded, looks)
     model = training.train(
         large.split()[0],
         large_photos.split()[0] if large_photos else None,
         behind.split()[0] if behind else None,
         len(labels),
         recipe,
-        lambda done, message: report("train", done, message),
+        report,
         checkpoints,
         architecture.load(start) if start else None,
     )
-    small_behind = _backgrounds(backgrounds, recipe.side, len(labels), excluded, looks) if backgrounds else None
+    small_behind = _backgrounds(backgrounds, recipe.image_size, len(labels), excluded, looks) if backgrounds else None
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".candidate-{out.stem}.h5")
     bundle = finetune.build_model_file(model, part, small, small_photos, small_behind, labels, report)
@@ -111,7 +111,7 @@ def evaluate_folder(model: Model, data: Path, report: Report, out: Path | None =
     rows, places, decisions = [], [], []
     for picture in read(data, _NO_LIMITS):
         try:
-            answer = model.answer(decode(picture.data, model.size, name=picture.name))
+            answer = model.classify(decode(picture.data, model.size, name=picture.name))
         except AppError:
             continue
         if picture.label not in labels:
@@ -120,7 +120,7 @@ def evaluate_folder(model: Model, data: Path, report: Report, out: Path | None =
         places.append(labels.index(picture.label))
         decisions.append(answer.decision)
         files[picture.name] = picture.data
-        report("evaluate", 0.0, f"Picture {len(rows)}")
+        report(TrainingEvent("judge", 0.0, f"Picture {len(rows)}"))
     if not rows:
         raise InvalidRequest(f"Expected pictures of the labels {labels}; received no pictures.")
     metrics = evaluate(np.array(rows), np.array(places), labels, decisions, list(files))

@@ -13,8 +13,8 @@ from shoe_classifier.errors import AppError, Cancelled, NoNewData, NotCancellabl
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.dataset import load
-from shoe_classifier.ml.evaluation import gate
-from shoe_classifier.ml.finetune import GateEvidence, Report, RetrainTask
+from shoe_classifier.ml.finetune import RetrainTask
+from shoe_classifier.ml.gate import GateEvidence, judge
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.services.model_registry import ModelRegistry
@@ -23,7 +23,7 @@ from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import FINISHED, ModelVersion, RetrainJob, TrainingPicture, utc_now
+from shoe_classifier.types import FINISHED, ModelVersion, Report, RetrainJob, TrainingEvent, TrainingPicture, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class Retrainer:
         try:
             if not self._store.report_job(job):
                 raise Cancelled
-            self._learn_and_publish(job, candidate, time.time() + seconds)
+            self._learn_and_publish(job, candidate, time.monotonic() + seconds)
         except Cancelled:
             self._end(job, "cancelled", "Cancelled. The pictures stay for the next retrain.")
         except AppError as error:
@@ -201,7 +201,7 @@ class Retrainer:
         for mode in modes:
             job.mode = mode
             outcome, reasons = self._learn(job, rows, candidate, deadline, report)
-            if not reasons or job.force or time.time() > deadline:
+            if not reasons or job.force or time.monotonic() > deadline:
                 break
             if mode != modes[-1]:
                 why += f"{mode.capitalize()} failed, because {'; '.join(reasons)}; then {modes[-1]}. "
@@ -210,7 +210,7 @@ class Retrainer:
             self._end(job, "rejected", f"{why}The live model stays: {'; '.join(reasons)}.")
             return
         with self._lock:  # from here on, `cancel` refuses
-            report("judge", 1.0, "Publishing.")
+            report(TrainingEvent("judge", 1.0, "Publishing."))
             job.phase = "publish"
             self._tell_others(job)
         bundle = bundles.read(candidate)
@@ -239,16 +239,8 @@ class Retrainer:
             outcome = finetune_in_process(lesson, report)
         else:
             outcome = finetune.finetune(lesson, report)
-        report("judge", 0.0, "Comparing with the live model.")
-        return outcome, gate(
-            outcome.baseline,
-            outcome.retained,
-            outcome.lesson,
-            contradictions=(outcome.sure, outcome.contradicted),
-            label_disagreements=(outcome.label_disagreements, outcome.asked),
-            distinct=outcome.distinct,
-            background_false_accepts=outcome.background_false_accepts,
-        )
+        report(TrainingEvent("judge", 0.0, "Comparing with the live model."))
+        return outcome, judge(outcome)
 
     def _lesson(self, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report) -> RetrainTask:
         live = self._live_model.teachable
@@ -257,30 +249,30 @@ class Retrainer:
 
         def progress() -> None:
             nonlocal done
-            report("collect", done / len(rows), f"Reading picture {done + 1} of {len(rows)}.")
+            report(TrainingEvent("collect", done / len(rows), f"Reading picture {done + 1} of {len(rows)}."))
             done += 1
 
         files = self._store.pictures([row.image_path for row in rows])
         pictures = load(
             (Picture(row.shoe_class, row.image_path, data) for row, data in zip(rows, files, strict=True)),
-            live.engine.side,
+            live.backbone.image_size,
             labels,
             progress=progress,
             max_pixels=self._settings.max_image_pixels,
         )
-        end = deadline - (deadline - time.time()) * _TIME_TO_FINISH
+        end = deadline - (deadline - time.monotonic()) * _TIME_TO_FINISH
         return RetrainTask(self._registry.live, candidate, pictures, labels, end)
 
     def _reporter(self, job: RetrainJob) -> Report:
         started = told = time.monotonic()
 
-        def report(phase: str, progress: float, message: str) -> None:
+        def report(event: TrainingEvent) -> None:
             nonlocal told
             if self._cancelled.is_set():
                 raise Cancelled
-            begin, end = _PHASES[phase]
-            job.progress = round(begin + (end - begin) * progress, 4)
-            job.phase, job.message = phase, message
+            begin, end = _PHASES[event.phase]
+            job.progress = round(begin + (end - begin) * event.progress, 4)
+            job.phase, job.message = event.phase, event.message
             if job.progress > 0.02:
                 job.seconds_left = round((time.monotonic() - started) * (1 - job.progress) / job.progress, 1)
             if time.monotonic() - told > _TELL_SECONDS and not self._store.shared:  # that one hears by `beat`

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from shoe_classifier.ml import finetune
-from shoe_classifier.ml.finetune import GateEvidence, Report, RetrainTask
+from shoe_classifier.ml.finetune import RetrainTask
+from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.types import Report, TrainingEvent
 
 LOWEST_PRIORITY = 19
 
@@ -19,10 +21,10 @@ def finetune_in_process(lesson: RetrainTask, report: Report) -> GateEvidence:
     messages: Any = context.Queue()
     child = context.Process(target=_child, args=[lesson, messages], daemon=True)
     child.start()
-    progress = ("train", 0.0, "Starting a process for the training.")
+    event = TrainingEvent("train", 0.0, "Starting a process for the training.")
     try:
         while True:
-            report(*progress)  # again and again, because it is also where a cancelled job stops
+            report(event)  # again and again, because it is also where a cancelled job stops
             try:
                 message = messages.get(timeout=0.2)
             except queue.Empty:
@@ -31,7 +33,7 @@ def finetune_in_process(lesson: RetrainTask, report: Report) -> GateEvidence:
                 continue
             if isinstance(message, GateEvidence):
                 return message
-            progress = message
+            event = message
     finally:
         child.terminate()
         child.join()
@@ -40,4 +42,4 @@ def finetune_in_process(lesson: RetrainTask, report: Report) -> GateEvidence:
 def _child(lesson: RetrainTask, messages: Any) -> None:
     os.nice(LOWEST_PRIORITY)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):  # TensorFlow prints pages
-        messages.put(finetune.finetune(lesson, lambda *progress: messages.put(progress)))
+        messages.put(finetune.finetune(lesson, messages.put))

@@ -60,7 +60,7 @@ def _status(service: Service) -> dict[str, Any]:
     try:
         model, state, detail = _model(service), "ready", "Serving."
     except NotReady as error:
-        model, state, detail = None, "failing" if service.live_model.failed else "loading", error.detail
+        model, state, detail = None, service.live_model.readiness, error.detail
     store = service.store.state()
     silent = store.get("error") is not None  # then nothing more is asked of it
     jobs = [] if silent else service.retrainer.jobs(1, None)
