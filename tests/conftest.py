@@ -1,4 +1,4 @@
-"""Small drawn pictures, a small real model, and the real service in a thread or a process."""
+"""A small real model, and the real service in a thread or a process."""
 
 import os
 import shutil
@@ -8,35 +8,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helpers.model import small_stages
-from helpers.pictures import SHAPES, SIDE, drawn
 from helpers.service import Process, make_settings, running
 from helpers.supabase_stack import Stack, token
-from shoe_classifier.ml.dataset import load
 from shoe_classifier.settings import Settings
 
 os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras leaves a folder in the home of whoever runs the tests
 
+SHAPES_MODEL = Path(__file__).parent / "fixtures" / "shapes.h5"
+
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small real model of three drawn shapes, trained for a few seconds."""
-    import keras
-    import tensorflow as tf
-
-    from shoe_classifier.ml import finetune, training
-
-    keras.utils.set_random_seed(1)
-    tf.config.experimental.enable_op_determinism()  # the same model in every run of the tests
-    labels = list(SHAPES)
-    recipe = training.TrainingConfig(
-        side=SIDE, stages=small_stages(), epochs=8, steps=25, plain=32, pasted=0, learning_rate=5e-3
-    )
-    large, small = (load(drawn(range(400)), side, labels) for side in (recipe.load_side, SIDE))
-    model = training.train(large.split()[0], None, None, len(labels), recipe, lambda *progress: None)
+    """A small real model of three drawn shapes, made by `fixtures/make_shapes.py`. Tests that change it copy it."""
     path = tmp_path_factory.mktemp("model") / "shoe_classifier.h5"
-    bundle = finetune.build_model_file(model, path, small, None, None, labels, lambda *progress: None)
-    assert bundle.metrics["accuracy"] > 0.95
+    shutil.copy(SHAPES_MODEL, path)
     return path
 
 

@@ -42,7 +42,7 @@ def running(settings: Settings) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=200, trust_env=False) as client:
             client.app = app  # type: ignore[attr-defined]
             service = app.state.service
-            wait_for(lambda: service.live_model.loaded or service.live_model.failed)
+            wait_for(lambda: service.live_model.readiness != "loading")
             yield client
     finally:
         server.should_exit = True
