@@ -25,7 +25,7 @@ from keras import layers
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from shoe_classifier.ml import architecture, training
+from shoe_classifier.ml import architecture, augment
 from shoe_classifier.ml.dataset import LabelledPictures, extract_foreground, load
 from shoe_classifier.ml.folder_reader import read
 from shoe_classifier.ml.zip_reader import ZipLimits
@@ -119,12 +119,12 @@ def make_pool(
     cut = extract_foreground(pictures.images)
 
     def mild(images: tf.Tensor) -> tf.Tensor:
-        where = training.random_affine(tf.shape(images)[0], turn=0.4, zoom=(0.65, 1.1), stretch=0.1, shift=0.15)
-        return training.warp(images, where, TEACHER_SIDE, "REFLECT")
+        where = augment.random_affine(tf.shape(images)[0], turn=0.4, zoom=(0.65, 1.1), stretch=0.1, shift=0.15)
+        return augment.warp(images, where, TEACHER_SIDE, "REFLECT")
 
     def little(images: tf.Tensor) -> tf.Tensor:
-        where = training.random_affine(tf.shape(images)[0], turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12)
-        return 255 - training.warp(255 - tf.cast(images, tf.float32), where, TEACHER_SIDE, "CONSTANT")
+        where = augment.random_affine(tf.shape(images)[0], turn=0.2, zoom=(0.85, 1.2), stretch=0.12, shift=0.12)
+        return 255 - augment.warp(255 - tf.cast(images, tf.float32), where, TEACHER_SIDE, "CONSTANT")
 
     images, labels = [], []
     for name, batches in POOL.items():
@@ -135,11 +135,11 @@ def make_pool(
                 made = little(source.images[chosen])
             elif name == "pasted":
                 behind = others.images[rng.integers(0, len(others), 64)]
-                made = training.paste_on_background(cut[chosen], behind, TEACHER_SIDE)
+                made = augment.paste_on_background(cut[chosen], behind, TEACHER_SIDE)
             elif number % 2:
                 made = mild(source.images[chosen])
             else:
-                made = training.augment_photo(source.images[chosen], TEACHER_SIDE)
+                made = augment.augment_photo(source.images[chosen], TEACHER_SIDE)
             images.append(tf.cast(tf.round(tf.clip_by_value(made, 0, 255)), tf.uint8).numpy())
             labels.append(np.full(64, -1) if name == "unlabelled" else source.labels[chosen])
     return np.concatenate(images), np.concatenate(labels)
@@ -180,7 +180,7 @@ def tune(start: keras.Model, images: np.ndarray, answers: np.ndarray, parts: np.
     @tf.function
     def step(batch: tf.Tensor, answer: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
         mirrored = tf.where(tf.random.uniform([BATCH, 1, 1, 1]) < 0.5, batch[:, :, ::-1], batch)
-        seen = training.jitter(tf.cast(mirrored, tf.float32), 0.7)
+        seen = augment.jitter(tf.cast(mirrored, tf.float32), 0.7)
         with tf.GradientTape() as tape:
             told, shown = both(seen, training=True)
             loss = tf.reduce_mean(cross_entropy(answer, told)) + tf.reduce_mean(tf.square(shown - part))

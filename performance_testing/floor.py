@@ -42,10 +42,10 @@ def cpu_of(pid: int) -> float:
 def main() -> None:
     """Measure both, and print them."""
     pictures = [Path(name).read_bytes() for name in sys.argv[1:]] or [draw(i) for i in range(32)]
-    engine = bundles.read(MODEL).engine()
-    ready = decode(pictures[0], engine.side)
-    decoding = milliseconds(lambda i: decode(pictures[i % len(pictures)], engine.side), time.process_time)
-    inference = milliseconds(lambda i: engine.features(ready), time.process_time)
+    backbone = bundles.read(MODEL).backbone()
+    ready = decode(pictures[0], backbone.image_size)
+    decoding = milliseconds(lambda i: decode(pictures[i % len(pictures)], backbone.image_size), time.process_time)
+    inference = milliseconds(lambda i: backbone.features(ready), time.process_time)
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

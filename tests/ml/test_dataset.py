@@ -22,7 +22,7 @@ def pictures(count: int) -> list[Picture]:
     ]
 
 
-def test_load_appends_labels_and_leaves_out_what_repeats_or_is_broken() -> None:
+def test_load_appends_labels_and_leaves_out_duplicates_and_damage() -> None:
     labels = ["Sandal"]
     given = [*pictures(4), pictures(4)[0], Picture("Boot", "x.jpg", b"broken")]
     loaded = load(given, 16, labels)
@@ -47,7 +47,7 @@ def test_split_is_by_hash_and_about_the_share() -> None:
     assert len(train) + len(held_out) == 60
 
 
-def test_cut_out_keeps_the_object_and_its_white_inside() -> None:
+def test_extract_foreground_keeps_the_object_and_its_white_inside() -> None:
     image = np.full((64, 64, 3), 255, np.uint8)
     image[16:48, 16:48] = (200, 0, 0)
     image[28:36, 28:36] = 255  # a hole that the background does not reach
@@ -66,11 +66,11 @@ def test_lookalikes_are_left_out_though_saved_again() -> None:
     assert without_lookalikes(first, again[np.zeros(2, bool)]).hashes == first.hashes
 
 
-def test_blanks_are_many_kinds_and_always_the_same() -> None:
-    nothing = synthetic_negatives(32)
-    assert np.array_equal(nothing.images, synthetic_negatives(32).images)
-    assert len(set(nothing.hashes)) == 60
-    spread = nothing.images.reshape(60, -1, 3).std(axis=1).mean(axis=1)
+def test_synthetic_negatives_are_of_many_kinds_and_always_the_same() -> None:
+    negatives = synthetic_negatives(32)
+    assert np.array_equal(negatives.images, synthetic_negatives(32).images)
+    assert len(set(negatives.hashes)) == 60
+    spread = negatives.images.reshape(60, -1, 3).std(axis=1).mean(axis=1)
     assert (spread == 0).sum() == 15
     assert (spread > 40).sum() > 15
 

@@ -6,11 +6,11 @@ import pytest
 from shoe_classifier.ml.head import BACKGROUND, activation_map, fit, label_disagreements, softmax
 
 
-def clouds(centres: dict[int, float], count: int = 120, width: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def clouds(sizes: dict[int, float], count: int = 120, width: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features around a corner of space for each label."""
     rng = np.random.default_rng(5)
     features, labels = [], []
-    for label, size in centres.items():
+    for label, size in sizes.items():
         corner = np.zeros(width)
         corner[label] = size
         features.append(corner + rng.normal(0, 1, (count, width)))
@@ -47,7 +47,7 @@ def test_far_features_are_unknown_and_near_ones_are_not() -> None:
     assert decisions.count("unknown") <= 0.05 * len(decisions)
 
 
-def test_backgrounds_are_unknown_but_no_label() -> None:
+def test_negatives_are_unknown_but_no_label() -> None:
     features, labels, held_out = clouds({0: 6.0, 1: 6.0, 2: 3.0})
     labels = np.where(labels == 2, BACKGROUND, labels)
     head = fit(features, labels, held_out, 2)
@@ -67,17 +67,17 @@ def test_between_two_labels_is_uncertain() -> None:
     assert unsure.decide(middle, probabilities) == ["uncertain"]
 
 
-def test_wrong_labels_are_disputed_and_right_ones_are_not() -> None:
+def test_wrong_labels_are_found_and_right_ones_are_not() -> None:
     features, labels, _ = clouds({0: 6.0, 1: 6.0, 2: 6.0})
-    asked = labels > 0
+    queried = labels > 0
     weights = np.ones(len(labels))
-    assert label_disagreements(features, labels, weights, asked).mean() < 0.05
+    assert label_disagreements(features, labels, weights, queried).mean() < 0.05
     flipped = labels.copy()
-    wrong = asked & (np.arange(len(labels)) % 10 < 3)
+    wrong = queried & (np.arange(len(labels)) % 10 < 3)
     flipped[wrong] = 3 - labels[wrong]
-    found = label_disagreements(features, flipped, weights, asked)
-    assert found[wrong[asked]].mean() > 0.9
-    assert found[~wrong[asked]].mean() < 0.1
+    found = label_disagreements(features, flipped, weights, queried)
+    assert found[wrong[queried]].mean() > 0.9
+    assert found[~wrong[queried]].mean() < 0.1
 
 
 def test_softmax_of_large_numbers() -> None:

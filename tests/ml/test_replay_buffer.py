@@ -5,34 +5,32 @@ from shoe_classifier.ml import replay_buffer
 from shoe_classifier.ml.replay_buffer import Capacity, ReplayBuffer, ReplayBufferBuilder
 
 
-def remembered(count: int, label: int, first_key: int = 0, scale: float = 0.1, *, photo: bool = True) -> ReplayBuffer:
+def samples(count: int, label: int, first_key: int = 0, scale: float = 0.1, *, photo: bool = True) -> ReplayBuffer:
     rng = np.random.default_rng([label, first_key])
     held_out = np.arange(count) % 5 == 0
-    recorder = ReplayBufferBuilder(scale)
+    builder = ReplayBufferBuilder(scale)
     for i in range(count):
-        recorder.record(
-            np.full(4, i, np.float32), np.full((2, 2, 3), i / 10 - 0.5, np.float32), label, bool(held_out[i])
-        )
+        builder.add(np.full(4, i, np.float32), np.full((2, 2, 3), i / 10 - 0.5, np.float32), label, bool(held_out[i]))
     keys = rng.permutation(count).astype(np.uint64) * np.uint64(1 << 40) + np.uint64(first_key)
-    return recorder.memory(np.full(count, label), held_out, keys, photo=photo)
+    return builder.build(np.full(count, label), held_out, keys, photo=photo)
 
 
 def test_latents_come_back_within_a_step() -> None:
-    memory = remembered(20, 0)
+    buffer = samples(20, 0)
     expected = np.arange(20, dtype=np.float32) / 10 - 0.5
-    assert np.abs(memory.float_latents()[:, 0, 0, 0] - expected).max() <= 0.05 + 1e-6
+    assert np.abs(buffer.float_latents()[:, 0, 0, 0] - expected).max() <= 0.05 + 1e-6
 
 
 def test_choosing_samples_takes_their_latents_along() -> None:
-    memory = remembered(20, 0)
-    chosen = memory[memory.features[:, 0] >= 15]
+    buffer = samples(20, 0)
+    chosen = buffer[buffer.features[:, 0] >= 15]
     assert len(chosen) == 5
     assert len(chosen.latents) == 5
     assert np.allclose(chosen.float_latents()[:, 0, 0, 0], chosen.features[:, 0] / 10 - 0.5, atol=0.051)
 
 
 def test_add_replaces_known_keys() -> None:
-    old, new = remembered(20, 0), remembered(20, 1)
+    old, new = samples(20, 0), samples(20, 1)
     new = ReplayBuffer(**{**vars(new), "keys": old.keys})
     both = old.add(new)
     assert len(both) == 20
@@ -40,17 +38,17 @@ def test_add_replaces_known_keys() -> None:
 
 
 def test_other_scales_are_converted() -> None:
-    both = remembered(10, 0, scale=0.1).add(remembered(10, 1, first_key=7, scale=0.02))
+    both = samples(10, 0, scale=0.1).add(samples(10, 1, first_key=7, scale=0.02))
     of_second = both[both.labels == 1]
     assert np.allclose(of_second.float_latents()[:, 0, 0, 0], of_second.features[:, 0] / 10 - 0.5, atol=0.11)
 
 
-def test_full_memory_keeps_a_fair_share_and_forgets_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_buffer_keeps_a_fair_share_and_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_buffer, "FEATURES", Capacity(40, 30))
     monkeypatch.setattr(replay_buffer, "HELD_OUT_FEATURES", Capacity(20, 8))
     monkeypatch.setattr(replay_buffer, "LATENTS", Capacity(10, 5))
     monkeypatch.setattr(replay_buffer, "HELD_OUT_LATENTS", Capacity(6, 3))
-    both = remembered(100, 0).add(remembered(100, 1, first_key=7))
+    both = samples(100, 0).add(samples(100, 1, first_key=7))
     for label in (0, 1):
         of_label = both.labels == label
         assert 20 <= (of_label & ~both.held_out).sum() <= 25  # those with latents stay, too
@@ -62,12 +60,12 @@ def test_full_memory_keeps_a_fair_share_and_forgets_the_same(monkeypatch: pytest
 def test_few_photos_are_not_lost_among_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_buffer, "FEATURES", Capacity(40, 30))
     monkeypatch.setattr(replay_buffer, "LATENTS", Capacity(40, 20))
-    both = remembered(400, 0, photo=False).add(remembered(10, 0, first_key=7, photo=True))
+    both = samples(400, 0, photo=False).add(samples(10, 0, first_key=7, photo=True))
     assert (both.photo & both.has_latent & ~both.held_out).sum() == 8
     assert 20 <= (~both.photo & ~both.held_out).sum() <= 40
 
 
-def test_recorder_keeps_no_more_latents_than_fit() -> None:
-    memory = remembered(1000, 0)
-    assert memory.has_latent.sum() == replay_buffer.LATENTS.per_group + replay_buffer.HELD_OUT_LATENTS.per_group
-    assert len(memory) == 1000
+def test_builder_keeps_no_more_latents_than_fit() -> None:
+    buffer = samples(1000, 0)
+    assert buffer.has_latent.sum() == replay_buffer.LATENTS.per_group + replay_buffer.HELD_OUT_LATENTS.per_group
+    assert len(buffer) == 1000

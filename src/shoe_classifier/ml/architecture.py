@@ -1,6 +1,6 @@
-"""The Keras network: a small residual CNN, and how it is taken apart, compiled and opened.
+"""The Keras network: a small residual CNN, and how it is opened, split and compiled.
 
-Importing this module imports TensorFlow: only training and compiling do that.
+Importing this module imports TensorFlow; the service does so only to train or to compile.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras would leave a folder in the home of whoever runs this
+os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras creates a folder in the user's home
 
 import keras
 import numpy as np
@@ -18,14 +18,25 @@ from keras import layers
 
 from shoe_classifier.errors import InvalidModel
 
-LATENT_LAYER = "latent"  # the middle layer whose activations stand in for pictures that are not there
+LATENT_LAYER = "latent"  # the middle layer whose activations the replay buffer keeps in place of pictures
 MAP_LAYER = "feature_map"
 FEATURES_LAYER = "features"
 HEAD_LAYER = "head"
 
+_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R BT.601
+_SCALES = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}  # factor and offset from 0-255
+
 
 class Stage(NamedTuple):
-    """Inverted residual blocks: kernel size, stride of the first, expansion, channels, and how many."""
+    """A row of inverted residual blocks.
+
+    Attributes:
+        kernel: edge of the depthwise convolution, in pixels.
+        stride: of the first block; the others have 1.
+        expansion: channels inside a block over its input's.
+        channels: of the output.
+        blocks: how many.
+    """
 
     kernel: int
     stride: int
@@ -42,17 +53,25 @@ STAGES = (
     Stage(3, 2, 6, 80, 3),
     Stage(5, 1, 6, 112, 3),
 )
-WIDTH = 256  # features
+WIDTH = 256  # pooled features
 
 
-def build(side: int, classes: int, stages: tuple[Stage, ...] = STAGES, width: int = WIDTH) -> keras.Model:
-    """Build the network: four times halved resolution, global average pooling, linear softmax head.
+def build(image_size: int, classes: int, stages: tuple[Stage, ...] = STAGES, width: int = WIDTH) -> keras.Model:
+    """Build the network: a stem that halves the resolution, residual stages, global average pooling, a softmax head.
 
-    Takes RGB 0-255 `float32` of shape `(n, side, side, 3)`, gives probabilities `(n, classes)`.
     Inverted residual blocks as in Sandler et al. 2018, "MobileNetV2", in the stages of Tan and Le 2019, "EfficientNet",
     without squeeze-and-excitation and with ReLU6 (the Lite variant), which compile to fast integer-friendly kernels.
+
+    Args:
+        image_size: edge of the pictures, in pixels.
+        classes: number of outputs.
+        stages: latents are the output of the last but one.
+        width: number of pooled features.
+
+    Returns:
+        A model from RGB 0-255 `float32 (n, image_size, image_size, 3)` to probabilities `float32 (n, classes)`, 0..1.
     """
-    image = keras.Input((side, side, 3), name="image")
+    image = keras.Input((image_size, image_size, 3), name="image")
     x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(image)
     x = _convolution(x, 32, 3, stride=2, name="stem")
     block = 0
@@ -79,7 +98,7 @@ def _block(x: keras.KerasTensor, stage: Stage, *, first: bool, name: str) -> ker
     )
     y = layers.ReLU(6.0, name=f"{name}_depth_relu")(_norm(f"{name}_depth")(y))
     y = layers.Conv2D(stage.channels, 1, padding="same", use_bias=False, name=f"{name}_project_conv")(y)
-    y = _norm(f"{name}_client")(y)
+    y = _norm(f"{name}_project")(y)
     return y if first else layers.Add(name=f"{name}_add")([x, y])
 
 
@@ -98,13 +117,13 @@ def load(path: Path) -> keras.Model:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copy the weights of all layers below the head from a model of the same build; the input sides may differ."""
+    """Copy the weights of all layers below the head from a model of the same build; the image sizes may differ."""
     for old, new in zip(source.layers[:-1], target.layers[:-1], strict=True):
         new.set_weights(old.get_weights())
 
 
 def freeze(model: keras.Model, blocks: int) -> None:
-    """Keep the weights, means and variances of the stem and the first residual blocks as they are."""
+    """Keep the weights, means and variances of the stem and the first `blocks` residual blocks; 0 freezes nothing."""
     for layer in model.layers:
         if layer.name.startswith(f"block{blocks}_") or not blocks:
             return
@@ -112,52 +131,70 @@ def freeze(model: keras.Model, blocks: int) -> None:
 
 
 def lower(model: keras.Model) -> keras.Model:
-    """The part that full retraining keeps: pictures to latents `(n, h, w, d)`."""
+    """The part that a full retrain keeps: pictures `(n, size, size, 3)`, 0-255, to latents `float32 (n, h, w, c)`."""
     return keras.Model(model.input, model.get_layer(LATENT_LAYER).output)
 
 
 def upper(model: keras.Model) -> keras.Model:
-    """The part that full retraining tunes: latents to features `(n, d)`. It shares its weights with `model`."""
+    """The part that a full retrain tunes, with the weights of `model`: latents `(n, h, w, c)` to features `(n, d)`."""
     return keras.Model(model.get_layer(LATENT_LAYER).output, model.get_layer(FEATURES_LAYER).output)
 
 
 def compile_backbone(model: keras.Model) -> bytes:
-    """Compile the part below the head to a LiteRT flatbuffer that gives latents, last feature map and features."""
+    """Compile the part below the head to a LiteRT flatbuffer, as `backbone.Backbone` takes it."""
     outputs = [model.get_layer(name).output for name in (LATENT_LAYER, MAP_LAYER, FEATURES_LAYER)]
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(model.input, outputs))
     return bytes(converter.convert())
 
 
 def compile_external(path: Path, input_range: str) -> bytes:
-    """Compile a plain Keras model to a LiteRT flatbuffer from RGB 0-255 `(1, h, w, 3)` to probabilities `(1, k)`.
+    """Compile a plain Keras model to a LiteRT flatbuffer.
 
-    Grey conversion, scaling and softmax are compiled in where the model lacks them.
+    Conversion to grey, scaling and softmax are compiled in where the model lacks them.
+
+    Args:
+        path: the model, checked by `bundle.check_external`.
+        input_range: see `external_model.open_external`.
+
+    Returns:
+        From RGB 0-255 `float32 (1, h, w, 3)` to probabilities `float32 (1, k)`, 0..1.
 
     Raises:
-        InvalidModel: its input is no picture of a fixed size, or its output no row of classes.
+        InvalidModel: its input is not a picture of a fixed size, or its output not a row of classes.
     """
     model = keras.models.load_model(path, compile=False, safe_mode=True)
+    height, width, channels = _picture_shape(model)
+    image = keras.Input((height, width, 3))
+    x = image
+    if channels == 1:
+        x = keras.ops.sum(x * np.array(_LUMA, np.float32), axis=-1, keepdims=True)
+    if input_range == "auto":
+        input_range = "0..255" if _scales_itself(model) else "0..1"
+    scale, offset = _SCALES[input_range]
+    y = model(layers.Rescaling(scale, offset)(x))
+    y = _probabilities(image, y)
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, y)).convert())
+
+
+def _picture_shape(model: keras.Model) -> tuple[int, int, int]:
+    """Height, width and channels of the pictures that a plain Keras model takes. Raises `InvalidModel`."""
     shape, outputs = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or shape[3] not in (1, 3):
         raise InvalidModel(f"Expected one input of shape (n, height, width, 1 or 3) of a fixed size; received {shape}.")
     if not isinstance(outputs, tuple) or len(outputs) != 2 or outputs[1] is None:
         raise InvalidModel(f"Expected one output of shape (n, classes); received {outputs}.")
-    image = keras.Input((*shape[1:3], 3))
-    x = image
-    if shape[3] == 1:
-        x = keras.ops.sum(x * np.array([0.299, 0.587, 0.114], np.float32), axis=-1, keepdims=True)  # ITU-R 601 luma
-    if input_range == "auto":
-        input_range = "0..255" if _scales_itself(model) else "0..1"
-    scale, offset = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}[input_range]
-    y = model(layers.Rescaling(scale, offset)(x))
-    noise = np.random.default_rng(0).uniform(0, 255, (4, *shape[1:3], 3)).astype(np.float32)
-    plain = np.asarray(keras.Model(image, y)(noise))
-    if outputs[1] == 1:
-        y = y if ((plain >= 0) & (plain <= 1)).all() else keras.ops.sigmoid(y)
-        y = keras.ops.concatenate([1 - y, y], axis=-1)
-    elif not ((plain >= 0).all() and np.allclose(plain.sum(axis=1), 1, atol=1e-3)):
-        y = keras.ops.softmax(y)
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, y)).convert())
+    return shape[1:]
+
+
+def _probabilities(image: keras.KerasTensor, y: keras.KerasTensor) -> keras.KerasTensor:
+    """Add what makes outputs `(n, k)` probabilities, or `(n, 1)` those of no and yes; noise shows if they are so."""
+    noise = np.random.default_rng(0).uniform(0, 255, (4, *image.shape[1:])).astype(np.float32)
+    values = np.asarray(keras.Model(image, y)(noise))  # (4, k)
+    if values.shape[1] == 1:
+        y = y if ((values >= 0) & (values <= 1)).all() else keras.ops.sigmoid(y)
+        return keras.ops.concatenate([1 - y, y], axis=-1)
+    adds_up = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)
+    return y if adds_up else keras.ops.softmax(y)
 
 
 def _scales_itself(model: keras.Model) -> bool:
@@ -168,7 +205,8 @@ def _scales_itself(model: keras.Model) -> bool:
     )
 
 
-def call_in_batches(model: keras.Model, pictures: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Run a model over `(n, ...)` inputs in inference mode. `model.predict` would leak a little at each call."""
+def call_in_batches(model: keras.Model, inputs: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Run a model over inputs `(n, ...)` in inference mode; returns its outputs `float32 (n, ...)`."""
+    # `model.predict` would leak some memory at each call.
     step = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False), reduce_retracing=True)
-    return np.concatenate([step(tf.constant(pictures[i : i + batch])).numpy() for i in range(0, len(pictures), batch)])
+    return np.concatenate([step(tf.constant(inputs[i : i + batch])).numpy() for i in range(0, len(inputs), batch)])

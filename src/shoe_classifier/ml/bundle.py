@@ -1,8 +1,12 @@
-"""The `.h5` file: a Keras model with everything about itself in one more group. Read and derived without TensorFlow."""
+"""The `.h5` model file: a Keras model with all that serving and retraining need in a group of its own.
+
+It is read, and derived from another, without TensorFlow.
+"""
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,28 +22,45 @@ from shoe_classifier.ml.replay_buffer import ReplayBuffer
 
 GROUP = "shoe_classifier"
 FORMAT = 2
-_ARRAYS = ("kernel", "bias", "mean", "whitening", "centres", "centre_labels", "rejection", "unknown_thresholds")
+# Names in the file of the head's arrays and numbers. Format 2 is older than some of the attributes' names.
+_HEAD_ARRAYS: Mapping[str, str] = {
+    "kernel": "kernel",
+    "bias": "bias",
+    "mean": "mean",
+    "whitening": "whitening",
+    "centroids": "centres",
+    "centroid_labels": "centre_labels",
+    "background_weights": "rejection",
+    "unknown_thresholds": "unknown_thresholds",
+}
+_HEAD_NUMBERS: Mapping[str, str] = {
+    "temperature": "temperature",
+    "background_bias": "rejection_bias",
+    "uncertain_threshold": "uncertain_threshold",
+}
+_BUFFER_GROUP = "memory"
+_BUFFER_ARRAYS = tuple(item.name for item in fields(ReplayBuffer) if item.name != "latent_scale")
 _CODE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 _PLAIN_NAMES = ("Sequential", "Functional", "Model", "DTypePolicy")
 _TRUSTED_MODULES = (
-    *(f"keras.{room}." for room in ("layers", "models", "initializers", "regularizers", "constraints")),
-    *(f"keras.src.{room}." for room in ("layers", "models", "initializers", "ops")),
+    *(f"keras.{module}." for module in ("layers", "models", "initializers", "regularizers", "constraints")),
+    *(f"keras.src.{module}." for module in ("layers", "models", "initializers", "ops")),
 )
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What serving needs of a model file.
+    """The part of a model file that serving needs.
 
     Attributes:
-        version: name of this version; sorts by time.
-        parent: the version that it was taught from, or None.
+        version: name of this version; names sort by time.
+        parent: the version it was retrained from, or None.
         labels: in output order.
         head: see `head.Head`.
-        flatbuffer: the compiled backbone.
+        flatbuffer: the compiled backbone, see `backbone.Backbone`.
         metrics: as `evaluation.evaluate` gives them, on the held-out pictures.
-        fingerprint: SHA-256 over the keys of all samples in the memory.
-        created_at: ISO 8601, UTC.
+        fingerprint: see `fingerprint`.
+        created_at: as `types.utc_now` gives it.
     """
 
     version: str
@@ -51,31 +72,30 @@ class Bundle:
     fingerprint: str
     created_at: str
 
-    def engine(self) -> Backbone:
-        """A new engine for this backbone. Raises `InvalidModel`."""
-        engine = Backbone(self.flatbuffer)
-        if engine.width != self.head.kernel.shape[0] or self.head.kernel.shape[1] != len(self.labels):
-            raise InvalidModel(
-                f"Expected a head of shape ({engine.width}, {len(self.labels)}); received {self.head.kernel.shape}."
-            )
-        return engine
+    def backbone(self) -> Backbone:
+        """Load the compiled backbone. Raises `InvalidModel`, also when the head does not fit it."""
+        backbone = Backbone(self.flatbuffer)
+        expected = (backbone.feature_count, len(self.labels))
+        if self.head.kernel.shape != expected:
+            raise InvalidModel(f"Expected a head of shape {expected}; received {self.head.kernel.shape}.")
+        return backbone
 
 
 def new_version() -> str:
-    """A name for a version: the time in UTC and four random digits."""
+    """A name for a version: the time in UTC and four random hexadecimal digits."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
-def fingerprint(memory: ReplayBuffer) -> str:
-    """SHA-256 over the sorted keys of the pictures that a model was taught with."""
-    return hashlib.sha256(np.sort(memory.keys).tobytes()).hexdigest()
+def fingerprint(buffer: ReplayBuffer) -> str:
+    """SHA-256, hexadecimal, over the sorted keys of the samples that a model was fitted to."""
+    return hashlib.sha256(np.sort(buffer.keys).tobytes()).hexdigest()
 
 
 def read(path: Path) -> Bundle:
-    """Read what serving needs.
+    """Read the part of a model file that serving needs.
 
     Raises:
-        InvalidModel: not a model file of this service, or a damaged one.
+        InvalidModel: not a model file of this service, or damaged.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -90,46 +110,49 @@ def _read(file: h5py.File) -> Bundle:
     if int(group.attrs["format"]) != FORMAT:
         raise InvalidModel(f"Expected a model file of format {FORMAT}; received {int(group.attrs['format'])}.")
     about = json.loads(group.attrs["about"])
-    numbers = {item.name: group["head"].attrs[item.name] for item in fields(Head) if item.name not in _ARRAYS}
-    values: dict[str, Any] = {name: group["head"][name][()] for name in _ARRAYS}
-    values |= {name: float(number) for name, number in numbers.items()}
-    head = Head(**values)
-    if not all(np.isfinite(getattr(head, name)).all() for name in _ARRAYS):
-        raise InvalidModel("Expected finite weights in the head; received NaN or infinity.")
+    head = _read_head(group["head"])
     flatbuffer = group["backbone"][()].tobytes()
     if hashlib.sha256(flatbuffer).hexdigest() != group.attrs["backbone_sha256"]:
         raise InvalidModel("Expected the compiled backbone that the file names; received another.")
     return Bundle(head=head, flatbuffer=flatbuffer, **{**about, "labels": tuple(about["labels"])})
 
 
+def _read_head(group: h5py.Group) -> Head:
+    arrays: dict[str, Any] = {name: group[stored][()] for name, stored in _HEAD_ARRAYS.items()}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise InvalidModel("Expected finite weights in the head; received NaN or infinity.")
+    numbers: dict[str, Any] = {name: float(group.attrs[stored]) for name, stored in _HEAD_NUMBERS.items()}
+    return Head(**arrays, **numbers)
+
+
 def read_replay_buffer(path: Path) -> ReplayBuffer:
-    """Read the replay memory of a model file. Raises `InvalidModel`."""
+    """Read the replay buffer of a model file. Raises `InvalidModel`."""
     try:
         with h5py.File(path, "r") as file:
-            group = file[GROUP]["memory"]
-            columns = {item.name: group[item.name][()] for item in fields(ReplayBuffer) if item.name != "latent_scale"}
+            group = file[GROUP][_BUFFER_GROUP]
+            columns = {name: group[name][()] for name in _BUFFER_ARRAYS}
             return ReplayBuffer(**columns, latent_scale=float(group.attrs["latent_scale"]))
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InvalidModel(f"Expected a replay memory in {path.name}; it does not read ({error}).") from error
+        raise InvalidModel(f"Expected a replay buffer in {path.name}; it does not read ({error}).") from error
 
 
-def attach(path: Path, bundle: Bundle, memory: ReplayBuffer) -> None:
+def attach(path: Path, bundle: Bundle, buffer: ReplayBuffer) -> None:
     """Write the head's weights and the service's group into a Keras `.h5` file that has just been saved."""
     with h5py.File(path, "r+") as file:
         if GROUP in file:
             del file[GROUP]
         _write_keras_head(file, bundle.head)
-        _write_group(file.create_group(GROUP), bundle, memory)
+        _write_group(file.create_group(GROUP), bundle, buffer)
 
 
-def derive(source: Path, path: Path, bundle: Bundle, memory: ReplayBuffer) -> None:
-    """Write a new model file with the network of `source` and another head, labels and memory."""
+def derive(source: Path, path: Path, bundle: Bundle, buffer: ReplayBuffer) -> None:
+    """Write a new model file with the network of `source` and another head, labels and replay buffer."""
     with h5py.File(source, "r") as old, h5py.File(path, "w") as new:
         for name, value in old.attrs.items():
             new.attrs[name] = value
         old.copy("model_weights", new)
         _write_keras_head(new, bundle.head)
-        _write_group(new.create_group(GROUP), bundle, memory)
+        _write_group(new.create_group(GROUP), bundle, buffer)
 
 
 def _write_keras_head(file: h5py.File, head: Head) -> None:
@@ -144,27 +167,29 @@ def _write_keras_head(file: h5py.File, head: Head) -> None:
         weights.create_dataset(key, data=value)
 
 
-def _write_group(group: h5py.Group, bundle: Bundle, memory: ReplayBuffer) -> None:
+def _write_group(group: h5py.Group, bundle: Bundle, buffer: ReplayBuffer) -> None:
     about = asdict(replace(bundle, head=None, flatbuffer=b""))  # type: ignore[arg-type]
     del about["head"], about["flatbuffer"]
     group.attrs["format"] = FORMAT
     group.attrs["about"] = json.dumps(about)
     group.attrs["labels"] = json.dumps(bundle.labels)
-    group.attrs["input_size"] = bundle.engine().side
+    group.attrs["input_size"] = bundle.backbone().image_size
     group.attrs["backbone_sha256"] = hashlib.sha256(bundle.flatbuffer).hexdigest()
     group.create_dataset("backbone", data=np.frombuffer(bundle.flatbuffer, np.uint8))
     head = group.create_group("head")
-    for item in fields(Head):
-        if item.name in _ARRAYS:
-            head.create_dataset(item.name, data=getattr(bundle.head, item.name))
-        else:
-            head.attrs[item.name] = getattr(bundle.head, item.name)
-    saved = group.create_group("memory")
-    saved.attrs["latent_scale"] = memory.latent_scale
-    for item in fields(ReplayBuffer):
-        if item.name != "latent_scale":
-            packed = {"compression": "gzip", "shuffle": False} if item.name == "latents" and len(memory.latents) else {}
-            saved.create_dataset(item.name, data=getattr(memory, item.name), **packed)
+    for name, stored in _HEAD_ARRAYS.items():
+        head.create_dataset(stored, data=getattr(bundle.head, name))
+    for name, stored in _HEAD_NUMBERS.items():
+        head.attrs[stored] = getattr(bundle.head, name)
+    _write_buffer(group.create_group(_BUFFER_GROUP), buffer)
+
+
+def _write_buffer(group: h5py.Group, buffer: ReplayBuffer) -> None:
+    group.attrs["latent_scale"] = buffer.latent_scale
+    for name in _BUFFER_ARRAYS:
+        # Latents are most of the file and compress well. HDF5 cannot compress an empty dataset.
+        packed = {"compression": "gzip", "shuffle": False} if name == "latents" and len(buffer.latents) else {}
+        group.create_dataset(name, data=getattr(buffer, name), **packed)
 
 
 def check_external(path: Path) -> None:
@@ -183,7 +208,7 @@ def check_external(path: Path) -> None:
 
 
 def _refuse_code(file: h5py.File) -> None:
-    """Refuse layers that carry code, or name some: Keras would run it when it opens the file."""
+    """Refuse layers that carry code or name modules outside Keras: Keras would run it when it opens the file."""
     config = file.attrs["model_config"]
     _check_layer(json.loads(config if isinstance(config, str) else config.decode()))
 

@@ -1,4 +1,4 @@
-"""Pictures as arrays: loading, the fixed hold-out, cutting objects out of white backgrounds."""
+"""Pictures as arrays: loading, the fixed hold-out, similarity, objects cut out of white backgrounds."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -20,9 +20,9 @@ class LabelledPictures:
     """Columns of equal length.
 
     Attributes:
-        images: `uint8 (n, side, side, 3)`, RGB.
-        labels: `int64 (n,)`, places in the list of labels.
-        hashes: SHA-256 of each file, hexadecimal.
+        images: `uint8 (n, size, size, 3)`, RGB.
+        labels: `int64 (n,)`, indices into the list of labels.
+        hashes: `n` SHA-256 digests of the files, hexadecimal.
     """
 
     images: np.ndarray
@@ -33,6 +33,7 @@ class LabelledPictures:
         return len(self.labels)
 
     def __getitem__(self, keep: np.ndarray) -> "LabelledPictures":
+        """Choose by `bool (n,)` or by indices `int (m,)`."""
         keep = np.flatnonzero(keep) if keep.dtype == bool else keep
         return LabelledPictures(self.images[keep], self.labels[keep], [self.hashes[i] for i in keep])
 
@@ -57,40 +58,46 @@ def is_held_out(sha256: str) -> bool:
 
 def load(
     pictures: Iterable[Picture],
-    side: int,
+    image_size: int,
     labels: list[str],
     *,
     exclude: frozenset[str] = frozenset(),
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[], None] = lambda: None,
 ) -> LabelledPictures:
-    """Decode pictures, each once. New labels are appended to `labels`; what does not decode is left out.
+    """Decode pictures, each once; what does not decode is left out.
 
-    `exclude` holds SHA-256 digests that must not be used, as those of a validation set.
+    Args:
+        pictures: files with their labels.
+        image_size: edge to which they are squashed, in pixels.
+        labels: known labels; new ones are appended.
+        exclude: SHA-256 digests, hexadecimal, of files not to use, such as a validation set.
+        max_pixels: width x height above which a picture is left out.
+        progress: called before each picture.
     """
-    images, places, hashes = [], [], []
-    seen = set(exclude)
+    images, label_indices, hashes = [], [], []
+    used = set(exclude)
     for picture in pictures:
         progress()
         sha256 = hashlib.sha256(picture.data).hexdigest()
-        if sha256 in seen:
+        if sha256 in used:
             continue
-        seen.add(sha256)
+        used.add(sha256)
         try:
-            image = decode(picture.data, side, name=picture.name, max_pixels=max_pixels)
+            image = decode(picture.data, image_size, name=picture.name, max_pixels=max_pixels)
         except AppError:
             continue
         if picture.label not in labels:
             labels.append(picture.label)
         images.append(image)
-        places.append(labels.index(picture.label))
+        label_indices.append(labels.index(picture.label))
         hashes.append(sha256)
-    stacked = np.stack(images) if images else np.zeros((0, side, side, 3), np.uint8)
-    return LabelledPictures(stacked, np.array(places, np.int64), hashes)
+    stacked = np.stack(images) if images else np.zeros((0, image_size, image_size, 3), np.uint8)
+    return LabelledPictures(stacked, np.array(label_indices, np.int64), hashes)
 
 
 def without_lookalikes(pictures: LabelledPictures, others: LabelledPictures) -> LabelledPictures:
-    """Leave out pictures that are the same as one of `others`, though saved again: hashes do not see that."""
+    """Leave out pictures that look like one of `others`: a file that was saved again has another hash."""
     if not len(others):
         return pictures
     thumbnails, known = _thumbnails(pictures.images), _thumbnails(others.images)
@@ -99,7 +106,10 @@ def without_lookalikes(pictures: LabelledPictures, others: LabelledPictures) -> 
 
 
 def count_distinct(pictures: LabelledPictures, at_most: int = 500) -> dict[int, tuple[int, int]]:
-    """For each label, how many of its first `at_most` pictures look unlike all before them, and how many there are."""
+    """How many pictures of each label look different: `{label index: (different, of how many)}`.
+
+    Only the first `at_most` of each label are compared. A picture is different when it is unlike all before it.
+    """
     counts = {}
     for label in np.unique(pictures.labels):
         thumbnails = _thumbnails(pictures.images[pictures.labels == label][:at_most])
@@ -112,21 +122,25 @@ def count_distinct(pictures: LabelledPictures, at_most: int = 500) -> dict[int, 
 
 
 def _thumbnails(images: np.ndarray) -> np.ndarray:
+    """`uint8 (n, size, size, 3)` to grey thumbnails of 16 x 16, `float32 (n, 256)`, 0-255."""
     size = images.shape[1] // 16
     cropped = images[:, : 16 * size, : 16 * size].astype(np.float32)
     return cropped.reshape(len(images), 16, size, 16, size, 3).mean(axis=(2, 4, 5)).reshape(len(images), 256)
 
 
-def synthetic_negatives(side: int, count: int = 60) -> LabelledPictures:
-    """Pictures that show nothing: one colour, a gradient between two, fine or coarse noise. Always the same ones."""
+def synthetic_negatives(image_size: int, count: int = 60) -> LabelledPictures:
+    """Pictures that show nothing: one colour, a gradient between two, fine or coarse noise.
+
+    They are the same at each call, and all have the label 0.
+    """
     rng = np.random.default_rng(0)
-    images = np.empty((count, side, side, 3), np.uint8)
-    slope = np.linspace(0, 1, side)[:, None, None]
+    images = np.empty((count, image_size, image_size, 3), np.uint8)
+    slope = np.linspace(0, 1, image_size)[:, None, None]
     for i in range(count):
         start, end = rng.uniform(0, 256, (2, 3)) if i % 8 < 4 else rng.uniform(0, 256, (2, 1))
         grains = int(rng.integers(4, 17))
-        coarse = rng.uniform(0, 256, (grains, grains, 3))[np.ix_(*[np.arange(side) * grains // side] * 2)]
-        fine = rng.uniform(0, 256, (side, side, 3))
+        coarse = rng.uniform(0, 256, (grains, grains, 3))[np.ix_(*[np.arange(image_size) * grains // image_size] * 2)]
+        fine = rng.uniform(0, 256, (image_size, image_size, 3))
         images[i] = [start + 0 * slope, start + (end - start) * slope, fine, coarse][i % 4]
     return LabelledPictures(
         images, np.zeros(count, np.int64), [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
@@ -134,16 +148,22 @@ def synthetic_negatives(side: int, count: int = 60) -> LabelledPictures:
 
 
 def extract_foreground(images: np.ndarray) -> np.ndarray:
-    """Cut objects out of a white background: `uint8 (n, s, s, 3)` to `uint8 (n, s, s, 4)`, colours multiplied by alpha.
+    """Cut objects out of a white background.
 
-    Background is what is nearly white and connected with the border, so white parts inside an object stay.
-    A picture without such a background comes back whole.
+    Background is what is nearly white and connected to the border, so white parts inside an object stay.
+    A picture without such a background is returned whole.
+
+    Args:
+        images: `uint8 (n, s, s, 3)`, RGB.
+
+    Returns:
+        `uint8 (n, s, s, 4)`: RGB multiplied by alpha, and alpha 0-255.
     """
     from scipy import ndimage  # only training needs it
 
     cut = np.empty((*images.shape[:3], 4), np.uint8)
     for i, image in enumerate(images):
-        outside = ndimage.binary_dilation(_background(image), iterations=2)  # takes the white seam along
+        outside = ndimage.binary_dilation(_background(image), iterations=2)  # includes the white seam
         alpha = 1 - ndimage.uniform_filter(outside.astype(np.float32), 3)
         cut[i, :, :, :3] = image * alpha[:, :, None]
         cut[i, :, :, 3] = alpha * 255
@@ -151,6 +171,7 @@ def extract_foreground(images: np.ndarray) -> np.ndarray:
 
 
 def _background(image: np.ndarray) -> np.ndarray:
+    """`uint8 (s, s, 3)` to `bool (s, s)`."""
     from scipy import ndimage
 
     regions, _ = ndimage.label(image.min(axis=2) >= _WHITE)

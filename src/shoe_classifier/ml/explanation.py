@@ -1,4 +1,4 @@
-"""Where the network looked: a picture with its class activation map."""
+"""Explanations: a picture with the class activation map of its predicted label."""
 
 import io
 
@@ -21,9 +21,9 @@ def explain(live: LiveModel, data: bytes, name: str, max_pixels: int) -> bytes:
         A PNG with the picture's proportions, no edge above 512 pixels.
 
     Raises:
-        AppError: as `preprocessing.decode` does.
+        UnsupportedImage, InvalidImage, TooLarge: as `preprocessing.decode` does.
     """
-    picture = decode(data, live.engine.side, name=name, max_pixels=max_pixels)
+    picture = decode(data, live.backbone.image_size, name=name, max_pixels=max_pixels)
     shown = thumbnail(data, _MAX_SIDE, name=name, max_pixels=max_pixels)
     heat = Image.fromarray(heat_map(live, picture)).resize(shown.size, Image.Resampling.BICUBIC)
     out = io.BytesIO()
@@ -32,15 +32,17 @@ def explain(live: LiveModel, data: bytes, name: str, max_pixels: int) -> bytes:
 
 
 def heat_map(live: LiveModel, picture: np.ndarray) -> np.ndarray:
-    """`uint8 (side, side, 3)` to the activation map of the predicted label, `float32 (h, w)`, 0..1."""
+    """`uint8 (size, size, 3)`, RGB, to the activation map of the predicted label, `float32 (h, w)`, 0..1."""
     head = live.bundle.head
-    feature_map = live.engine.feature_map(picture)
+    feature_map = live.backbone.feature_map(picture)
+    # The features are the mean of the feature map: this is the prediction, without running the network again.
     label = int(head.logits(feature_map.mean(axis=(0, 1))[None])[0].argmax())
     return activation_map(feature_map, head, label).astype(np.float32)
 
 
 def _overlay(picture: np.ndarray, heat: np.ndarray) -> Image.Image:
-    places = np.linspace(0, 1, len(_COLOURS))
-    colour = np.stack([np.interp(heat, places, _COLOURS[:, channel]) for channel in range(3)], axis=2)
+    """`uint8 (h, w, 3)`, RGB, under the colours of `float (h, w)`, 0..1."""
+    stops = np.linspace(0, 1, len(_COLOURS))
+    colour = np.stack([np.interp(heat, stops, _COLOURS[:, channel]) for channel in range(3)], axis=2)
     share = _STRENGTH * heat[:, :, None]
     return Image.fromarray((picture * (1 - share) + colour * share).astype(np.uint8))

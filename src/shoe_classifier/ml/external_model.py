@@ -1,7 +1,5 @@
-"""Plain Keras models made elsewhere: checked and compiled in a child process, then served for predictions alone."""
+"""Plain Keras models made elsewhere: checked and compiled in a sandbox process, then served for predictions only."""
 
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -13,15 +11,18 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from shoe_classifier.errors import InvalidImage, InvalidModel
-from shoe_classifier.ml.live_model import Prediction, answer, check_probabilities
+from shoe_classifier.files import replacing
+from shoe_classifier.ml.live_model import Prediction, check_probabilities, prediction_of
+from shoe_classifier.ml.sandbox import SandboxError, run_sandboxed
+from shoe_classifier.types import to_iso
 
 _COMPILE_SECONDS = 300
-_SURE = 0.5  # confidence from which an answer is accepted: of such a model nothing else is known
+_ACCEPTED_FROM = 0.5  # confidence; nothing else is known about such a model
 
 
 @dataclass(frozen=True)
 class ExternalBundle:
-    """What is known of a plain Keras model: see `live_model.About`."""
+    """What is known about a plain Keras model: see `live_model.ModelInfo`."""
 
     version: str
     labels: tuple[str, ...]
@@ -35,7 +36,7 @@ class ExternalBundle:
 
 
 class ExternalModel:
-    """A compiled plain Keras model. It has no feature statistics, replay memory or map: it can only predict.
+    """A compiled plain Keras model. It has no feature statistics, replay buffer or feature map: it can only predict.
 
     Raises:
         InvalidModel: the flatbuffer does not load, or its output does not fit the labels.
@@ -61,16 +62,20 @@ class ExternalModel:
         """Width and height of the pictures that it takes, in pixels."""
         return self._size
 
-    def answer(self, picture: np.ndarray) -> Prediction:
-        """Classify one `uint8 (height, width, 3)` picture; the decision is `accepted` or `uncertain`.
+    def classify(self, picture: np.ndarray) -> Prediction:
+        """Classify one picture, `uint8 (height, width, 3)`, RGB. The decision is `accepted` or `uncertain`.
 
         Raises:
-            InvalidImage: the model gives no numbers for it.
+            InvalidImage: the model's output for it is not finite.
         """
         probabilities = self._run(picture)
         if not np.isfinite(probabilities).all():
-            raise InvalidImage("Expected a picture that this model has an answer to; it gave none for this one.")
-        return answer(self.bundle, probabilities, "accepted" if probabilities.max() >= _SURE else "uncertain")
+            raise InvalidImage(
+                "Expected a picture that this model can classify; its output for this one is not finite."
+            )
+        return prediction_of(
+            self.bundle, probabilities, "accepted" if probabilities.max() >= _ACCEPTED_FROM else "uncertain"
+        )
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
         interpreter = self._interpreter()
@@ -92,12 +97,13 @@ class ExternalModel:
 
 
 def open_external(path: Path, sha256: str, labels: tuple[str, ...], input_range: str, cache: Path) -> ExternalModel:
-    """Open a plain Keras `.h5` file; the first time, a child process compiles it.
+    """Open a plain Keras `.h5` file. The first time, a sandbox process compiles it.
 
     Args:
-        sha256: of the file; it ties the compiled file in `cache` to it.
+        sha256: of the file, hexadecimal; names the compiled file in `cache`.
         labels: names of the outputs, in order.
-        input_range: what the model takes; `auto` is 0..255 when it has a rescaling layer and 0..1 when not.
+        input_range: of the pixels that the model expects: `0..255`, `0..1`, `-1..1`, or `auto`, which is 0..255 when it
+            has a rescaling layer and 0..1 otherwise.
         cache: folder of compiled files.
 
     Raises:
@@ -106,30 +112,14 @@ def open_external(path: Path, sha256: str, labels: tuple[str, ...], input_range:
     compiled = cache / f"{sha256}.{input_range}.tflite"
     if not compiled.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        part = compiled.with_suffix(".part")
-        try:
+        with replacing(compiled, durable=False) as part:
             _compile(path, input_range, part)
-            part.replace(compiled)
-        finally:
-            part.unlink(missing_ok=True)
-    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
-    created_at = changed.replace("+00:00", "Z")
+    created_at = to_iso(datetime.fromtimestamp(path.stat().st_mtime, UTC))
     return ExternalModel(ExternalBundle(f"keras-{sha256[:12]}", labels, created_at, compiled.read_bytes()))
 
 
-def _compile(path: Path, input_range: str, out: Path) -> None:
-    """TensorFlow and the HDF5 library, which a crafted file can crash, cost a child its memory and its life."""
-    program = "import sys; from pathlib import Path; from shoe_classifier.ml import bundle; "
-    program += "bundle.check_external(Path(sys.argv[1])); from shoe_classifier.ml import architecture; "
-    program += "Path(sys.argv[3]).write_bytes(architecture.compile_external(Path(sys.argv[1]), sys.argv[2]))"
-    command = [sys.executable, "-c", program, str(path), input_range, str(out)]
+def _compile(path: Path, input_range: str, target: Path) -> None:
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise InvalidModel(
-            f"Expected a model that compiles within {_COMPILE_SECONDS} s; {path.name} did not."
-        ) from None
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
-        reason = reason.removeprefix("shoe_classifier.errors.InvalidModel: ")
-        raise InvalidModel(f"Expected a plain Keras model; {path.name} cannot be served. {reason[-400:]}")
+        run_sandboxed("compile", path, input_range, target, seconds=_COMPILE_SECONDS)
+    except SandboxError as error:
+        raise InvalidModel(f"Expected a plain Keras model; {path.name} cannot be served. {error}") from error

@@ -1,4 +1,4 @@
-"""A folder, or a ZIP, of labelled folders on this machine's own disk: what the commands train and evaluate on."""
+"""Labelled folders, or a ZIP of them, on the local disk: what the commands train and evaluate on."""
 
 from collections.abc import Iterator
 from pathlib import Path

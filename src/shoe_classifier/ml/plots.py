@@ -35,18 +35,18 @@ def draw_report(title: str, metrics: dict[str, Any]) -> bytes:
 
 
 def draw_mistakes(mistakes: list[dict[str, Any]], files: dict[str, bytes]) -> bytes:
-    """Draw the wrongly answered pictures of `evaluation.evaluate`, from their bytes by name; returns a PNG."""
+    """Draw the misclassified pictures that `evaluation.evaluate` lists, from their bytes by name; returns a PNG."""
     rows = max(1, -(-len(mistakes) // _COLUMNS))
     image = Image.new("RGB", (_MARGIN + _COLUMNS * _TILE, _MARGIN + rows * (_TILE + 40)), _PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     if not mistakes:
         pen.text((_MARGIN, _MARGIN), "No mistakes.", _INK, font)
-    for place, mistake in enumerate(mistakes):
-        x, y = _MARGIN + place % _COLUMNS * _TILE, _MARGIN + place // _COLUMNS * (_TILE + 40)
+    for index, mistake in enumerate(mistakes):
+        x, y = _MARGIN + index % _COLUMNS * _TILE, _MARGIN + index // _COLUMNS * (_TILE + 40)
         image.paste(thumbnail(files[mistake["picture"]], _TILE - _MARGIN), (x, y))
         pen.text((x, y + _TILE - 20), f"is {mistake['label'][:_LONGEST]}", _INK, font)
-        told = f"called {mistake['predicted_class'][:_LONGEST]}, {mistake['confidence']:.2f}"
-        pen.text((x, y + _TILE - 4), told, _INK, font)
+        caption = f"called {mistake['predicted_class'][:_LONGEST]}, {mistake['confidence']:.2f}"
+        pen.text((x, y + _TILE - 4), caption, _INK, font)
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
@@ -72,13 +72,13 @@ def _matrix(
 
 def _bars(pen: ImageDraw.ImageDraw, corner: tuple[int, int], per_class: dict[str, dict[str, float]], font: Any) -> None:
     left, top = corner
-    for place, (measure, colour) in enumerate(zip(_MEASURES, _BARS, strict=True)):
-        pen.text((left + _LABELS + place * 90, top), measure, colour, font)
+    for index, (measure, colour) in enumerate(zip(_MEASURES, _BARS, strict=True)):
+        pen.text((left + _LABELS + index * 90, top), measure, colour, font)
     for row, (name, figures) in enumerate(per_class.items()):
         y = top + 30 + row * 50
         pen.text((left + _LABELS - 8, y + 20), name[:_LONGEST], _INK, font, anchor="rm")
-        for place, (measure, colour) in enumerate(zip(_MEASURES, _BARS, strict=True)):
-            x, line = left + _LABELS, y + place * 13
+        for index, (measure, colour) in enumerate(zip(_MEASURES, _BARS, strict=True)):
+            x, line = left + _LABELS, y + index * 13
             pen.rectangle((x, line, x + _BAR, line + 10), fill=_FAINT)
             pen.rectangle((x, line, x + round(_BAR * figures[measure]), line + 10), fill=colour)
             pen.text((x + _BAR + 8, line + 5), f"{figures[measure]:.3f}", _INK, font, anchor="lm")

@@ -1,4 +1,4 @@
-"""Bytes to array: the one preprocessing of training, teaching and serving."""
+"""Bytes to array: the same preprocessing for training, retraining and serving."""
 
 import io
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from PIL import Image
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
 from shoe_classifier.types import EXTENSIONS
 
-# Pillow only refuses at twice its own limit, after a warning; `check_size` refuses by the header, before decoding.
+# Pillow refuses only at twice its own limit, and warns before; `check_size` refuses by the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = tuple(EXTENSIONS)
@@ -87,7 +87,7 @@ def decode(
 
 
 def shows_nothing(picture: np.ndarray) -> bool:
-    """True for a `uint8 (h, w, 3)` picture of one colour, or of noise: neighbours alike all over, or nowhere."""
+    """True for a picture, `uint8 (h, w, 3)`, of one colour or of noise: all neighbouring pixels are alike, or none."""
     sample = picture[::4, ::4, 1].astype(np.float32)  # green carries most of the light
     levels, steps = sample.ravel(), (sample[:, 1:] - sample[:, :-1]).ravel()
     variance = levels @ levels / levels.size - (levels.sum() / levels.size) ** 2
@@ -95,7 +95,7 @@ def shows_nothing(picture: np.ndarray) -> bool:
 
 
 def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a picture for people to look at: upright, RGB, its proportions kept, no edge above `max_side` pixels.
+    """Decode a picture for display: upright, RGB, proportions kept, no edge above `max_side` pixels.
 
     Raises as `decode` does.
     """
@@ -140,7 +140,7 @@ def _damage(data: bytes) -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # a decoder may fail in any way on damaged bytes; each way means the same to the client
+    except Exception as error:  # decoders fail in many ways on damaged bytes; to the client all mean the same
         raise InvalidImage(f"Expected a complete {sniff(data)} picture; received one that does not decode.") from error
 
 
@@ -159,7 +159,7 @@ def _other_format(data: bytes, name: str) -> str | None:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip instead of scale
+    if image.mode.startswith("I"):  # 16 bits per pixel, which `convert` would clip instead of scale
         return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8)).convert(
             "RGB"
         )

@@ -1,7 +1,7 @@
-"""The replay memory: what stands in for pictures learnt before, so that learning something new forgets nothing.
+"""The replay buffer: samples of what was learned before, so that learning something new does not forget it.
 
-Features are for the head, latents (activations of a middle layer) for a full retrain: Pellegrini et al. 2020,
-"Latent Replay for Real-Time Continual Learning".
+The head learns from features; a full retrain starts from latents, the activations of a middle layer (Pellegrini et
+al. 2020, "Latent Replay for Real-Time Continual Learning").
 """
 
 from collections import Counter
@@ -12,12 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many samples fit: `in_all` shared by the groups (see `ReplayBuffer.trimmed`), and at most `per_group`."""
+    """How many samples fit: `in_all` shared by all groups (see `ReplayBuffer.trimmed`), at most `per_group` in each."""
 
     in_all: int
     per_group: int
 
     def share(self, groups: int) -> int:
+        """How many samples fit into each of so many groups."""
         return min(self.per_group, self.in_all // groups)
 
 
@@ -32,12 +33,13 @@ class ReplayBuffer:
 
     Attributes:
         features: `float16 (n, d)`.
-        labels: `int16 (n,)`, places in the list of labels, or `BACKGROUND`.
-        held_out: `bool (n,)`.
-        photo: `bool (n,)`, as users take pictures: the few photos of the first training, and all that was taught.
-        keys: `uint64 (n,)`, the first 8 bytes of each picture's SHA-256.
-        latents: `int8 (m, h, w, c)`, in steps of `latent_scale`.
-        latent_rows: `int32 (n,)`, the place of each sample's latent, or -1.
+        labels: `int16 (n,)`, indices into the list of labels, or `head.BACKGROUND`.
+        held_out: `bool (n,)`, never learned from.
+        photo: `bool (n,)`, pictures as users take them: the photos of the first training, and every retrain's.
+        keys: `uint64 (n,)`, see `keys_of`.
+        latents: `int8 (m, h, w, c)`, -127..127, in steps of `latent_scale`.
+        latent_rows: `int32 (n,)`, the row of each sample's latent in `latents`, or -1.
+        latent_scale: the activation that one step of `latents` stands for.
     """
 
     features: np.ndarray
@@ -53,6 +55,7 @@ class ReplayBuffer:
         return len(self.labels)
 
     def __getitem__(self, keep: np.ndarray) -> "ReplayBuffer":
+        """Choose samples, with their latents, by `bool (n,)` or by indices `int (k,)`."""
         rows = self.latent_rows[keep]
         kept = np.flatnonzero(rows != _NO_LATENT)
         latent_rows = np.full(len(rows), _NO_LATENT, np.int32)
@@ -71,18 +74,19 @@ class ReplayBuffer:
 
     @property
     def has_latent(self) -> np.ndarray:
+        """`bool (n,)`."""
         return self.latent_rows != _NO_LATENT
 
     def float_latents(self) -> np.ndarray:
-        """The latents of the samples that have one, in sample order, as `float32`."""
+        """The latents of the samples that have one, in sample order, as activations `float32 (m, h, w, c)`."""
         return self.latents[self.latent_rows[self.has_latent]].astype(np.float32) * self.latent_scale
 
     def add(self, other: "ReplayBuffer") -> "ReplayBuffer":
-        """Join two memories and forget what is too much."""
+        """Join two buffers and drop what does not fit."""
         return self.joined(other).trimmed()
 
     def joined(self, other: "ReplayBuffer") -> "ReplayBuffer":
-        """Join two memories; a sample of `other` with a known key takes the old one's place."""
+        """Join two buffers; a sample of `other` replaces the one with the same key. Keeps this one's `latent_scale`."""
         old = self[~np.isin(self.keys, other.keys)]
         shifted = np.where(other.has_latent, other.latent_rows + len(old.latents), _NO_LATENT).astype(np.int32)
         ratio = other.latent_scale / self.latent_scale
@@ -99,15 +103,14 @@ class ReplayBuffer:
         )
 
     def trimmed(self) -> "ReplayBuffer":
-        """Keep a fair share of each group: of each label, those that are photos, and those that are not.
+        """Keep a fair share of each group: the photos of each label, and its other pictures.
 
-        The keys decide, as a hash does: a uniform sample, the same each time.
+        Within a group the keys decide. They are parts of hashes, so this is a uniform sample, and always the same one.
         """
         groups = self.labels.astype(np.int64) * 2 + self.photo
         shares = max(1, len(np.unique(groups)))
-        order = np.argsort(
-            self.keys * np.uint64(0x9E3779B97F4A7C15), kind="stable"
-        )  # another order than the hold-out's
+        # Fibonacci hashing, for an order that does not depend on the hold-out, which the same bytes decide.
+        order = np.argsort(self.keys * np.uint64(0x9E3779B97F4A7C15), kind="stable")
         kept, with_latent = [np.arange(0)], [np.arange(0)]
         for group in np.unique(groups):
             for held_out in (False, True):
@@ -121,12 +124,18 @@ class ReplayBuffer:
         return replace(self, latent_rows=rows)[np.unique(np.concatenate(kept + with_latent))]
 
 
+def keys_of(hashes: list[str]) -> np.ndarray:
+    """SHA-256 digests, hexadecimal, to keys: their first 8 bytes, `uint64 (n,)`."""
+    return np.array([int(value[:16], 16) for value in hashes], np.uint64)
+
+
 def _to_steps(latents: np.ndarray, scale: float) -> np.ndarray:
+    """Activations of any shape to `int8`, -127..127; what is beyond is clipped."""
     return np.clip(np.rint(latents / scale), -127, 127).astype(np.int8)
 
 
 class ReplayBufferBuilder:
-    """Collects samples one by one. Of each label it keeps no more latents than a memory has room for."""
+    """Collects samples one by one. It keeps no more latents of each label than a buffer has room for."""
 
     def __init__(self, latent_scale: float):
         self._scale = latent_scale
@@ -135,19 +144,26 @@ class ReplayBufferBuilder:
         self._rows: list[int] = []
         self._kept: Counter[tuple[int, bool]] = Counter()
 
-    def record(self, features: np.ndarray, latent: np.ndarray, label: int, held_out: bool) -> None:
-        """Take one sample: features `(d,)` and latent `(h, w, c)`, `float32`."""
+    def add(self, features: np.ndarray, latent: np.ndarray, label: int, held_out: bool) -> None:
+        """Add one sample: features `float32 (d,)` and latent `float32 (h, w, c)`."""
         self._features.append(features.astype(np.float16))
-        room = HELD_OUT_LATENTS if held_out else LATENTS
-        if self._kept[label, held_out] < room.per_group:
+        capacity = HELD_OUT_LATENTS if held_out else LATENTS
+        if self._kept[label, held_out] < capacity.per_group:
             self._kept[label, held_out] += 1
             self._rows.append(len(self._latents))
             self._latents.append(_to_steps(latent, self._scale))
         else:
             self._rows.append(_NO_LATENT)
 
-    def memory(self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool) -> ReplayBuffer:
-        """The memory of what was recorded; labels, `held_out` and keys `(n,)` in the same order, at least one."""
+    def build(self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool) -> ReplayBuffer:
+        """The buffer of all samples, at least one.
+
+        Args:
+            labels: `int (n,)`, in the order in which the samples were added, as are the next two.
+            held_out: `bool (n,)`.
+            keys: `uint64 (n,)`.
+            photo: whether they all are photos.
+        """
         return ReplayBuffer(
             np.stack(self._features),
             labels.astype(np.int16),

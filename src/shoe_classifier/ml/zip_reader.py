@@ -21,7 +21,13 @@ _UTF8 = 0x800
 
 @dataclass(frozen=True)
 class ZipLimits:
-    """`max_files` entries, `max_bytes` for all of them unpacked, `max_file_bytes` for each."""
+    """Largest ZIP that is read.
+
+    Attributes:
+        max_files: number of entries.
+        max_bytes: of all entries together, unpacked.
+        max_file_bytes: of each entry, unpacked.
+    """
 
     max_files: int = 50_000
     max_bytes: int = 1 << 30
@@ -30,7 +36,7 @@ class ZipLimits:
 
 @dataclass(frozen=True)
 class Picture:
-    """One file of the archive. `label` is the name of its folder, as it came."""
+    """One file of the archive. `label` is the name of its folder, unchanged."""
 
     label: str
     name: str
@@ -50,7 +56,7 @@ def read_labelled(path: Path, limits: ZipLimits) -> Iterator[Picture | Skipped]:
     """Read `label/picture` files, also when one folder wraps them all, one at a time.
 
     Raises:
-        InvalidZip: no ZIP, or entries that overlap or lie about their size.
+        InvalidZip: not a ZIP, or one whose entries overlap or state a wrong size.
         TooLarge: more files or bytes than `limits` allow.
     """
     for parts, picture in _read(path, limits):
@@ -89,7 +95,7 @@ def _read(path: Path, limits: ZipLimits) -> Iterator[tuple[tuple[str, ...], Pict
 
 
 def _check_directory(path: Path, limits: ZipLimits) -> None:
-    """Look at the end record before `zipfile` builds an object for each of what may be millions of entries."""
+    """Check the end record before `zipfile` builds an object for each entry: there may be millions."""
     with path.open("rb") as file:
         try:
             end: list[Any] | None = zipfile._EndRecData(file)  # type: ignore[attr-defined]
@@ -103,7 +109,7 @@ def _check_directory(path: Path, limits: ZipLimits) -> None:
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], archive: zipfile.ZipFile, limits: ZipLimits) -> None:
-    if len(entries) > limits.max_files:  # the end record may have lied
+    if len(entries) > limits.max_files:  # the end record may be wrong
         raise TooLarge(f"Expected at most {limits.max_files:,} files in the ZIP; received {len(entries):,}.")
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > limits.max_bytes:
@@ -113,7 +119,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], archive: zipfile.ZipFile, lim
     for entry, end in zip(by_offset, ends, strict=True):
         if entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size > end:
             raise InvalidZip(
-                f"Expected entries that stand apart; received {entry.filename[:80]!r}, which overlaps the next."
+                f"Expected entries that do not overlap; received {entry.filename[:80]!r}, which overlaps the next."
             )
 
 
@@ -137,7 +143,7 @@ def _read_entry(
 
 
 def _problem(entry: zipfile.ZipInfo, parts: tuple[str, ...], limits: ZipLimits) -> str | None:
-    """Say why an entry must not be read, or None."""
+    """Why an entry must not be read, or None."""
     if not parts or ".." in parts or "\0" in entry.orig_filename or _is_absolute(_name(entry)):
         return "Expected a path inside the ZIP; received one that leads outside, or is empty."
     if stat.S_ISLNK(entry.external_attr >> 16):
@@ -152,7 +158,7 @@ def _problem(entry: zipfile.ZipInfo, parts: tuple[str, ...], limits: ZipLimits) 
 
 
 def _wrapping_folder(entries: list[zipfile.ZipInfo]) -> bool:
-    """True when all pictures lie below one and the same folder, and some of them three deep: folder/label/picture."""
+    """True when one folder holds all pictures, some of them at folder/label/picture: the folder is not a label then."""
     paths = [parts for parts in map(_parts, entries) if parts and ".." not in parts and not _is_clutter(parts)]
     paths = [path for path in paths if path[-1].lower().endswith(PICTURE_NAMES)]
     return len({path[0] for path in paths}) == 1 and max(map(len, paths)) == 3
@@ -163,8 +169,8 @@ def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
-    """The name as it was meant. `filename` would hide a NUL and all that follows it."""
-    if not entry.flag_bits & _UTF8:  # macOS writes UTF-8 without saying so, and zipfile then reads code page 437
+    """The name as intended. `filename` would drop a NUL and everything after it."""
+    if not entry.flag_bits & _UTF8:  # macOS writes UTF-8 without its flag, and zipfile reads that as code page 437
         try:
             return entry.orig_filename.encode("cp437").decode()
         except UnicodeError:

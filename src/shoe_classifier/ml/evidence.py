@@ -1,0 +1,163 @@
+"""Evidence for the gate: what a retrain can say about its candidate, its pictures and their labels."""
+
+from typing import Any
+
+import numpy as np
+
+from shoe_classifier.ml import head as heads
+from shoe_classifier.ml.bundle import Bundle
+from shoe_classifier.ml.dataset import LabelledPictures, count_distinct
+from shoe_classifier.ml.evaluation import evaluate
+from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.ml.head import BACKGROUND, Head
+from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
+
+PHOTO_WEIGHT = 5.0
+SYNTHETIC_WEIGHT = 10.0
+_LISTED_CHANGES = 24  # pictures
+_ENOUGH_TO_QUERY = 20  # pictures of a label; from fewer, a head learns too little to question the others
+
+
+def gather_evidence(
+    live: Bundle,
+    before: ReplayBuffer,
+    new: ReplayBuffer,
+    candidate: Bundle,
+    after: ReplayBuffer,
+    pictures: LabelledPictures,
+    labels: list[str],
+) -> GateEvidence:
+    """Compare a candidate with the live model.
+
+    Args:
+        live: the live model.
+        before: its replay buffer, as it was before this retrain.
+        new: the same with the new pictures; their features are from the live backbone.
+        candidate: the new model.
+        after: its replay buffer. When the backbone was tuned, its features differ from those in `new`.
+        pictures: the new ones.
+        labels: of the candidate, in output order.
+    """
+    keys = keys_of(pictures.hashes)
+    # Only pictures held out in both buffers are comparable: trimming may have dropped some.
+    both = np.intersect1d(before.keys[_is_judged(before)], after.keys[_is_judged(after)])
+    learned = after[np.isin(after.keys, keys)]
+    known = len(live.labels)
+    confident, contradicted = _contradictions(live, new, keys)
+    disagreeing, queried = _label_disagreements(new, keys)
+    return GateEvidence(
+        metrics=candidate.metrics | {"changed": _changes(candidate, learned, live, new, pictures)},
+        baseline=metrics_of(live.head, before[np.isin(before.keys, both)], list(live.labels)),
+        retained=metrics_of(candidate.head, after[np.isin(after.keys, both)], labels),
+        learned=metrics_of(candidate.head, learned, labels),
+        confident=confident,
+        contradicted=contradicted,
+        label_disagreements=disagreeing,
+        queried=queried,
+        distinct={labels[label]: count for label, count in count_distinct(pictures).items()},
+        background_false_accepts=(
+            _background_false_accepts(live.head, before, known),
+            _background_false_accepts(candidate.head, after, known),
+        ),
+    )
+
+
+def metrics_of(head: Head, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
+    """Metrics of a head on the held-out samples of a buffer, as `evaluation.evaluate` gives them.
+
+    Its entry `backgrounds` says how many held-out negatives there are, `samples`, and which share of them is called
+    unknown, `unknown_rate`, 0..1.
+    """
+    judged = buffer[_is_judged(buffer)]
+    features = judged.features.astype(np.float32)
+    probabilities = head.probabilities(features)
+    names = [f"{key:016x}" for key in judged.keys]  # the first 16 digits of each SHA-256
+    metrics = evaluate(probabilities, judged.labels, labels, head.decide(features, probabilities), names)
+    return metrics | {"backgrounds": _background_metrics(head, buffer)}
+
+
+def sample_weights(buffer: ReplayBuffer) -> np.ndarray:
+    """How much each sample counts in the head: `float (n,)`, above 0.
+
+    Photos count more where their label has other pictures, too, because photos are what users will send. The few
+    synthetic negatives count more as well, so that no retrain makes them look like a label.
+    """
+    with_others = np.unique(buffer.labels[~buffer.photo & (buffer.labels != BACKGROUND)])
+    synthetic = ~buffer.photo & (buffer.labels == BACKGROUND)
+    photo = buffer.photo & np.isin(buffer.labels, with_others)
+    return np.select([synthetic, photo], [SYNTHETIC_WEIGHT, PHOTO_WEIGHT], 1.0)
+
+
+def _is_judged(buffer: ReplayBuffer) -> np.ndarray:
+    """Held out, and of some label: `bool (n,)`."""
+    return buffer.held_out & (buffer.labels != BACKGROUND)
+
+
+def _changes(
+    candidate: Bundle, learned: ReplayBuffer, live: Bundle, new: ReplayBuffer, pictures: LabelledPictures
+) -> dict[str, Any]:
+    """The `count` of new pictures that both models label differently, and the first of these `pictures`: `sha256`,
+    their `label`, and the predictions `before` and `after`.
+
+    `learned` has the candidate's features of the new pictures, `new` the live model's.
+    """
+    guesses = live.head.logits(new.features.astype(np.float32)).argmax(axis=1)
+    old = dict(zip(new.keys.tolist(), guesses, strict=True))
+    guesses = candidate.head.logits(learned.features.astype(np.float32)).argmax(axis=1)
+    hashes = dict(zip(keys_of(pictures.hashes).tolist(), pictures.hashes, strict=True))
+    changed = [
+        {
+            "sha256": hashes[key],
+            "label": candidate.labels[label],
+            "before": live.labels[old[key]],
+            "after": candidate.labels[guess],
+        }
+        for key, label, guess in zip(learned.keys.tolist(), learned.labels, guesses, strict=True)
+        if key in old and old[key] != guess  # an old label's index is the same in both models
+    ]
+    return {"count": len(changed), "pictures": changed[:_LISTED_CHANGES]}
+
+
+def _held_out_negatives(buffer: ReplayBuffer) -> np.ndarray:
+    """Their features, `float32 (m, d)`."""
+    return buffer.features[buffer.held_out & (buffer.labels == BACKGROUND)].astype(np.float32)
+
+
+def _background_false_accepts(head: Head, buffer: ReplayBuffer, known: int) -> float:
+    """The share of held-out negatives that are accepted as one of the first `known` labels, 0..1."""
+    features = _held_out_negatives(buffer)
+    if not len(features):
+        return 0.0
+    probabilities = head.probabilities(features)
+    accepted = np.array(head.decide(features, probabilities)) == "accepted"
+    return float((accepted & (probabilities.argmax(axis=1) < known)).mean())
+
+
+def _background_metrics(head: Head, buffer: ReplayBuffer) -> dict[str, Any]:
+    features = _held_out_negatives(buffer)
+    decisions = head.decide(features, head.probabilities(features)) if len(features) else []
+    share = decisions.count("unknown") / len(decisions) if decisions else 0.0
+    return {"samples": len(decisions), "unknown_rate": round(share, 5)}
+
+
+def _contradictions(live: Bundle, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
+    """Of the pictures `keys` with old labels: how many the live model accepts, and how many as another label."""
+    known = (new.labels >= 0) & (new.labels < len(live.labels)) & np.isin(new.keys, keys)
+    if not known.any():
+        return 0, 0
+    features, labels = new.features[known].astype(np.float32), new.labels[known]
+    probabilities = live.head.probabilities(features)
+    confident = np.array(live.head.decide(features, probabilities)) == "accepted"
+    return int(confident.sum()), int((confident & (probabilities.argmax(axis=1) != labels)).sum())
+
+
+def _label_disagreements(new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
+    """Of the pictures `keys`: how many get another label by cross-validation with the buffer, and out of how many."""
+    mine = np.isin(new.keys, keys)
+    labels, counts = np.unique(new.labels[mine], return_counts=True)
+    queried = mine & np.isin(new.labels, labels[counts >= _ENOUGH_TO_QUERY])
+    chosen = queried | ~(new.held_out | (new.labels == BACKGROUND))  # resembling a negative contradicts no label
+    learn, queried = new[chosen], queried[chosen]
+    features = learn.features.astype(np.float32)
+    wrong = heads.label_disagreements(features, learn.labels, sample_weights(learn), queried)
+    return int(wrong.sum()), int(queried.sum())
