@@ -109,7 +109,7 @@ def test_without_any_model_the_service_says_why(tmp_path: Path) -> None:
 
 def test_a_live_file_that_another_process_replaces_is_served(client: httpx.Client, settings: Settings) -> None:
     first = client.get("/models").json()[0]["version"]
-    client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params={"wait": "true", "mode": "quick"})
+    teach(client, "hat")
     old, live = settings.models_dir / "versions" / f"{first}.h5", settings.live_model
     live.unlink()
     client.app.state.service.model_registry.refresh()  # type: ignore[attr-defined] # none there for a moment
