@@ -113,5 +113,6 @@ def test_photos_count_more_where_there_are_other_pictures(photos: bool, buffer: 
     weights = sample_weights(buffer)
     assert set(weights[(buffer.labels == 0) & buffer.photo]) == {evidence.PHOTO_WEIGHT}
     assert set(weights[(buffer.labels == 0) & ~buffer.photo]) == {1.0}
-    assert set(weights[buffer.labels < 0]) == {evidence.SYNTHETIC_WEIGHT}
+    assert set(weights[(buffer.labels < 0) & ~buffer.photo]) == {evidence.SYNTHETIC_WEIGHT}
+    assert set(weights[(buffer.labels < 0) & buffer.photo]) == {1.0}  # negatives that users took
     assert set(weights[buffer.labels > 0]) == {1.0}

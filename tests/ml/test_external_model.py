@@ -12,8 +12,10 @@ from helpers.pictures import SHAPES, draw, lesson_zip
 from helpers.service import make_settings, running
 from shoe_classifier.errors import InvalidModel
 from shoe_classifier.files import sha256_of
+from shoe_classifier.ml import external_model, sandbox
 from shoe_classifier.ml.external_model import ExternalModel, open_external
 from shoe_classifier.ml.preprocessing import decode
+from shoe_classifier.ml.sandbox import SandboxError
 
 LABELS = ("a", "b", "c")
 
@@ -32,6 +34,19 @@ def opened(path: Path, labels: tuple[str, ...] = LABELS, input_range: str = "aut
     return open_external(path, sha256_of(path), labels, input_range, path.parent / "compiled")
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile without a sandbox: TensorFlow, which takes seconds to import, is here already."""
+
+    def run(task: str, *arguments: str | Path, seconds: float) -> None:
+        try:
+            sandbox.TASKS[task](*map(str, arguments))
+        except InvalidModel as error:
+            raise SandboxError(error.detail) from error
+
+    monkeypatch.setattr(external_model, "run_sandboxed", run)
+
+
 def picture(model: ExternalModel) -> np.ndarray:
     return decode(draw("Boot", 5, (90, 60)), model.size)
 
@@ -40,6 +55,7 @@ def expected(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     return np.asarray(model(inputs[None].astype(np.float32)))[0]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_grey_logits_without_rescaling(tmp_path: Path) -> None:
     network = save(tmp_path / "m.h5", (20, 28, 1), keras.layers.Dense(3))
     model = opened(tmp_path / "m.h5")
@@ -61,6 +77,7 @@ def test_colour_softmax_with_rescaling(tmp_path: Path) -> None:
     assert prediction.model_version == model.bundle.version
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_one_sigmoid_in_another_range(tmp_path: Path) -> None:
     network = save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(1, activation="sigmoid"))
     model = opened(tmp_path / "m.h5", ("no", "yes"), "-1..1")
@@ -68,6 +85,7 @@ def test_one_sigmoid_in_another_range(tmp_path: Path) -> None:
     assert model.classify(picture(model)).probabilities["yes"] == pytest.approx(share, abs=1e-4)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
     save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(3))
     with pytest.raises(InvalidModel, match=r"Expected 3 names in CLASS_NAMES.*received 2"):
@@ -81,6 +99,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert not list((tmp_path / "compiled").glob("*.part"))
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_code_is_refused_before_it_runs(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     code = keras.layers.Lambda(lambda x, path=str(marker): __import__("pathlib").Path(path).touch() or x)
@@ -98,6 +117,7 @@ def test_code_is_refused_before_it_runs(tmp_path: Path) -> None:
         opened(tmp_path / "m.h5")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_model_of_this_service_keeps_its_own_names(tmp_path: Path, model_file: Path) -> None:
     with pytest.raises(InvalidModel, match="unset CLASS_NAMES"):
         open_external(model_file, "0" * 64, SHAPES, "auto", tmp_path)

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.model import random_pictures, tiny_stages
 from helpers.pictures import SHAPES, SIDE, draw
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import finetune
@@ -114,7 +115,7 @@ def test_a_full_retrain_tunes_the_backbone(model_file: Path, tmp_path: Path) -> 
     assert after.labels == (*SHAPES, "hat")
     assert after.flatbuffer != before.flatbuffer
     assert evidence.learned["labels"] == [*SHAPES, "hat"]
-    assert evidence.baseline["samples"] == evidence.retained["samples"] > 50
+    assert evidence.baseline["samples"] == evidence.retained["samples"] > 40
     assert evidence.retained["accuracy"] > 0.8
     epochs = [event for event in events if event.epoch is not None]
     assert {event.epochs for event in epochs} == {6}
@@ -132,18 +133,16 @@ def test_a_full_retrain_stops_training_at_its_deadline(model_file: Path, tmp_pat
 
 
 def test_the_first_model_file_holds_all_kinds_of_samples(tmp_path: Path) -> None:
-    from helpers.model import random_pictures, small_stages
     from shoe_classifier.ml import architecture
 
-    model = architecture.build(SIDE, 2, small_stages(), width=8)
-    pictures, photos = random_pictures(40, SIDE, 2), random_pictures(10, SIDE, 2, first=0)
-    hashes = [f"{i * 7 % 40:02x}".rjust(8, "f").ljust(64, "0") for i in range(40)]  # none of them held out
-    pictures = type(pictures)(pictures.images, pictures.labels, hashes)
-    negatives = random_pictures(6, SIDE, 1, first=7)
+    model = architecture.build(SIDE, 2, tiny_stages(), width=8)
+    pictures, photos = random_pictures(40, SIDE, 2), random_pictures(10, SIDE, 2, seed=1)
+    negatives = random_pictures(6, SIDE, 1, first=7, seed=2)
     bundle = finetune.build_model_file(model, tmp_path / "m.h5", pictures, photos, negatives, ["a", "b"], quiet)
     buffer = bundles.read_replay_buffer(tmp_path / "m.h5")
     assert bundles.read(tmp_path / "m.h5").labels == bundle.labels == ("a", "b")
     assert bundle.parent is None
-    assert (buffer.photo & (buffer.labels >= 0)).sum() > 0
+    assert (buffer.photo & (buffer.labels >= 0)).sum() == 10
+    assert (buffer.photo & (buffer.labels < 0)).sum() == 6
     assert (~buffer.photo & (buffer.labels >= 0)).sum() == 40
     assert (~buffer.photo & (buffer.labels < 0)).sum() == 60  # synthetic negatives

@@ -4,17 +4,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.model import random_pictures, small_stages
+from helpers.model import random_pictures, tiny_stages
 from shoe_classifier.ml import architecture, training
+from shoe_classifier.ml.dataset import LabelledPictures
 from shoe_classifier.types import Report, TrainingEvent
+
+
+@pytest.fixture
+def plain_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches without augmentation, which takes TensorFlow seconds to trace; `test_batches.py` tests the real ones."""
+
+    def batches(pictures: LabelledPictures, *ignored: object) -> tf.data.Dataset:
+        images = pictures.images[:, :32, :32].astype(np.float32)
+        return tf.data.Dataset.from_tensor_slices((images, np.eye(2)[pictures.labels])).batch(4).repeat()
+
+    monkeypatch.setattr(training, "training_batches", batches)
 
 
 def quiet(event: TrainingEvent) -> None:
     pass
 
 
+@pytest.mark.usefixtures("plain_batches")
 def test_training_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
-    config = training.TrainingConfig(image_size=32, stages=small_stages(), epochs=3, steps=2, plain=4, pasted=0)
+    config = training.TrainingConfig(image_size=32, stages=tiny_stages(), epochs=3, steps=1, plain=4, pasted=0)
     pictures = random_pictures(8, config.load_size, 2)
     events: list[TrainingEvent] = []
 
@@ -29,18 +42,8 @@ def test_training_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
     assert [event.progress for event in events] == pytest.approx([2 / 3, 1])
 
 
-def test_training_starts_from_a_model() -> None:
-    config = training.TrainingConfig(
-        image_size=32, stages=small_stages(), epochs=1, steps=1, plain=4, pasted=0, learning_rate=1e-9
-    )
-    start = architecture.build(32, 5, small_stages())
-    model = training.train(random_pictures(8, 42, 2), None, None, 2, config, quiet, start=start)
-    kernel = start.get_layer("stem_conv").get_weights()[0]
-    assert np.allclose(model.get_layer("stem_conv").get_weights()[0], kernel, atol=1e-3)
-
-
 def test_tuning_changes_the_upper_layers_only() -> None:
-    model = architecture.build(32, 2, small_stages(), width=8)
+    model = architecture.build(32, 2, tiny_stages(), width=8)
     before = [weights.copy() for weights in model.get_weights()]
     pictures = random_pictures(16, 32, 2)
     latents = np.random.default_rng(1).random((10, *architecture.lower(model).output.shape[1:]), np.float32)
@@ -53,11 +56,11 @@ def test_tuning_changes_the_upper_layers_only() -> None:
         if not np.array_equal(variable.numpy(), old)
     }
     assert changed
-    assert all(name.startswith(("block2", "block3", "top")) for name in changed)
+    assert all(name.startswith(("block1", "top")) for name in changed)
 
 
 def tune(report: Report, out_of_time: Callable[[], bool] = lambda: False) -> None:
-    model = architecture.build(32, 2, small_stages(), width=8)
+    model = architecture.build(32, 2, tiny_stages(), width=8)
     pictures, latents = (
         random_pictures(16, 32, 2),
         np.zeros((0, *architecture.lower(model).output.shape[1:]), np.float32),
@@ -90,23 +93,23 @@ def test_distillation_holds_features_where_they_were() -> None:
     assert float(training.distillation_loss(before + before.std(axis=0), before)) == pytest.approx(1, abs=0.01)
 
 
-def test_frozen_blocks_keep_their_weights() -> None:
+def test_training_starts_from_a_model_and_keeps_its_frozen_blocks() -> None:
     config = training.TrainingConfig(
-        image_size=32, stages=small_stages(), epochs=1, steps=2, plain=4, pasted=0, frozen=2
+        image_size=32, stages=tiny_stages(), epochs=1, steps=2, plain=4, pasted=0, frozen=1, learning_rate=1e-5
     )
-    start = architecture.build(32, 2, small_stages())
+    start = architecture.build(32, 5, tiny_stages())
     model = training.train(random_pictures(8, config.load_size, 2), None, None, 2, config, quiet, start=start)
-    changed = {
-        layer.name.split("_")[0]
-        for layer, old in zip(model.layers, start.layers, strict=True)
-        if not all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), old.get_weights(), strict=True))
-    }
-    assert changed == {"block2", "block3", "top", "head"}
+    changed = set()
+    for layer, old in zip(model.layers[:-1], start.layers[:-1], strict=True):
+        pairs = list(zip(layer.get_weights(), old.get_weights(), strict=True))
+        changed |= {layer.name.split("_")[0] for a, b in pairs if not np.array_equal(a, b)}
+        assert all(np.allclose(a, b, atol=0.01) for a, b in pairs if a.ndim == 4)  # kernels, after two small steps
+    assert changed == {"block1", "top"}
 
 
 def test_without_epochs_the_network_stays() -> None:
-    config = training.TrainingConfig(image_size=32, stages=small_stages(), epochs=0)
-    start = architecture.build(32, 2, small_stages())
+    config = training.TrainingConfig(image_size=32, stages=tiny_stages(), epochs=0)
+    start = architecture.build(32, 2, tiny_stages())
     model = training.train(random_pictures(8, 42, 2), None, None, 2, config, quiet, start=start)
     for layer, old in zip(model.layers[:-1], start.layers[:-1], strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), old.get_weights(), strict=True))

@@ -213,6 +213,21 @@ def test_progress_reaches_the_job_and_the_store(local: Machine, monkeypatch: pyt
     assert local.retrainer.wait(job.job_id).state == "published"
 
 
+@pytest.mark.parametrize(("max_seconds", "expected"), [(10, 10), (None, 3600)])
+def test_the_training_gets_four_fifths_of_the_time(
+    local: Machine, monkeypatch: pytest.MonkeyPatch, max_seconds: int | None, expected: int
+) -> None:
+    deadlines = []
+
+    def train(task: finetune.RetrainTask, report: Callable[[TrainingEvent], None]) -> object:
+        deadlines.append(task.deadline - time.monotonic())
+        return train_by_copying(task, report)
+
+    monkeypatch.setattr(finetune, "retrain_head", train)
+    local.retrainer.wait(local.retrainer.start("quick", max_seconds, True).job_id)
+    assert 0.7 * expected < deadlines[0] <= 0.8 * expected
+
+
 def test_one_at_a_time(local: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     waits, go_on = held(monkeypatch)
     job = local.retrainer.start("quick", None, True)

@@ -8,9 +8,9 @@ from PIL import Image
 
 from helpers.pictures import draw, lesson_zip
 from helpers.service import make_settings, running, wait_for
+from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.model_files import sha256_of
 
 
 def teach(client: httpx.Client, label: str) -> str:
@@ -109,7 +109,7 @@ def test_without_any_model_the_service_says_why(tmp_path: Path) -> None:
 
 def test_a_live_file_that_another_process_replaces_is_served(client: httpx.Client, settings: Settings) -> None:
     first = client.get("/models").json()[0]["version"]
-    client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params={"wait": "true", "mode": "quick"})
+    teach(client, "hat")
     old, live = settings.models_dir / "versions" / f"{first}.h5", settings.live_model
     live.unlink()
     client.app.state.service.model_registry.refresh()  # type: ignore[attr-defined] # none there for a moment

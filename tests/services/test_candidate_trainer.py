@@ -1,0 +1,139 @@
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.retraining import PICTURES, Machine, train_by_copying
+from shoe_classifier.errors import NoNewData
+from shoe_classifier.ml import finetune
+from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.services import candidate_trainer
+from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, learnable, verdict
+from shoe_classifier.services.job_progress import JobProgress
+from shoe_classifier.settings import Settings
+from shoe_classifier.types import Report, RetrainJob, RetrainMode, TrainingPicture
+
+
+@pytest.fixture
+def machine(settings: Settings) -> Iterator[Machine]:
+    machine = Machine(settings, shared=False).start()
+    machine.upload()
+    yield machine
+    machine.close()
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, finetune.RetrainTask]]:
+    """Replace the trainings, and keep what they are given."""
+    tasks: list[tuple[str, finetune.RetrainTask]] = []
+    for method, name in (("quick", "retrain_head"), ("full", "finetune")):
+
+        def train(task: finetune.RetrainTask, report: Report, method: str = method) -> GateEvidence:
+            tasks.append((method, task))
+            return train_by_copying(task, report)
+
+        monkeypatch.setattr(finetune, name, train)
+    return tasks
+
+
+def train(
+    machine: Machine, mode: RetrainMode = "quick", seconds: float = 100, force: bool = False, **changes: object
+) -> tuple[TrainedCandidate, RetrainJob]:
+    settings = machine.settings.model_copy(update={"retrain_in": "thread", **changes})
+    trainer = CandidateTrainer(settings, machine.store, machine.holder, settings.live_model)
+    progress = JobProgress(RetrainJob(mode=mode, force=force))
+    target: Path = machine.files.candidate("test")
+    return trainer.train(target, time.monotonic() + seconds, progress), progress.row
+
+
+def test_all_waiting_pictures_are_learned(machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]) -> None:
+    candidate, job = train(machine)
+    assert candidate.learned == {row.id: "hat" for row in machine.store.unprocessed()}
+    assert (job.samples, job.labels, candidate.note) == (PICTURES, ["Boot", "Sandal", "Shoe", "hat"], "")
+    method, task = tasks[0]
+    assert (method, len(task.pictures), task.source) == ("quick", PICTURES, machine.settings.live_model)
+
+
+def test_pictures_that_are_missing_or_damaged_are_left_out_and_named(
+    machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
+) -> None:
+    rows = machine.store.unprocessed()
+    folder = machine.settings.dataset_dir
+    (folder / rows[0].image_path).unlink()
+    (folder / rows[1].image_path).write_bytes(b"")
+    (folder / rows[2].image_path).write_bytes((folder / rows[2].image_path).read_bytes()[:200])
+    candidate, job = train(machine)
+    assert candidate.learned == {rows[3].id: "hat"}
+    assert job.samples == 1
+    assert all(row.image_path in candidate.note for row in rows[:3])
+    assert rows[3].image_path not in candidate.note
+
+
+def test_without_any_readable_picture_there_is_nothing_to_learn(
+    machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
+) -> None:
+    for row in machine.store.unprocessed():
+        (machine.settings.dataset_dir / row.image_path).unlink()
+    with pytest.raises(NoNewData, match=r"received none\. Left out.* and 1 more"):
+        train(machine)
+    assert tasks == []
+
+
+def test_a_full_retrain_learns_from_earlier_pictures_too(
+    machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
+) -> None:
+    machine.retrain()
+    machine.upload("cap", 3, start=100)
+    candidate, job = train(machine, "full")
+    assert (job.samples, len(candidate.learned), len(tasks[-1][1].pictures)) == (3, 3, PICTURES + 3)
+    assert set(candidate.learned.values()) == {"cap"}
+
+
+def test_a_part_of_the_time_is_kept_for_what_follows(
+    machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
+) -> None:
+    train(machine, seconds=100)
+    assert 60 < tasks[0][1].deadline - time.monotonic() <= 80
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1000, ["quick", "full"]), (PICTURES, ["full", "quick"])])
+def test_auto_tries_the_other_way_when_the_gate_rejects(
+    machine: Machine,
+    tasks: list[tuple[str, finetune.RetrainTask]],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    expected: list[str],
+) -> None:
+    monkeypatch.setattr(candidate_trainer, "judge", lambda evidence: ["it is worse"] if len(tasks) < 2 else [])
+    candidate, job = train(machine, "auto", full_from_images=limit)
+    assert [method for method, _ in tasks] == expected
+    assert (candidate.reasons, job.mode) == ([], expected[1])
+    first = expected[0].capitalize()
+    assert candidate.note.startswith(f"{first} first, for {PICTURES} new pictures")
+    assert candidate.note.endswith(f"{first} failed, because it is worse; then {expected[1]}. ")
+
+
+@pytest.mark.parametrize(("seconds", "force"), [(-1, False), (100, True)])
+def test_auto_tries_once_when_time_is_up_or_the_gate_does_not_count(
+    machine: Machine,
+    tasks: list[tuple[str, finetune.RetrainTask]],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    force: bool,
+) -> None:
+    monkeypatch.setattr(candidate_trainer, "judge", lambda evidence: ["it is worse"])
+    candidate, _ = train(machine, "auto", seconds, force)
+    assert (len(tasks), candidate.reasons) == (1, ["it is worse"])
+    assert verdict(candidate).endswith("Forced, although it is worse.")
+
+
+def picture(label: str, split: str) -> TrainingPicture:
+    return TrainingPicture("i", "p", "s", label, False, split, "zip", "u", "t")  # type: ignore[arg-type]
+
+
+def test_new_labels_with_held_out_pictures_only_wait() -> None:
+    rows = [picture("hat", "train"), picture("hat", "holdout"), picture("cap", "holdout"), picture("Boot", "holdout")]
+    assert [row.shoe_class for row in learnable(rows, ["Boot"])] == ["hat", "hat", "Boot"]
+    with pytest.raises(NoNewData, match="more pictures of cap"):
+        learnable([picture("cap", "holdout")], ["Boot"])
