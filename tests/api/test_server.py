@@ -38,7 +38,9 @@ def test_all_workers_swap_within_a_second(start: Callable[..., Process]) -> None
     process = two_workers(start)
     before = set(versions(process))
     assert len(before) == 1
-    job = request(process, "POST", "/retrain?wait=true&mode=quick", files={"file": lesson_zip("hat", 60)}).json()
+    job = request(
+        process, "POST", "/retrain?wait=true&mode=quick&force=true", files={"file": lesson_zip("hat", 60)}
+    ).json()
     assert job["state"] == "published", job
     time.sleep(1)  # the promise itself
     assert set(versions(process, 30)) == {job["model_version"]} != before
