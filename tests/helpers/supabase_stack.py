@@ -41,11 +41,15 @@ create role authenticated nologin noinherit;
 create role service_role nologin noinherit bypassrls;
 create role authenticator login noinherit;
 grant anon, authenticated, service_role to authenticator;
+create schema storage;
+create table storage.buckets (id text primary key, name text not null unique, public boolean default false);
+"""
+EMPTY_PROJECT = """
+drop schema public cascade;
+create schema public;
 grant usage on schema public to anon, authenticated, service_role;
 alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
 alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
-create schema storage;
-create table storage.buckets (id text primary key, name text not null unique, public boolean default false);
 """
 TABLES = ("Predict", "Training_Data", "Model_Versions", "Retrain_Jobs", "System_Metrics", "Learned_Pictures")
 
@@ -126,8 +130,7 @@ class Stack:
 
     def rebuild(self, migrations: Sequence[Path] = MIGRATIONS) -> None:
         """Set the project up as the documents say, and wait until PostgREST has seen it."""
-        self.sql("drop schema public cascade; create schema public")
-        self.sql("grant usage on schema public to service_role, anon")
+        self.sql(EMPTY_PROJECT)
         for path in migrations:
             self.sql(path.read_text())
         self.await_schema()

@@ -7,6 +7,7 @@ import pytest
 from helpers.pictures import draw, zip_of
 from helpers.service import make_settings
 from shoe_classifier.errors import InvalidImage, InvalidLabel, InvalidRequest, InvalidZip, NothingAccepted, TooLarge
+from shoe_classifier.ml.dataset import is_held_out
 from shoe_classifier.services.ingestion import IngestionService, UploadReport, clean_label, clean_name
 from shoe_classifier.storage.sqlite.store import SqliteStore
 
@@ -156,3 +157,30 @@ def test_good_labels(raw: str, label: str) -> None:
 
 def test_names_in_reports_are_inert() -> None:
     assert clean_name("a\x1b[31m\u202eb" + "c" * 300) == "a\ufffd[31m\ufffdb" + "c" * 192
+
+
+def test_a_stored_picture_under_another_label_is_a_conflict(intake: Intake) -> None:
+    intake.zip({"Boot/a.jpg": draw("Boot", 1)})
+    with pytest.raises(NothingAccepted, match="1 conflict"):
+        intake.zip({"Sandal/a.jpg": draw("Boot", 1)})
+
+
+def test_the_split_follows_the_hash(intake: Intake) -> None:
+    intake.zip({f"Boot/{i}.jpg": draw("Boot", i) for i in range(40)})
+    rows = intake.store.training_data(50, None)
+    assert {row.split for row in rows} == {"train", "holdout"}
+    assert all(row.split == ("holdout" if is_held_out(row.sha256) else "train") for row in rows)
+
+
+def test_a_single_picture_that_is_too_large(tmp_path: Path) -> None:
+    intake = Intake(tmp_path, max_image_bytes=100)
+    with pytest.raises(TooLarge, match="at most 100 bytes"):
+        intake.take(draw("Boot", 1), "x.jpg", "Boot")
+    intake.store.close()
+
+
+def test_labels_that_look_the_same_are_one(intake: Intake) -> None:
+    composed, decomposed, wide = "St\u00f6vel", "Sto\u0308vel", "\uff33\u0074\u00f6vel"
+    report = intake.zip({f"{label}/a.jpg": draw("hat", i) for i, label in enumerate((composed, decomposed, wide))})
+    assert report.labels == {composed: 3}
+    assert clean_label(decomposed) == composed
