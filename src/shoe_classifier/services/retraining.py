@@ -18,7 +18,12 @@ from shoe_classifier.ml.finetune import GateEvidence, Report, RetrainTask
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.services.model_registry import ModelRegistry
-from shoe_classifier.services.training_process import LOWEST_PRIORITY, finetune_in_process
+from shoe_classifier.services.training_process import (
+    LOWEST_PRIORITY,
+    finetune_in_process,
+    require_tensorflow,
+    tensorflow_installed,
+)
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.model_files import ModelFiles
@@ -222,6 +227,8 @@ class Retrainer:
         """What to try, in this order, until the gate lets one pass; and why, when the user left the choice open."""
         if wanted != "auto":
             return [wanted], ""
+        if not tensorflow_installed():
+            return ["quick"], "Quick only, because TensorFlow is not installed yet. "
         limit = self._settings.full_from_images
         if pictures >= limit:
             return ["full", "quick"], f"Full first, for {pictures} new pictures (from {limit} on). "
@@ -230,6 +237,8 @@ class Retrainer:
     def _learn(
         self, job: RetrainJob, rows: list[TrainingPicture], candidate: Path, deadline: float, report: Report
     ) -> tuple[GateEvidence, list[str]]:
+        if job.mode == "full":
+            require_tensorflow()
         pictures = [*self._store.processed(), *rows] if job.mode == "full" else rows
         lesson = self._lesson(pictures, candidate, deadline, report)
         job.labels = lesson.labels

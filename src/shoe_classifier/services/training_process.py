@@ -1,16 +1,32 @@
 """A full retrain in a process of its own, so that TensorFlow neither holds the interpreter nor keeps its memory."""
 
 import contextlib
+import importlib.util
 import multiprocessing
 import os
 import queue
 from pathlib import Path
 from typing import Any
 
+from shoe_classifier.errors import NotOffered
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.finetune import GateEvidence, Report, RetrainTask
 
 LOWEST_PRIORITY = 19
+
+
+def tensorflow_installed() -> bool:
+    """Whether a full retrain can run here; `make run` installs TensorFlow while the service is already serving."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def require_tensorflow() -> None:
+    """Raise `NotOffered` when a full retrain cannot run here."""
+    if not tensorflow_installed():
+        raise NotOffered(
+            "Expected TensorFlow, which full retrains need; it is not installed yet. `make run` installs it in the "
+            "background, `make install` at once. Quick retrains work without it."
+        )
 
 
 def finetune_in_process(lesson: RetrainTask, report: Report) -> GateEvidence:
