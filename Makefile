@@ -16,10 +16,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/run ## Start the service on http://127.0.0.1:8000; PORT=9000 make run for another port
+run: $(VENV)/$(if $(CLASS_NAMES),full,run) ## Start the service on http://127.0.0.1:8000; PORT=9000 make run for another port
 	@$(TENSORFLOW) exec $(BIN)/shoe-classifier serve
 
-# Serving and quick retrains do not need TensorFlow, so its 600 MB arrive while the service is already running.
+# Serving and quick retrains do not need TensorFlow, so its 600 MB arrive while the service is already running. Only a
+# plain Keras model (CLASS_NAMES) needs it to be compiled.
 TENSORFLOW = if [ ! -e $(VENV)/full ]; then \
 		echo "Installing TensorFlow, for full retrains, in the background; log: $(VENV)/full.log"; \
 		nice $(MAKE) --silent install >$(VENV)/full.log 2>&1 & fi;
@@ -30,7 +31,7 @@ PAGE := cd frontend && exec ../.venv-ui/bin/streamlit run app.py --server.addres
 ui: .venv-ui/done ## Start the page on http://127.0.0.1:8501, for the service at API_URL
 	@$(PAGE)
 
-demo: $(VENV)/run .venv-ui/done ## Start the service and the page
+demo: $(VENV)/$(if $(CLASS_NAMES),full,run) .venv-ui/done ## Start the service and the page
 	@trap 'trap - EXIT INT TERM; kill 0' EXIT INT TERM; $(TENSORFLOW) $(BIN)/shoe-classifier serve & \
 		(export API_URL=$${API_URL:-http://127.0.0.1:$${PORT:-8000}}; $(PAGE))
 
@@ -53,13 +54,16 @@ test-ui: $(VENV)/dev .venv-ui/done ## Run the tests of the page in a real browse
 load: $(VENV)/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
 	.venv-load/bin/python performance_testing/run_load.py
 
+# floor.py runs in the service's environment, so `files` of pyproject.toml names it.
+LOAD_SOURCES = $(filter-out %/floor.py,$(wildcard performance_testing/*.py))
+
 lint: $(VENV)/dev .venv-ui/done .venv-load/done ## Check format, style, spelling, types and lock files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/mypy
 	MYPYPATH=frontend $(BIN)/mypy --python-executable .venv-ui/bin/python frontend/*.py
-	MYPYPATH=src:performance_testing $(BIN)/mypy --python-executable .venv-load/bin/python performance_testing/*.py
+	MYPYPATH=performance_testing $(BIN)/mypy --python-executable .venv-load/bin/python $(LOAD_SOURCES)
 	@mkdir -p .cache && sha256sum $(LOCKS) >.cache/locks && $(MAKE) --silent lock
 	@sha256sum --check --quiet .cache/locks || (echo "The lock files were out of date and have been updated; commit them." >&2; exit 1)
 
@@ -78,10 +82,11 @@ lock: $(BIN)/uv ## Compile the pinned requirements from pyproject.toml
 clean: ## Remove the environments and the caches; records and models stay
 	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache
 
-# uv is many times faster than pip. Without a uv of the machine, the interpreter's own pip fetches it.
+# uv installs many times faster than pip, which is needed once, to fetch it; an environment without pip is made faster.
 $(BIN)/uv: | $(BIN)/python
 	@if command -v uv >/dev/null; then ln -sf "$$(command -v uv)" $@; \
-		else $(PYTHON) -m pip --python $(BIN)/python install --quiet uv; fi
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m pip --python $(BIN)/python install --quiet uv; \
+	else $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; fi
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || (echo "Expected Python 3.11, 3.12 or 3.13 as one of: $(NAMES); found none. \
