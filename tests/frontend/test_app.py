@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parent.parent.parent
 SHOTS = os.environ.get("SCREENSHOTS")
 NAUGHTY = "**bold** [x](x:evil) :smile: $x$ <b> www.evil.com a@evil.com"  # at most 64 characters, and no slash
+ACCEPTED_AS_BOOT = re.compile(r"^check_circle.* Boot · \d+%")
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +133,7 @@ def test_predict_correct_teach_retrain_and_roll_back(page: Page, site: Site, tmp
     expect(page.get_by_text("I know 3 labels: Boot, Sandal, Shoe.")).to_be_visible()
     pictures = files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240))), ("hat.jpg", draw("hat", 2, (300, 240))))
     page.locator("input[type=file]").set_input_files(pictures)
-    expect(page.get_by_text(re.compile(r"^Boot · \d+%$"))).to_be_visible()
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("boot.jpg, predicted as Boot, coloured"))).to_be_visible()
     shoot(page, "predict")
     page.get_by_text("Not right? Correct it").nth(1).click()
@@ -258,7 +259,7 @@ def test_dropped_pictures_survive_a_restart(page: Page, site: Site, tmp_path: Pa
     expect(page.get_by_text("this page reconnects").first).to_be_visible()
     again = Process(site.folder, site.service.port).wait_until_ready()
     try:
-        expect(page.get_by_text(re.compile(r"^Boot · \d+%$"))).to_be_visible()
+        expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
         expect(
             page.get_by_label(re.compile("^confidence: Boot")).first
         ).to_be_visible()  # the chart's text for screen readers
@@ -293,7 +294,7 @@ def test_on_a_phone(browser: Browser, site: Site, tmp_path: Path, scheme: str) -
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
     page.goto(site.url)
     page.locator("input[type=file]").set_input_files(files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
-    expect(page.get_by_text(re.compile(r"^Boot · \d+%$"))).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible(timeout=30_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shoot(page, f"phone-{scheme}")
     page.close()
