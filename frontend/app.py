@@ -3,7 +3,7 @@
 import streamlit as st
 
 from client import ApiError, Unreachable
-from parts import api, plain
+from components import api, escape_markdown, offline_message
 
 st.set_page_config(page_title="Shoe classifier", page_icon=":material/steps:", layout="wide")
 
@@ -20,22 +20,22 @@ page = st.navigation(
 
 @st.fragment(run_every=5)
 def state() -> None:
-    """Which version serves; looks again by itself."""
+    """The live version and the number of new pictures; refreshed every five seconds."""
     try:
         status = api().status()
     except Unreachable as error:
-        st.warning(plain(error.detail), icon=":material/hourglass_top:")
+        st.warning(offline_message(error), icon=":material/hourglass_top:")
         return
     except ApiError as error:
-        st.error(plain(error.detail))
+        st.error(escape_markdown(error.detail))
         return
     if status["model"] is None:
-        st.warning(plain(status["detail"]), icon=":material/hourglass_top:")
+        st.warning(escape_markdown(status["detail"]), icon=":material/hourglass_top:")
         return
-    st.success(f"Version {plain(status['model']['version'])} is live.", icon=":material/check_circle:")
+    st.success(f"Version {escape_markdown(status['model']['version'])} is live.", icon=":material/check_circle:")
     waiting = status["training_data"]["unprocessed"]
     if waiting:
-        st.info(f"Waiting to be learnt: {waiting}", icon=":material/school:")
+        st.info(f"{waiting} new pictures, not learned yet", icon=":material/school:")
 
 
 with st.sidebar:

@@ -10,12 +10,12 @@ import httpx
 
 Row = dict[str, Any]
 _TIMEOUT = httpx.Timeout(60, connect=3)
-_UPLOAD_TIMEOUT = httpx.Timeout(900, connect=3)  # each picture is looked at before the answer
-_SILENCE = 30.0  # seconds; the service says something every two while a retrain is watched
+_UPLOAD_TIMEOUT = httpx.Timeout(900, connect=3)  # the service checks each picture before it answers
+_SILENCE = 30.0  # seconds; a watched retrain sends something every two
 
 
 class ApiError(Exception):
-    """The service said no. `detail` is in its own words, `code` and `status` tell programs."""
+    """The service refused a call: its message (`detail`), its error `code` and the HTTP `status`."""
 
     def __init__(self, detail: str, code: str, status: int):
         super().__init__(detail)
@@ -29,12 +29,12 @@ class Unreachable(ApiError):
 
 
 class Busy(ApiError):
-    """Not now, but perhaps in a moment: the service's store is silent, or there is too much to do."""
+    """A call that may succeed in a moment: the store does not answer, or the service is overloaded."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the service says of one picture; `probabilities` of each label, 0..1."""
+    """The answer to one picture; `confidence` and `probabilities`, by label, are 0..1."""
 
     prediction_id: str
     predicted_class: str
@@ -49,12 +49,13 @@ class Prediction:
 class Api:
     """Calls to one service.
 
-    All methods raise `Unreachable` when it is down or not ready, and `ApiError` with its own words when it says no.
+    All methods raise `Unreachable` when it is down or not ready, `Busy` when a retry may help, and `ApiError` when it
+    refuses.
     """
 
     def __init__(self, url: str, key: str | None = None):
         self.url = url.rstrip("/")
-        headers = {"X-API-Key": key.strip().encode()} if key else {}
+        headers = {b"X-API-Key": key.strip().encode()} if key else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, trust_env=False)
 
     def close(self) -> None:
@@ -88,7 +89,7 @@ class Api:
     # ------------------------------------------------------------ teach
 
     def upload(self, name: str, data: bytes, label: str | None = None) -> Row:
-        """A ZIP of labelled folders, or one picture with its label; gives the report, also when nothing was taken."""
+        """A ZIP of labelled folders, or one picture with its label; the report, even if nothing was accepted."""
         fields = {"label": label} if label else {}
         try:
             return self._json("POST", "/upload", files={"file": (name, data)}, data=fields, timeout=_UPLOAD_TIMEOUT)
@@ -123,14 +124,14 @@ class Api:
         return self._json("DELETE", f"/retrain/{job_id}")
 
     def events(self, job_id: str) -> Iterator[Row]:
-        """The job, until it has ended or the service stops: when something about it changed, and every few seconds."""
+        """The job whenever it changes, and every few seconds, until it ends or the service stops."""
         timeout, row = httpx.Timeout(_SILENCE, connect=3), None
         try:
-            with self._http.stream("GET", f"/retrain/{job_id}/events", timeout=timeout) as answer:
-                if answer.status_code >= 300:
-                    answer.read()
-                    _raise(answer)
-                for line in answer.iter_lines():
+            with self._http.stream("GET", f"/retrain/{job_id}/events", timeout=timeout) as response:
+                if response.status_code >= 300:
+                    response.read()
+                    _raise(response)
+                for line in response.iter_lines():
                     if line.startswith("data: "):
                         row = json.loads(line.removeprefix("data: "))
                     if row and line.startswith(("data: ", ":")):
@@ -155,29 +156,33 @@ class Api:
     # ------------------------------------------------------------ inside
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
-        answer = self._call(method, path, **options)
+        response = self._call(method, path, **options)
         try:
-            return answer.json()
+            return response.json()
         except ValueError:
-            raise ApiError(f"What answers at {self.url} is not the service.", "not_json", answer.status_code) from None
+            raise ApiError(
+                f"Expected JSON from the service; received something else from {self.url}.",
+                "not_json",
+                response.status_code,
+            ) from None
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._http.request(method, path, **options)
+            response = self._http.request(method, path, **options)
         except httpx.ReadTimeout as error:
-            raise Busy(f"{self.url} has not answered in time.", "timeout", 0) from error
+            raise Busy(f"The service at {self.url} did not answer in time.", "timeout", 0) from error
         except httpx.TransportError as error:
             raise self._unreachable() from error
-        if answer.status_code >= 300:
-            _raise(answer)
-        return answer
+        if response.status_code >= 300:
+            _raise(response)
+        return response
 
     def _unreachable(self) -> Unreachable:
-        return Unreachable(f"Nothing answers at {self.url}.", "unreachable", 0)
+        return Unreachable(f"The service at {self.url} is not running.", "unreachable", 0)
 
 
 class NothingAccepted(ApiError):
-    """An upload of which nothing was taken; `report` says why."""
+    """An upload of which nothing was accepted; `report` says why."""
 
     def __init__(self, detail: str, code: str, status: int, report: Row):
         super().__init__(detail, code, status)
@@ -193,14 +198,14 @@ def _page(limit: int, before: str | None) -> dict[str, str | int]:
     return {"limit": limit, "before": before} if before else {"limit": limit}
 
 
-def _raise(answer: httpx.Response) -> None:
+def _raise(response: httpx.Response) -> None:
     try:
-        body = answer.json()
+        body = response.json()
         detail, code = str(body["detail"]), str(body["code"])
     except (ValueError, KeyError, TypeError):  # a proxy's own page
-        body, detail, code = {}, f"The service answered with status {answer.status_code}.", "http_error"
+        body, detail, code = {}, f"The service answered with status {response.status_code}.", "http_error"
     if code == "nothing_accepted" and "report" in body:
-        raise NothingAccepted(detail, code, answer.status_code, body["report"])
-    if code == "not_ready" or (not body and answer.status_code in (502, 503, 504)):
-        raise Unreachable(detail, code, answer.status_code)
-    raise (Busy if answer.status_code == 503 else ApiError)(detail, code, answer.status_code)
+        raise NothingAccepted(detail, code, response.status_code, body["report"])
+    if code == "not_ready" or (not body and response.status_code in (502, 503, 504)):
+        raise Unreachable(detail, code, response.status_code)
+    raise (Busy if response.status_code == 503 else ApiError)(detail, code, response.status_code)

@@ -1,93 +1,89 @@
-"""Versions: what was live, how good it was, and the way back."""
+"""Versions: what was live, how good it was, and how to go back."""
 
 import streamlit as st
 
+from charts import confusion, recalls, side_by_side
 from client import ApiError, Row
-from parts import api, complain, confusion, patience, plain, side_by_side
+from components import api, escape_markdown, handle_api_errors, local_time, show_error
+
+_PERCENTAGES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "calibration error": "ece"}
 
 
 def table(rows: list[Row]) -> None:
+    """All versions, newest first."""
     st.dataframe(
         [
             {
                 "version": row["version"],
                 "state": row["state"],
-                "accuracy": (row["metrics"] or {}).get("accuracy"),
-                "macro-F1": (row["metrics"] or {}).get("macro_f1"),
-                "calibration error": (row["metrics"] or {}).get("ece"),
+                **{title: (row["metrics"] or {}).get(name) for title, name in _PERCENTAGES.items()},
                 "held-out pictures": (row["metrics"] or {}).get("samples"),
                 "labels": ", ".join(row["labels"]),
-                "came from": row["parent"] or "–",
-                "made": row["created_at"][:19].replace("T", " "),
+                "based on": row["parent"] or "–",
+                "created": local_time(row["created_at"]),
             }
             for row in rows
         ],
-        column_config={
-            name: st.column_config.NumberColumn(format="percent")
-            for name in ("accuracy", "macro-F1", "calibration error")
-        },
+        column_config={name: st.column_config.NumberColumn(format="percent") for name in _PERCENTAGES},
     )
 
 
-def one(row: Row) -> None:
-    """Activate and download."""
+def actions(row: Row) -> None:
+    """Activate and download a version."""
     left, right = st.columns(2)
-    if left.button("Make it live", type="primary", disabled=row["state"] in ("live", "deleted")):
+    if left.button("Use this version", type="primary", disabled=row["state"] in ("live", "deleted")):
         try:
             api().activate(row["version"])
             st.session_state["activated"] = row["version"]
             st.rerun()
         except ApiError as error:
-            complain(error)
+            show_error(error)
     client, version = api(), row["version"]
     right.download_button(
         "Download the .h5",
-        lambda: client.model_file(version),  # fetched when it is asked for
+        lambda: client.model_file(version),  # fetched on click only
         f"{version}.h5",
         "application/x-hdf5",
         disabled=row["state"] == "deleted",
     )
 
 
-def lineage(rows: list[Row], row: Row) -> str:
-    """From the first version to this one."""
+def ancestry(rows: list[Row], row: Row) -> str:
+    """The chain of parents, from the first version to this one."""
     parents = {item["version"]: item["parent"] for item in rows}
-    chain = [row["version"]]
+    chain: list[str] = [row["version"]]
     while (parent := parents.get(chain[-1])) and parent not in chain:
         chain.append(parent)
     return " → ".join(reversed(chain))
 
 
 def compare(first: Row, second: Row) -> None:
+    """Recalls and confusion matrices of two versions side by side."""
     pair = {first["version"]: first["metrics"], second["version"]: second["metrics"]}
-    known = {name: metrics for name, metrics in pair.items() if metrics}
-    if not known:
-        st.info("Nothing was measured of these.")
+    measured = {name: metrics for name, metrics in pair.items() if metrics}
+    if not measured:
+        st.info("Neither version has metrics.")
         return
-    recalls = {
-        name: {label: figures["recall"] for label, figures in metrics["per_class"].items() if figures["support"]}
-        for name, metrics in known.items()
-    }
-    side_by_side(recalls, "recall on held-out pictures")
-    for column, (name, metrics) in zip(st.columns(2), known.items(), strict=False):
+    side_by_side({name: recalls(metrics) for name, metrics in measured.items()}, "recall on held-out pictures")
+    for column, (name, metrics) in zip(st.columns(2), measured.items(), strict=False):
         with column:
             confusion(metrics, name)
 
 
 st.title("Versions")
-with patience():
+with handle_api_errors():
     rows = api().models()
     if activated := st.session_state.pop("activated", None):
-        st.success(f"Version {plain(activated)} is live.", icon=":material/check_circle:")
+        st.success(f"Version {escape_markdown(activated)} is live.", icon=":material/check_circle:")
     table(rows)
-    names = {row["version"]: row for row in rows}
-    chosen = st.selectbox("Version", list(names), format_func=lambda name: f"{name} ({names[name]['state']})")
+    by_name = {row["version"]: row for row in rows}
+    chosen = st.selectbox("Version", list(by_name), format_func=lambda name: f"{name} ({by_name[name]['state']})")
     if chosen:
-        one(names[chosen])
-        st.caption(f"Lineage: {plain(lineage(rows, names[chosen]))}")
-        others = [name for name in names if name != chosen]
+        actions(by_name[chosen])
+        st.caption(f"Based on: {escape_markdown(ancestry(rows, by_name[chosen]))}")
+        others = [name for name in by_name if name != chosen]
         if others:
             other = st.selectbox("Compare with", others)
-            compare(names[other], names[chosen])
-        elif names[chosen]["metrics"]:
-            confusion(names[chosen]["metrics"], chosen)
+            compare(by_name[other], by_name[chosen])
+        elif by_name[chosen]["metrics"]:
+            confusion(by_name[chosen]["metrics"], chosen)

@@ -1,4 +1,4 @@
-"""Pictures to send, so that nothing has to be downloaded."""
+"""Drawn pictures to send, so that nothing has to be downloaded."""
 
 import io
 import random
@@ -9,10 +9,11 @@ from PIL import Image, ImageDraw
 
 def draw(seed: int) -> bytes:
     """A JPEG of a random shape on white."""
-    chance = random.Random(seed)
+    generator = random.Random(seed)
     image = Image.new("RGB", (136, 102), "white")
-    corners = [(chance.randrange(136), chance.randrange(102)) for _ in range(6)]
-    ImageDraw.Draw(image).polygon(corners, fill=tuple(chance.randrange(200) for _ in range(3)))
+    corners = [(generator.randrange(136), generator.randrange(102)) for _ in range(6)]
+    colour = (generator.randrange(200), generator.randrange(200), generator.randrange(200))
+    ImageDraw.Draw(image).polygon(corners, fill=colour)
     out = io.BytesIO()
     image.save(out, "JPEG")
     return out.getvalue()

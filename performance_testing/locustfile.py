@@ -1,4 +1,4 @@
-"""Load on a running service: `locust -f performance_testing/locustfile.py --host http://127.0.0.1:8000 Visitor`.
+"""Load profiles: `locust -f performance_testing/locustfile.py --host http://127.0.0.1:8000 Visitor`.
 
 Pictures are drawn here, so nothing has to be downloaded; set PICTURES to a folder of JPEGs for real ones.
 """
@@ -27,7 +27,7 @@ class _User(FastHttpUser):
 
 
 class Busy(_User):
-    """Sends the next picture as soon as the answer is there."""
+    """Sends the next picture as soon as the answer arrives."""
 
     wait_time = constant(0)
 
@@ -37,13 +37,13 @@ class Busy(_User):
 
 
 class Steady(Busy):
-    """Sends twenty pictures a second, or as many as get an answer."""
+    """Sends twenty pictures a second, or fewer if answers take longer."""
 
     wait_time = constant_pacing(0.05)
 
 
 class Visitor(_User):
-    """Looks at a picture every one to two seconds, and at the state now and then."""
+    """Predicts every one to two seconds, and sometimes looks at the state."""
 
     wait_time = between(1, 2)
 
@@ -57,7 +57,7 @@ class Visitor(_User):
 
 
 class Teacher(_User):
-    """Predicts, uploads a few pictures now and then, and sometimes asks for a retrain."""
+    """Predicts, sometimes uploads a few pictures, and rarely asks for a retrain."""
 
     wait_time = between(0.05, 0.2)
 
@@ -73,5 +73,5 @@ class Teacher(_User):
     @task(1)
     def retrain(self) -> None:
         with self.client.post("/retrain", params={"mode": "quick"}, catch_response=True) as response:
-            if response.status_code in (202, 409):  # one at a time, and only when there is something new
+            if response.status_code in (202, 409):  # only one retrain at a time, and only with new pictures
                 response.success()

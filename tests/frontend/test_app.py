@@ -1,4 +1,4 @@
-"""The page in a real browser, against the real service. SCREENSHOTS=docs keeps what it sees for the documents."""
+"""The page in a real browser, against the real service. SCREENSHOTS=docs keeps screenshots for the documents."""
 
 import os
 import re
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parent.parent.parent
 SHOTS = os.environ.get("SCREENSHOTS")
 NAUGHTY = "**bold** [x](x:evil) :smile: $x$ <b> www.evil.com a@evil.com"  # at most 64 characters, and no slash
+ACCEPTED_AS_BOOT = re.compile(r"^check_circle.* Boot · \d+%")
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Site:
-    """The service, and the page that leads to it."""
+    """The service and the page that calls it."""
 
     def __init__(self, folder: Path, service: Process):
         self.folder = folder
@@ -80,7 +81,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
 
 
 def shoot(page: Page, name: str) -> None:
-    """Keep what is seen, once it has come to rest."""
+    """Save a screenshot once the page has settled."""
     if SHOTS:
         page.wait_for_timeout(2500)
         page.screenshot(path=ROOT / SHOTS / f"{name}.png")
@@ -97,7 +98,7 @@ def files(folder: Path, *pictures: tuple[str, bytes]) -> list[Path]:
 
 HEADINGS = {
     "Predict": "What is in the picture?",
-    "Teach": "Teach me",
+    "Teach": "Teach",
     "Retrain": "Retrain",
     "Versions": "Versions",
     "History": "History and health",
@@ -112,7 +113,7 @@ def go(page: Page, name: str) -> None:
 def choose(page: Page, label: str, option: str, among: int = 0) -> None:
     found = page.get_by_role("option", name=option, exact=True)
 
-    def opened() -> bool:  # a list that is opened while the page is drawn anew closes again
+    def opened() -> bool:  # a redraw of the page closes an open list
         page.get_by_label(label, exact=True).nth(among).click()
         page.wait_for_timeout(300)
         return found.is_visible()
@@ -127,26 +128,26 @@ def say(page: Page, label: str, among: int = 0) -> None:
     field.press("Enter")
 
 
-def test_predict_correct_teach_retrain_and_go_back(page: Page, site: Site, tmp_path: Path) -> None:
-    # Predict, and say what is right.
+def test_predict_correct_teach_retrain_and_roll_back(page: Page, site: Site, tmp_path: Path) -> None:
+    # Predict, and correct an answer.
     expect(page.get_by_text("I know 3 labels: Boot, Sandal, Shoe.")).to_be_visible()
     pictures = files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240))), ("hat.jpg", draw("hat", 2, (300, 240))))
     page.locator("input[type=file]").set_input_files(pictures)
-    expect(page.get_by_text("This is Boot.")).to_be_visible()
-    expect(page.get_by_role("img", name=re.compile("boot.jpg, called Boot, coloured"))).to_be_visible()
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("boot.jpg, predicted as Boot, coloured"))).to_be_visible()
     shoot(page, "predict")
-    page.get_by_text("Wrong? Tell me").nth(1).click()
+    page.get_by_text("Not right? Correct it").nth(1).click()
     say(page, "hat", among=1)
-    page.get_by_role("button", name="Teach this").click()
-    expect(page.get_by_text("Thank you. I learn it as hat at the next retrain.")).to_be_visible()
+    page.get_by_role("button", name="Save label").click()
+    expect(page.get_by_text("Saved as hat. It counts from the next retrain.")).to_be_visible()
 
-    # Teach a ZIP, with some that cannot be taken.
+    # Upload a ZIP, some of whose files must be skipped.
     lesson = {f"hat/{i}.jpg": draw("hat", i) for i in range(1000, 1060)}
     broken = {"hat/again.jpg": draw("hat", 1000), "hat/broken.jpg": draw("hat", 5)[:300], "notes.txt": b"x"}
     go(page, "Teach")
     page.locator("input[type=file]").first.set_input_files(files(tmp_path, ("hats.zip", zip_of({**lesson, **broken}))))
-    page.get_by_role("button", name="Take them in").click()
-    expect(page.get_by_text("What became of it")).to_be_visible()
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.get_by_text("Upload result")).to_be_visible()
     expect(page.get_by_test_id("stMetric").nth(0)).to_contain_text("60")
     expect(page.get_by_test_id("stMetric").nth(1)).to_contain_text("3")
     shoot(page, "teach")
@@ -161,25 +162,25 @@ def test_predict_correct_teach_retrain_and_go_back(page: Page, site: Site, tmp_p
 
     # Retrain to the verdict.
     go(page, "Retrain")
-    expect(page.get_by_text("Pictures that wait to be learnt: 60")).to_be_visible()
-    page.get_by_role("button", name="Learn now").click()
+    expect(page.get_by_test_id("stMain").get_by_text("60 new pictures, not learned yet")).to_be_visible()
+    page.get_by_role("button", name="Retrain", exact=True).click()
     expect(page.get_by_text("Published. The next answer comes from the new model.")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("of the new pictures are called something else now")).to_be_visible()
+    expect(page.get_by_text("new pictures get a different answer")).to_be_visible()
     shoot(page, "verdict")
     go(page, "Predict")
     page.locator("input[type=file]").set_input_files(files(tmp_path, ("new.jpg", draw("hat", 77))))
-    expect(page.get_by_role("img", name=re.compile("^new.jpg, called hat"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^new.jpg, predicted as hat"))).to_be_visible()
 
     # Roll back.
     go(page, "Versions")
     rows = site.service.client.get("/models").json()
     choose(page, "Version", f"{rows[1]['version']} (archived)")
     shoot(page, "versions")
-    page.get_by_role("button", name="Make it live").click()
+    page.get_by_role("button", name="Use this version").click()
     expect(page.get_by_test_id("stMain").get_by_text(f"Version {rows[1]['version']} is live.")).to_be_visible()
     assert site.service.client.get("/status").json()["model"]["version"] == rows[1]["version"]
 
-    # What happened.
+    # Look at the history.
     go(page, "History")
     expect(page.get_by_text("3 of the last 3")).to_be_visible()
     shoot(page, "history")
@@ -188,10 +189,10 @@ def test_predict_correct_teach_retrain_and_go_back(page: Page, site: Site, tmp_p
 def test_a_full_retrain_is_watched_and_cancelled(page: Page, site: Site) -> None:
     site.service.client.post("/upload", files={"file": lesson_zip("hat", 40)})
     go(page, "Retrain")
-    choose(page, "How", "Full: minutes, tunes the network as well")
-    page.get_by_role("button", name="Learn now").click()
+    choose(page, "Method", "Full: minutes, tunes the network as well")
+    page.get_by_role("button", name="Retrain", exact=True).click()
     expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(page.get_by_text("Learn now")).not_to_be_visible()
+    expect(page.get_by_role("button", name="Retrain", exact=True)).not_to_be_visible()
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled. The pictures stay for the next retrain.").first).to_be_visible(timeout=60_000)
 
@@ -201,12 +202,12 @@ def test_the_page_waits_for_a_service_that_restarts(page: Page, site: Site) -> N
     site.service.process.kill()
     site.service.process.wait()
     go(page, "Versions")
-    expect(page.get_by_text("This page comes back by itself").first).to_be_visible()
+    expect(page.get_by_text("this page reconnects").first).to_be_visible()
     shoot(page, "away")
     again = Process(site.folder, site.service.port).wait_until_ready()
     try:
         expect(page.get_by_label("Version", exact=True)).to_be_visible()
-        expect(page.get_by_text("comes back by itself")).to_have_count(0)
+        expect(page.get_by_text("this page reconnects")).to_have_count(0)
     finally:
         again.close()
 
@@ -215,9 +216,9 @@ def test_what_users_typed_is_inert(page: Page, site: Site, tmp_path: Path) -> No
     label = NAUGHTY
     report = site.service.client.post("/upload", files={"file": draw("hat", 1)}, data={"label": label})
     assert report.status_code == 201, report.text
-    expect(page.get_by_text("I know 3 labels")).to_be_visible()  # that one is not learnt yet
+    expect(page.get_by_text("I know 3 labels")).to_be_visible()  # that one is not learned yet
     go(page, "Teach")
-    warning = page.get_by_text("Few pictures to learn from")
+    warning = page.get_by_text("Few pictures:")
     expect(warning).to_be_visible()
     assert label in warning.inner_text().replace("\u2060", "")
     page.get_by_role("tab", name="Training pictures").click()
@@ -226,45 +227,47 @@ def test_what_users_typed_is_inert(page: Page, site: Site, tmp_path: Path) -> No
     assert page.get_by_text("bold", exact=True).count() == 0  # as it would be inside a <strong> of its own
 
 
-def test_one_bad_picture_does_not_keep_the_others_out(page: Page, site: Site, tmp_path: Path) -> None:
+def test_one_bad_picture_does_not_block_the_others(page: Page, site: Site, tmp_path: Path) -> None:
     go(page, "Teach")
     bad = ("b.jpg", draw("hat", 2)[:200])
     dropped = files(tmp_path, ("a.jpg", draw("hat", 1)), bad, ("c.jpg", draw("hat", 3)))
     page.locator("input[type=file]").first.set_input_files(dropped)
     say(page, "hat")
-    page.get_by_role("button", name="Take them in").click()
+    page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.get_by_test_id("stMetric").nth(0)).to_contain_text("2")
     expect(page.get_by_test_id("stMetric").nth(1)).to_contain_text("1")
     assert site.service.client.get("/status").json()["training_data"]["labels"] == {"hat": 2}
 
 
-def test_a_new_version_is_asked_anew(page: Page, site: Site, tmp_path: Path) -> None:
+def test_a_new_version_answers_again(page: Page, site: Site, tmp_path: Path) -> None:
     picture = files(tmp_path, ("hat.jpg", draw("hat", 1010)))
     page.locator("input[type=file]").set_input_files(picture)
-    expect(page.get_by_role("img", name=re.compile("^hat.jpg, called"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^hat.jpg, predicted as"))).to_be_visible()
     wait = {"wait": "true", "mode": "quick"}
     site.service.client.post("/retrain", files={"file": lesson_zip("hat", 60)}, params=wait)
     go(page, "Versions")
     go(page, "Predict")
     page.locator("input[type=file]").set_input_files(picture)
-    expect(page.get_by_role("img", name=re.compile("^hat.jpg, called hat"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^hat.jpg, predicted as hat"))).to_be_visible()
 
 
-def test_what_was_dropped_outlives_a_restart(page: Page, site: Site, tmp_path: Path) -> None:
+def test_dropped_pictures_survive_a_restart(page: Page, site: Site, tmp_path: Path) -> None:
     expect(page.get_by_text("I know 3 labels")).to_be_visible()
     site.service.process.kill()
     site.service.process.wait()
     page.locator("input[type=file]").set_input_files(files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
-    expect(page.get_by_text("This page comes back by itself").first).to_be_visible()
+    expect(page.get_by_text("this page reconnects").first).to_be_visible()
     again = Process(site.folder, site.service.port).wait_until_ready()
     try:
-        expect(page.get_by_text("This is Boot.")).to_be_visible()
-        expect(page.get_by_label(re.compile("^confidence: Boot")).first).to_be_visible()  # the chart, for the ear
+        expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
+        expect(
+            page.get_by_label(re.compile("^confidence: Boot")).first
+        ).to_be_visible()  # the chart's text for screen readers
     finally:
         again.close()
 
 
-def test_what_the_service_says_is_shown(page: Page, tmp_path: Path) -> None:
+def test_the_services_message_is_shown(page: Page, tmp_path: Path) -> None:
     page.locator("input[type=file]").set_input_files(files(tmp_path, ("broken.jpg", draw("Boot", 1)[:200])))
     expect(page.get_by_text("Expected a complete JPEG picture")).to_be_visible()
 
@@ -275,12 +278,12 @@ def test_a_key_is_asked_for(browser: Browser, start, settings, tmp_path: Path) -
     try:
         page.goto(f"{site.url}/teach")
         page.locator("input[type=file]").first.set_input_files(files(tmp_path, ("hats.zip", lesson_zip("hat", 3))))
-        page.get_by_role("button", name="Take them in").click()
+        page.get_by_role("button", name="Upload", exact=True).click()
         expect(page.get_by_text("Enter the key in the sidebar.")).to_be_visible(timeout=30_000)
         page.get_by_label("API key", exact=True).fill("secret")
         page.get_by_label("API key", exact=True).press("Enter")
-        page.get_by_role("button", name="Take them in").click()
-        expect(page.get_by_text("What became of it")).to_be_visible(timeout=30_000)
+        page.get_by_role("button", name="Upload", exact=True).click()
+        expect(page.get_by_text("Upload result")).to_be_visible(timeout=30_000)
     finally:
         page.close()
         site.close()
@@ -291,7 +294,7 @@ def test_on_a_phone(browser: Browser, site: Site, tmp_path: Path, scheme: str) -
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
     page.goto(site.url)
     page.locator("input[type=file]").set_input_files(files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
-    expect(page.get_by_text("This is Boot.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible(timeout=30_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shoot(page, f"phone-{scheme}")
     page.close()

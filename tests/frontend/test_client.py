@@ -22,7 +22,7 @@ def api(client: httpx.Client) -> Iterator[Api]:
     api.close()
 
 
-def test_predict_correct_and_look_back(api: Api) -> None:
+def test_predict_correct_and_list(api: Api) -> None:
     assert api.ready()
     answer = api.predict("boot.jpg", draw("Boot", 1))
     assert (answer.predicted_class, answer.decision) == ("Boot", "accepted")
@@ -37,26 +37,26 @@ def test_predict_correct_and_look_back(api: Api) -> None:
     assert api.minutes(10) == []
 
 
-def test_teach_watch_and_go_back(api: Api) -> None:
+def test_teach_watch_and_roll_back(api: Api) -> None:
     first = api.status()["model"]["version"]
     assert api.upload("hats.zip", lesson_zip("hat", 60))["accepted"] == 60
     job = api.retrain("quick", False)
-    seen = list(api.events(job["job_id"]))
-    assert seen[-1]["state"] == "published", seen[-1]["message"]
-    assert api.jobs(1)[0] == api.job(job["job_id"]) == seen[-1]
+    events = list(api.events(job["job_id"]))
+    assert events[-1]["state"] == "published", events[-1]["message"]
+    assert api.jobs(1)[0] == api.job(job["job_id"]) == events[-1]
     assert api.activate(first)["state"] == "live"
     assert [row["state"] for row in api.models()] == ["archived", "live"]
     assert api.model_file(first).startswith(b"\x89HDF")
 
 
-def test_the_report_comes_also_when_nothing_was_taken(api: Api) -> None:
+def test_upload_returns_the_report_even_if_nothing_was_accepted(api: Api) -> None:
     picture = draw("hat", 1)
     assert api.upload("hat.jpg", picture, "hat")["accepted"] == 1
     report = api.upload("hat.jpg", picture, "hat")
     assert (report["accepted"], report["skipped"][0]["reason"]) == (0, "duplicate")
 
 
-def test_the_services_own_words(api: Api) -> None:
+def test_refusals_carry_the_services_message(api: Api) -> None:
     with pytest.raises(ApiError, match="Expected a complete JPEG") as error:
         api.predict("broken.jpg", draw("Boot", 1)[:200])
     assert (error.value.code, error.value.status) == ("invalid_image", 422)
@@ -69,11 +69,11 @@ def test_the_services_own_words(api: Api) -> None:
         list(api.events("none"))
 
 
-def test_nothing_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_is_not_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_URL", f"http://127.0.0.1:{free_port()}/")
     api = from_environment("key")
     assert not api.ready()
-    with pytest.raises(Unreachable, match="Nothing answers at http"):
+    with pytest.raises(Unreachable, match=r"The service at http.* is not running"):
         api.status()
     with pytest.raises(Unreachable):
         list(api.events("x"))

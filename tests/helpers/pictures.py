@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -13,7 +14,7 @@ COLOURS = {"Boot": (200, 30, 30), "Sandal": (30, 160, 30), "Shoe": (30, 30, 200)
 SIDE = 32
 
 
-def draw(label: str, seed: int, size: tuple[int, int] = (48, 40), **save: object) -> bytes:
+def draw(label: str, seed: int, size: tuple[int, int] = (48, 40), **save: Any) -> bytes:
     """A picture of a shape: each label has its own, in its colour; each seed another place, size and tint."""
     rng = np.random.default_rng([seed, len(label), ord(label[0])])
     image = Image.new("RGB", size, tuple(int(v) for v in rng.integers(200, 256, 3)))
@@ -34,7 +35,7 @@ def draw(label: str, seed: int, size: tuple[int, int] = (48, 40), **save: object
     return encode(image, **save)
 
 
-def encode(image: Image.Image, kind: str = "JPEG", **save: object) -> bytes:
+def encode(image: Image.Image, kind: str = "JPEG", **save: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **save)
     return out.getvalue()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -17,7 +18,7 @@ from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings
 
 
-def make_settings(folder: Path, **overrides: object) -> Settings:
+def make_settings(folder: Path, **overrides: Any) -> Settings:
     return Settings(
         _env_file=None,  # type: ignore[call-arg]
         models_dir=folder / "models",

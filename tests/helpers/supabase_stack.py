@@ -153,7 +153,7 @@ class Stack:
         return int(self.sql(f'select count(*) from public."{table}" where {where}'))
 
     def _run(self, program: str, *arguments: str) -> None:
-        user = {"user": self._account.pw_uid, "group": self._account.pw_gid} if self._account else {}
+        user: dict[str, Any] = {"user": self._account.pw_uid, "group": self._account.pw_gid} if self._account else {}
         subprocess.run(
             [str(self._programs / program), *arguments], check=True, capture_output=True, cwd=self._folder, **user
         )

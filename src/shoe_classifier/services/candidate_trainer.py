@@ -14,7 +14,7 @@ from shoe_classifier.ml.gate import GateEvidence, judge
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.services.job_progress import JobProgress
-from shoe_classifier.services.training_process import finetune_in_process
+from shoe_classifier.services.training_process import finetune_in_process, require_tensorflow, tensorflow_installed
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import RetrainMode, TrainingEvent, TrainingPicture
@@ -76,6 +76,8 @@ class CandidateTrainer:
         """Return the methods to try until the gate accepts a candidate, and why these, if the user left it open."""
         if mode != "auto":
             return [mode], ""
+        if not tensorflow_installed():
+            return ["quick"], "Quick only, because TensorFlow is not installed yet. "
         limit = self._settings.full_from_images
         if pictures >= limit:
             return ["full", "quick"], f"Full first, for {pictures} new pictures (from {limit} on). "
@@ -90,6 +92,8 @@ class CandidateTrainer:
         progress: JobProgress,
         note: str,
     ) -> TrainedCandidate:
+        if method == "full":
+            require_tensorflow()
         earlier = self._store.processed() if method == "full" else []
         pictures, labels = self._load([*earlier, *waiting], progress)
         readable = set(pictures.hashes)

@@ -1,6 +1,7 @@
 """A full retrain in a process of its own, so that TensorFlow neither blocks the interpreter nor keeps its memory."""
 
 import contextlib
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from shoe_classifier.errors import AppError, Cancelled
+from shoe_classifier.errors import AppError, Cancelled, NotOffered
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence
@@ -22,6 +23,20 @@ logger = logging.getLogger(__name__)
 LOWEST_PRIORITY = 19
 _POLL_SECONDS = 0.2
 _TERMINATE_SECONDS = 5.0
+
+
+def tensorflow_installed() -> bool:
+    """Whether a full retrain can run here; `make run` installs TensorFlow while the service is already serving."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def require_tensorflow() -> None:
+    """Raise `NotOffered` when a full retrain cannot run here."""
+    if not tensorflow_installed():
+        raise NotOffered(
+            "Expected TensorFlow, which full retrains need; it is not installed yet. `make run` installs it in the "
+            "background, `make install` at once. Quick retrains work without it."
+        )
 
 
 class TrainingProcessError(Exception):

@@ -1,0 +1,100 @@
+"""Charts, each with a text for screen readers."""
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from client import Row
+from components import escape_markdown
+
+FEW = 20  # pictures of a label; fewer rarely teach it
+_UNBALANCED = 5  # times as many pictures of one label as of another
+_ACCENT = "#3a8fb0"  # legible on light and on dark backgrounds
+
+
+def bars(values: dict[str, float], axis: str, form: str = ".0%", top: float | None = 1.0) -> None:
+    """Horizontal bars, largest first, with their values."""
+    table = pd.DataFrame({"label": list(values), "value": list(values.values())})
+    scale = alt.Scale(domain=[0, top]) if top else alt.Scale(zero=True)
+    chart = alt.Chart(table).encode(
+        x=alt.X("value:Q", title=axis, scale=scale, axis=alt.Axis(format=form, tickCount=4)),
+        y=alt.Y("label:N", title=None, sort="-x", axis=alt.Axis(labelOverlap=False)),
+        tooltip=["label:N", alt.Tooltip("value:Q", format=form)],
+    )
+    text = chart.mark_text(align="left", dx=4, color="gray").encode(text=alt.Text("value:Q", format=form))
+    figures = ", ".join(f"{label} {value:{form if form != 'd' else '.0f'}}" for label, value in values.items())
+    st.altair_chart((chart.mark_bar(color=_ACCENT) + text).properties(height=alt.Step(28)), alt=f"{axis}: {figures}")
+
+
+def recalls(metrics: Row) -> dict[str, float]:
+    """Recall of each label that has held-out pictures, 0..1."""
+    return {label: row["recall"] for label, row in metrics["per_class"].items() if row["support"]}
+
+
+def side_by_side(figures: dict[str, dict[str, float]], title: str) -> None:
+    """Grouped bars: for each label one bar per series, values 0..1."""
+    table = pd.DataFrame(
+        [{"label": label, "of": name, "value": value} for name, row in figures.items() for label, value in row.items()]
+    )
+    order = list(figures)
+    colour = alt.Color(
+        "of:N",
+        title=None,
+        scale=alt.Scale(domain=order, range=["#9aa5b1", _ACCENT]),
+        legend=alt.Legend(orient="top"),
+    )
+    chart = (
+        alt.Chart(table)
+        .mark_bar()
+        .encode(
+            x=alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
+            y=alt.Y("label:N", title=None),
+            yOffset=alt.YOffset("of:N", sort=order),
+            color=colour,
+            tooltip=["label:N", "of:N", alt.Tooltip("value:Q", format=".1%")],
+        )
+    )
+    series = (
+        f"{name}: " + ", ".join(f"{label} {value:.0%}" for label, value in row.items()) for name, row in figures.items()
+    )
+    st.altair_chart(chart.properties(height=alt.Step(16)), alt=f"{title}, {'; '.join(series)}")
+
+
+def confusion(metrics: Row, title: str) -> None:
+    """The confusion matrix: a row per true label, a column per predicted one."""
+    names = metrics["labels"]
+    cells = [
+        {"label": label, "predicted": predicted, "pictures": count}
+        for label, row in zip(names, metrics["confusion_matrix"], strict=True)
+        for predicted, count in zip(names, row, strict=True)
+    ]
+    base = alt.Chart(pd.DataFrame(cells), title=title).encode(
+        x=alt.X("predicted:N", sort=names, axis=alt.Axis(labelAngle=-30)),
+        y=alt.Y("label:N", sort=names),
+        tooltip=["label", "predicted", "pictures"],
+    )
+    most = max([1, *(cell["pictures"] for cell in cells)])
+    heat = base.mark_rect().encode(color=alt.Color("pictures:Q", legend=None, scale=alt.Scale(scheme="blues")))
+    text = base.mark_text().encode(
+        text="pictures:Q",
+        color=alt.condition(alt.datum.pictures > most / 2, alt.value("white"), alt.value("black")),
+    )
+    counts = ", ".join(
+        f"{cell['pictures']} of {cell['label']} predicted as {cell['predicted']}" for cell in cells if cell["pictures"]
+    )
+    st.altair_chart((heat + text).properties(height=alt.Step(44)), alt=f"{title}: {counts}")
+
+
+def label_counts(counts: dict[str, int]) -> None:
+    """Pictures per label, with a warning where they are too few or unbalanced."""
+    bars({name: float(count) for name, count in counts.items()}, "pictures", "d", None)
+    few = [f"{escape_markdown(name)} ({count})" for name, count in counts.items() if count < FEW]
+    if few:
+        st.warning(f"Few pictures: {', '.join(few)}. Aim for at least {FEW} per label.", icon=":material/warning:")
+    if counts and max(counts.values()) > _UNBALANCED * min(counts.values()):
+        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        st.warning(
+            f"Unbalanced: {counts[most]} pictures of {escape_markdown(most)}, "
+            f"{counts[least]} of {escape_markdown(least)}.",
+            icon=":material/balance:",
+        )

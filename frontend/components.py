@@ -1,0 +1,172 @@
+"""What several pages share: the service's state, errors, pictures and labels."""
+
+import base64
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from client import Api, ApiError, Busy, Row, Unreachable, from_environment
+
+PICTURE_TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
+_RECONNECT_SECONDS = 2
+_RETRY_SECONDS = 5
+_FETCH_THREADS = 8
+_MAX_THUMBNAILS = 3000  # of 5 to 10 kB each
+
+Thumbnails = dict[str, bytes | None]
+T = TypeVar("T")
+
+
+def api() -> Api:
+    """The service, called with this visitor's key."""
+    key = st.session_state.get("api_key") or None
+    cached: tuple[str | None, Api] | None = st.session_state.get("api")
+    if cached is None or cached[0] != key:
+        cached = st.session_state["api"] = (key, from_environment(key))
+    return cached[1]
+
+
+def escape_markdown(text: object) -> str:
+    """Make text that users typed appear literally: no links, pictures, colours or formulas."""
+    escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
+    # Emoji names, www. and e-mail addresses are recognised after escapes are removed; a word joiner breaks them up.
+    escaped = escaped.replace("\\:", "\\:\u2060").replace("\\@", "\u2060\\@")
+    return re.sub(r"(?i)(www)(\\\.)", "\\1\u2060\\2", escaped)
+
+
+def local_time(timestamp: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """An ISO 8601 timestamp of the service in the visitor's time zone, as charts show it, too."""
+    moment = datetime.fromisoformat(timestamp)
+    return moment.astimezone(ZoneInfo(st.context.timezone) if st.context.timezone else UTC).strftime(form)
+
+
+@contextmanager
+def handle_api_errors() -> Iterator[None]:
+    """Show the service's refusals; when it is away or busy, redraw the page once it answers again."""
+    try:
+        yield
+    except Unreachable as error:
+        st.warning(offline_message(error), icon=":material/hourglass_top:")
+        _reconnect()
+    except Busy as error:
+        st.warning(f"{escape_markdown(error.detail)} Trying again.", icon=":material/hourglass_top:")
+        _retry(time.monotonic())
+    except ApiError as error:
+        show_error(error)
+
+
+def offline_message(error: Unreachable) -> str:
+    """Markdown that says why nothing can be shown, and what to do."""
+    if error.code == "unreachable":
+        return "The service is not running. Start it with `make run`; this page reconnects."
+    return f"{escape_markdown(error.detail)} This page reconnects."
+
+
+def show_error(error: ApiError) -> None:
+    """What the service answered and, for a missing key, what to do."""
+    hint = " Enter the key in the sidebar." if error.status == 401 else ""
+    st.error(escape_markdown(error.detail) + hint, icon=":material/block:")
+
+
+@st.fragment(run_every=_RECONNECT_SECONDS)
+def _reconnect() -> None:
+    if api().ready():
+        st.rerun()
+
+
+@st.fragment(run_every=_RETRY_SECONDS)
+def _retry(drawn: float) -> None:
+    if time.monotonic() - drawn > _RETRY_SECONDS / 2:  # a fragment also runs when it is first drawn
+        st.rerun()
+
+
+def live_model(status: Row) -> Row:
+    """The live model's part of `GET /status`. Raises `Unreachable` while there is none."""
+    model: Row | None = status["model"]
+    if model is None:
+        raise Unreachable(status["detail"], "not_ready", 503)
+    return model
+
+
+def known_labels(status: Row) -> list[str]:
+    """The model's labels, then those that have only been uploaded so far."""
+    names = list(live_model(status)["labels"])
+    return names + [name for name in status["training_data"]["labels"] or {} if name not in names]
+
+
+def choose_label(known: Sequence[str], key: str, chosen: str | None = None) -> str | None:
+    """A select box for one of the known labels, or a new one that is typed."""
+    index = known.index(chosen) if chosen in known else None
+    hint = "Choose one, or type a new one"
+    label = st.selectbox("Right label", known, index=index, key=key, accept_new_options=True, placeholder=hint)
+    return label.strip() if label else None
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _thumbnail_cache() -> OrderedDict[tuple[str, str, int], bytes]:
+    return OrderedDict()  # shared by all visitors, who see the same pictures
+
+
+def thumbnails(hashes: Sequence[str], width: int = 160) -> Thumbnails:
+    """JPEGs of at most `width` pixels by SHA-256, fetched in parallel; None for those that cannot be shown."""
+    client, cache = api(), _thumbnail_cache()
+
+    def fetch(sha256: str) -> bytes | None:
+        try:
+            return client.thumbnail(sha256, width)
+        except Unreachable:
+            raise
+        except ApiError:  # deleted, or unavailable at the moment
+            return None
+
+    missing = [sha256 for sha256 in dict.fromkeys(hashes) if (client.url, sha256, width) not in cache]
+    with ThreadPoolExecutor(_FETCH_THREADS) as executor:
+        fetched = dict(zip(missing, executor.map(fetch, missing), strict=True))
+    for sha256, data in fetched.items():
+        if data:
+            cache[client.url, sha256, width] = data
+    found = {sha256: cache.get((client.url, sha256, width)) for sha256 in hashes}
+    while len(cache) > _MAX_THUMBNAILS:
+        cache.popitem(last=False)
+    return found
+
+
+def drop_thumbnails(sha256: str) -> None:
+    """Remove a deleted picture from the cache of all visitors."""
+    cache = _thumbnail_cache()
+    for key in [key for key in cache if key[1] == sha256]:
+        cache.pop(key, None)
+
+
+def picture(data: bytes | None, alt_text: str, width: Literal["stretch", "content"] | int = "stretch") -> None:
+    """Show an encoded picture with its description for screen readers."""
+    if data is None:
+        st.caption("cannot be shown")
+        return
+    st.image(data, width=width, alt=alt_text)
+
+
+def data_url(jpeg: bytes | None) -> str | None:
+    """A JPEG as an address that table cells can show."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
+
+
+def sha256_of(image_path: str) -> str:
+    """The hash by which `/files` knows a stored picture."""
+    return image_path.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
+
+
+def grid(items: Sequence[T], show: Callable[[T], None], across: int = 4) -> None:
+    """Items in rows of bordered cells; on a phone the cells stack."""
+    for start in range(0, len(items), across):
+        for column, item in zip(st.columns(across), items[start : start + across], strict=False):
+            with column, st.container(border=True):
+                show(item)
