@@ -20,9 +20,17 @@ DECISIONS: tuple[Decision, ...] = get_args(Decision)
 FINISHED: tuple[JobState, ...] = ("published", "rejected", "failed", "cancelled")
 CANCELLING: Phase = "cancelling"  # somebody asked for the end of a job that another process runs
 
-# The picture formats that are accepted, under the names that Pillow gives them in capitals.
-EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
-MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WebP": "image/webp", "BMP": "image/bmp", "GIF": "image/gif"}
+EXTENSIONS = {  # of the picture formats that are accepted
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WebP": ".webp",
+    "HEIC": ".heic",
+    "AVIF": ".avif",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+}
+MEDIA_TYPES = {kind: f"image/{kind.lower()}" for kind in EXTENSIONS}
+ACCEPTED_FORMATS = f"{', '.join([*EXTENSIONS][:-1])} or {[*EXTENSIONS][-1]}"  # for messages and documentation
 TYPE_OF_EXTENSION = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
 
 

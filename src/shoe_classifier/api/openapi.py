@@ -3,6 +3,7 @@
 from typing import Any
 
 from shoe_classifier.api.schemas import ErrorBody, LabelBody
+from shoe_classifier.types import ACCEPTED_FORMATS
 
 _FILE = {"type": "string", "format": "binary"}
 _MEANINGS = {
@@ -12,7 +13,7 @@ _MEANINGS = {
     408: "The client fell silent while sending.",
     409: "Not now.",
     413: "Too many bytes, pixels or files.",
-    415: "Not a JPEG, PNG, WebP, BMP or GIF picture.",
+    415: f"Not a {ACCEPTED_FORMATS} picture.",
     422: "The request is wrong; the detail says what was expected and what came.",
     503: "Not ready, or too busy; try again.",
     507: "The disk is full.",
@@ -29,7 +30,7 @@ def _form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": bool(required), "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-PREDICT_FORM = _form(["file"], file={**_FILE, "description": "A JPEG, PNG, WebP, BMP or GIF picture."})
+PREDICT_FORM = _form(["file"], file={**_FILE, "description": f"A {ACCEPTED_FORMATS} picture."})
 BATCH_FORM = _form(
     ["files"], files={"type": "array", "items": _FILE, "description": "Pictures, or one ZIP that holds pictures."}
 )
