@@ -10,7 +10,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-head
 LOCKS := requirements.txt requirements-dev.txt frontend/requirements.txt performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run ui demo notebook install test test-supabase test-ui load lint check format lock clean
+.PHONY: help run openapi ui demo notebook install test test-supabase test-ui load lint check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -78,6 +78,9 @@ lock: $(BIN)/uv ## Compile the pinned requirements from pyproject.toml
 	$(COMPILE) pyproject.toml --extra full --group dev --constraints requirements.txt --no-annotate --output-file requirements-dev.txt
 	$(COMPILE) --group load --no-annotate --output-file performance_testing/requirements.txt
 	$(COMPILE) --group ui --no-annotate --output-file frontend/requirements.txt
+
+openapi: $(VENV)/run ## Renew docs/openapi.json, which the tests compare with the service
+	$(BIN)/shoe-classifier openapi >docs/openapi.json
 
 clean: ## Remove the environments and the caches; records and models stay
 	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache

@@ -22,9 +22,17 @@ DECISIONS: tuple[Decision, ...] = get_args(Decision)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 
-# The accepted picture formats. In capitals, the keys are the names that Pillow uses.
-EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
-MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WebP": "image/webp", "BMP": "image/bmp", "GIF": "image/gif"}
+EXTENSIONS = {  # of the accepted picture formats
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WebP": ".webp",
+    "HEIC": ".heic",
+    "AVIF": ".avif",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+}
+MEDIA_TYPES = {kind: f"image/{kind.lower()}" for kind in EXTENSIONS}
+ACCEPTED_FORMATS = f"{', '.join([*EXTENSIONS][:-1])} or {[*EXTENSIONS][-1]}"  # for messages and documentation
 TYPE_OF_EXTENSION = {extension: MEDIA_TYPES[kind] for kind, extension in EXTENSIONS.items()}
 MAX_IMAGE_PIXELS = 50_000_000  # unless the settings say otherwise; a 48-megapixel phone photo passes
 

@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers.pictures import draw, encode
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
 from shoe_classifier.ml.preprocessing import FORMATS, decode, shows_nothing
 
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
@@ -21,9 +23,14 @@ def two_colours() -> Image.Image:
     return image
 
 
+def encoded(kind: str) -> bytes:
+    """`two_colours` in a format; Pillow has no encoder for HEIC."""
+    return (FIXTURES / "two_colours.heic").read_bytes() if kind == "HEIC" else encode(two_colours(), kind)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_each_format_decodes_to_rgb(kind: str) -> None:
-    square = decode(encode(two_colours(), kind), 16)
+    square = decode(encoded(kind), 16)
     assert square.shape == (16, 16, 3)
     assert square.dtype == np.uint8
     assert abs(square[8, 2].astype(int) - RED).max() < 12
@@ -112,7 +119,7 @@ def test_small_pictures_are_refused_when_asked() -> None:
         (encode(two_colours(), "TIFF"), "x.tiff", UnsupportedImage),
         (encode(two_colours(), "TIFF"), "x.jpg", UnsupportedImage),
         (b"%PDF-1.7", "x.pdf", UnsupportedImage),
-        (b"\0\0\0\x18ftypheic" + bytes(50), "photo.jpg", UnsupportedImage),
+        (b"\0\0\0\x18ftypmp42" + bytes(50), "photo.jpg", UnsupportedImage),
         (b"\xff\xd8\xff\xe0 and no more", "x.jpg", InvalidImage),
         (b"BM and no more", "x.bmp", InvalidImage),
     ],
@@ -124,7 +131,7 @@ def test_other_files_are_refused(data: bytes, name: str, error: type[Exception])
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_cut_and_changed_files_never_raise_anything_else(kind: str) -> None:
-    data = encode(two_colours(), kind)
+    data = encoded(kind)
     rng = np.random.default_rng(3)
     for attempt in range(150):
         damaged = bytearray(data[: int(rng.integers(0, len(data) + 1))] if attempt % 2 else data)
@@ -144,3 +151,34 @@ def test_blank_and_noise_show_nothing_and_shapes_do(size: tuple[int, int]) -> No
         assert shows_nothing(decode(encode(Image.fromarray(nothing)), 128))
     for label in ("Boot", "Sandal", "Shoe"):
         assert not shows_nothing(decode(draw(label, 3, size), 128))
+
+
+def test_the_exif_orientation_of_heic_is_a_copy_that_does_not_count() -> None:
+    turned = decode((FIXTURES / "exif_turned.heic").read_bytes(), 16)  # the container's own boxes say how to turn it
+    assert abs(turned.astype(int) - decode(encoded("HEIC"), 16)).max() < 8
+
+
+def test_a_damaged_heic_picture_is_the_clients_mistake() -> None:
+    data = encoded("HEIC")
+    for end in range(12, len(data) - 1, 40):
+        with pytest.raises(InvalidImage):
+            decode(data[:end], 16)
+
+
+def test_heic_and_avif_keep_to_the_limit_of_pixels() -> None:
+    for data in (encoded("HEIC"), encoded("AVIF")):
+        with pytest.raises(TooLarge):
+            decode(data, 16, max_pixels=1000)
+
+
+def test_a_large_progressive_jpeg_looks_the_same_in_a_fraction_of_the_time() -> None:
+    large = two_colours().resize((1600, 1200))
+    plain = decode(encode(large, progressive=False), 16)
+    assert abs(decode(encode(large, progressive=True), 16).astype(int) - plain).max() < 24
+
+
+def test_a_jpeg_of_countless_scans_is_refused_before_it_is_decoded() -> None:
+    data = encode(two_colours().resize((64, 64)), progressive=True)
+    scan = data.rindex(b"\xff\xda")
+    with pytest.raises(InvalidImage, match="100 scans"):
+        decode(data[:-2] + data[scan:-2] * 200 + data[-2:], 16)

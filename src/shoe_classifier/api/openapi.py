@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from shoe_classifier import errors
 from shoe_classifier.api.schemas import ErrorBody, LabelBody
+from shoe_classifier.types import ACCEPTED_FORMATS
 
 _FILE = {"type": "string", "format": "binary"}
 _MEANINGS = {
@@ -18,7 +19,7 @@ _MEANINGS = {
     408: "The client stopped sending.",
     409: "Not possible in the present state.",
     413: "Too many bytes, pixels or files.",
-    415: "Not a JPEG, PNG, WebP, BMP or GIF picture.",
+    415: f"Not a {ACCEPTED_FORMATS} picture.",
     422: "The request is wrong; the detail says what was expected and what was received.",
     503: "Not ready, or too busy; try again.",
     507: "The disk is full.",
@@ -47,7 +48,7 @@ _DETAILS: dict[type[errors.AppError], str] = {
     errors.TooLarge: "Expected at most 15,728,640 bytes; received 20,000,000.",
     errors.TooSmall: "Expected a picture of at least 16 pixels on each side; received 12 × 12.",
     errors.Unauthorized: "Expected the header X-API-Key; received none.",
-    errors.UnsupportedImage: "Expected a JPEG, PNG, WebP, BMP or GIF picture; received a PDF.",
+    errors.UnsupportedImage: f"Expected a {ACCEPTED_FORMATS} picture; received a PDF.",
 }
 
 # What groups of endpoints may raise.
@@ -100,7 +101,7 @@ def _form(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, An
     return _body("multipart/form-data", schema, required=bool(required))
 
 
-PREDICT_FORM = _form(["file"], file={**_FILE, "description": "A JPEG, PNG, WebP, BMP or GIF picture."})
+PREDICT_FORM = _form(["file"], file={**_FILE, "description": f"A {ACCEPTED_FORMATS} picture."})
 BATCH_FORM = _form(
     ["files"], files={"type": "array", "items": _FILE, "description": "Pictures, or one ZIP that holds pictures."}
 )

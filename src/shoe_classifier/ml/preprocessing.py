@@ -3,19 +3,21 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import PurePath
 
 import numpy as np
 from PIL import Image
 
-from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
-from shoe_classifier.types import EXTENSIONS, MAX_IMAGE_PIXELS
+from shoe_classifier.errors import AppError, InvalidImage, TooLarge, TooSmall, UnsupportedImage
+from shoe_classifier.ml import jpeg
+from shoe_classifier.types import ACCEPTED_FORMATS, EXTENSIONS, MAX_IMAGE_PIXELS
 
 # Pillow refuses only at twice its own limit, and warns before; `check_size` refuses by the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = tuple(EXTENSIONS)
-PICTURE_NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
+PICTURE_NAMES = (*EXTENSIONS.values(), ".jpeg", ".jpe", ".jfif", ".heif", ".hif", ".dib")
 
 _OTHER_FORMATS = {
     b"II*\0": "TIFF",
@@ -25,6 +27,12 @@ _OTHER_FORMATS = {
     b"8BPS": "PSD",
     b"\0\0\1\0": "ICO",
 }
+_BRANDS = {  # major brands of the ISO container (ISO/IEC 23008-12) that hold one still picture
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"hevc", b"hevx"), "HEIC"),
+    b"avif": "AVIF",
+}
+_PLUGINS = {"HEIC": "HEIF"}  # what Pillow calls a format, where it is not its name in capitals
+_SMALLEST_DRAFT = 8  # the JPEG decoder can leave out this factor of the size
 _LEAST_VARIANCE = 4.0  # of levels 0-255
 _NOISE = 1.5  # squared difference of neighbours over the variance: 2 in pure noise
 _EXIF_ORIENTATION = 0x0112
@@ -50,9 +58,9 @@ def sniff(data: bytes) -> str | None:
         return "WebP"
     if data.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
-    if data.startswith(b"BM"):
-        return "BMP"
-    return None
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12])
+    return "BMP" if data.startswith(b"BM") else None
 
 
 def decode(
@@ -61,7 +69,7 @@ def decode(
     """Decode a picture and squash it to the size that a network takes.
 
     Args:
-        data: a JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame counts).
+        data: a file of one of `FORMATS` (of an animation, the first frame counts).
         size: edge of a square, or width and height, in pixels.
         name: the client's file name, used only to word an error.
         max_pixels: width x height above which nothing is decoded.
@@ -80,8 +88,7 @@ def decode(
     if turn in _SIDEWAYS:
         width, height = height, width
     with _damage(data):
-        image.draft("RGB", (width, height))
-        image = _to_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
+        image = _to_rgb(_draft(image, data, (width, height))).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image if turn is None else image.transpose(turn))  # cheaper than turning the large picture
 
 
@@ -100,8 +107,7 @@ def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = M
     """
     image, turn = _open(data, name, max_pixels, 1)
     with _damage(data):
-        image.draft("RGB", (max_side, max_side))
-        image = _to_rgb(image)
+        image = _to_rgb(_draft(image, data, (max_side, max_side)))
         image.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
     return image if turn is None else image.transpose(turn)
 
@@ -117,7 +123,7 @@ def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
 
 def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> tuple[Image.Image, Image.Transpose | None]:
     """Read the header, check it, and say how the picture must be turned to be upright."""
-    expected = "Expected a JPEG, PNG, WebP, BMP or GIF picture"
+    expected = f"Expected a {ACCEPTED_FORMATS} picture"
     if not data:
         raise InvalidImage(f"{expected}; received an empty file.")
     kind = sniff(data)
@@ -127,17 +133,40 @@ def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> tuple[Image
             raise UnsupportedImage(f"{expected}; received {other}.")
         raise InvalidImage(f"{expected}; received bytes that are none of these.")
     with _damage(data):
-        image: Image.Image = Image.open(io.BytesIO(data), formats=(kind.upper(),))
+        if kind == "HEIC":
+            _register_heic()
+        image: Image.Image = Image.open(io.BytesIO(data), formats=(_PLUGINS.get(kind, kind.upper()),))
     check_size(image.size, max_pixels, min_side)
     with _damage(data):
         return image, _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+
+
+@cache
+def _register_heic() -> None:
+    """Teach Pillow to read HEIC, once: the library takes memory that most services never need."""
+    import pi_heif
+
+    pi_heif.register_heif_opener(thumbnails=False)
+
+
+def _draft(image: Image.Image, data: bytes, size: tuple[int, int]) -> Image.Image:
+    """Let the decoder of a JPEG file leave out what `size` does not need; other formats stay as they are."""
+    if sniff(data) != "JPEG":
+        return image
+    if jpeg.count_scans(data) > jpeg.MAX_SCANS:
+        raise InvalidImage(f"Expected a JPEG picture of at most {jpeg.MAX_SCANS} scans; received one of more.")
+    scale = min(have // wanted for have, wanted in zip(image.size, size, strict=True))
+    if "progressive" in image.info and scale >= _SMALLEST_DRAFT:
+        image = Image.open(io.BytesIO(jpeg.keep_dc_scans(data)), formats=("JPEG",))
+    image.draft("RGB", size)
+    return image
 
 
 @contextmanager
 def _damage(data: bytes) -> Iterator[None]:
     try:
         yield
-    except MemoryError:
+    except (MemoryError, AppError):
         raise
     except Exception as error:  # decoders fail in many ways on damaged bytes; to the client all mean the same
         raise InvalidImage(f"Expected a complete {sniff(data)} picture; received one that does not decode.") from error
@@ -146,7 +175,7 @@ def _damage(data: bytes) -> Iterator[None]:
 def _other_format(data: bytes, name: str) -> str | None:
     """Name what the file is instead, by its bytes or its extension; None when it claims to be a picture."""
     if data[4:8] == b"ftyp":
-        return "a HEIC, AVIF or video file"
+        return "an animation, or a video file"
     if data[:4] in _OTHER_FORMATS:
         return f"a {_OTHER_FORMATS[data[:4]]} file"
     extension = PurePath(name).suffix.lower()

@@ -1,0 +1,40 @@
+import io
+
+import pytest
+from PIL import Image
+
+from helpers.pictures import draw
+from shoe_classifier.ml.jpeg import count_scans, keep_dc_scans
+
+
+def test_a_baseline_file_has_one_scan() -> None:
+    assert count_scans(draw("Boot", 1)) == 1
+
+
+def test_scans_of_a_progressive_file_are_counted() -> None:
+    assert 5 < count_scans(draw("Boot", 1, progressive=True)) < 20
+
+
+def test_restart_markers_and_stuffed_bytes_end_no_scan() -> None:
+    assert count_scans(draw("Boot", 1, (200, 200), restart_marker_blocks=3, quality=100)) == 1
+
+
+def test_without_ac_scans_an_eighth_of_the_size_stays_the_same() -> None:
+    whole = draw("Boot", 1, (640, 480), progressive=True)
+    reduced = keep_dc_scans(whole)
+    assert len(reduced) < len(whole) / 2
+    assert count_scans(reduced) < count_scans(whole)
+    pictures = [Image.open(io.BytesIO(data)) for data in (whole, reduced)]
+    for picture in pictures:
+        picture.draft("RGB", (80, 60))
+        assert picture.size == (80, 60)
+    first, second = (list(picture.convert("L").get_flattened_data()) for picture in pictures)
+    assert sum(abs(a - b) for a, b in zip(first, second, strict=True)) / len(first) < 3
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_damaged_files_end_the_reading(step: int) -> None:
+    data = draw("Boot", 1, progressive=True)
+    for end in range(0, len(data), step):
+        assert count_scans(data[:end]) <= count_scans(data)
+        keep_dc_scans(data[:end])
