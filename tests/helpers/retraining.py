@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from helpers.pictures import draw
 from shoe_classifier.files import sha256_of
@@ -121,8 +121,8 @@ class Machine:
         self.settings = settings
         settings.dataset_dir.mkdir(parents=True, exist_ok=True)
         self.real_store = SharedSqliteStore(settings.dataset_dir) if shared else SqliteStore(settings.dataset_dir)
-        self.store: Any = Faults(self.real_store)
-        self.files: Any = Faults(ModelFiles(settings.live_model))
+        self.store = cast(Any, Faults(self.real_store))
+        self.files = cast(Any, Faults(ModelFiles(settings.live_model)))
         self.holder = LiveModelHolder(settings.max_image_pixels)
         kind = SharedModelRegistry if shared else LocalModelRegistry
         self.registry: ModelRegistry = kind(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from helpers.model import random_pictures, tiny_stages
 from shoe_classifier.ml import architecture, training
