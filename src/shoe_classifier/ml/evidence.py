@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from shoe_classifier.ml import head as heads
 from shoe_classifier.ml.bundle import Bundle
+from shoe_classifier.ml.centroid_head import CentroidHead
 from shoe_classifier.ml.dataset import LabelledPictures, count_distinct
 from shoe_classifier.ml.evaluation import evaluate
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.ml.head import BACKGROUND, Head
+from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
 
 PHOTO_WEIGHT = 5.0
@@ -24,6 +25,7 @@ def gather_evidence(
     new: ReplayBuffer,
     candidate: Bundle,
     after: ReplayBuffer,
+    left_out: LeftOut,
     pictures: LabelledPictures,
     labels: list[str],
 ) -> GateEvidence:
@@ -35,6 +37,7 @@ def gather_evidence(
         new: the same with the new pictures; their features are from the live backbone.
         candidate: the new model.
         after: its replay buffer. When the backbone was tuned, its features differ from those in `new`.
+        left_out: what cross-validation says about the new pictures; its rows are those of `after`.
         pictures: the new ones.
         labels: of the candidate, in output order.
     """
@@ -44,7 +47,7 @@ def gather_evidence(
     learned = after[np.isin(after.keys, keys)]
     known = len(live.labels)
     confident, contradicted = _contradictions(live, new, keys)
-    disagreeing, queried = _label_disagreements(new, keys)
+    disagreeing, queried = _label_disagreements(left_out, after, len(labels))
     return GateEvidence(
         metrics=candidate.metrics | {"changed": _changes(candidate, learned, live, new, pictures)},
         baseline=metrics_of(live.head, before[np.isin(before.keys, both)], list(live.labels)),
@@ -62,7 +65,7 @@ def gather_evidence(
     )
 
 
-def metrics_of(head: Head, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
+def metrics_of(head: Head | CentroidHead, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
     """Metrics of a head on the held-out samples of a buffer, as `evaluation.evaluate` gives them.
 
     Its entry `backgrounds` says how many held-out negatives there are, `samples`, and which share of them is called
@@ -123,7 +126,7 @@ def _held_out_negatives(buffer: ReplayBuffer) -> np.ndarray:
     return buffer.features[buffer.held_out & (buffer.labels == BACKGROUND)].astype(np.float32)
 
 
-def _background_false_accepts(head: Head, buffer: ReplayBuffer, known: int) -> float:
+def _background_false_accepts(head: Head | CentroidHead, buffer: ReplayBuffer, known: int) -> float:
     """The share of held-out negatives that are accepted as one of the first `known` labels, 0..1."""
     features = _held_out_negatives(buffer)
     if not len(features):
@@ -133,7 +136,7 @@ def _background_false_accepts(head: Head, buffer: ReplayBuffer, known: int) -> f
     return float((accepted & (probabilities.argmax(axis=1) < known)).mean())
 
 
-def _background_metrics(head: Head, buffer: ReplayBuffer) -> dict[str, Any]:
+def _background_metrics(head: Head | CentroidHead, buffer: ReplayBuffer) -> dict[str, Any]:
     features = _held_out_negatives(buffer)
     decisions = head.decide(features, head.probabilities(features)) if len(features) else []
     share = decisions.count("unknown") / len(decisions) if decisions else 0.0
@@ -151,13 +154,13 @@ def _contradictions(live: Bundle, new: ReplayBuffer, keys: np.ndarray) -> tuple[
     return int(confident.sum()), int((confident & (probabilities.argmax(axis=1) != labels)).sum())
 
 
-def _label_disagreements(new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
-    """Of the pictures `keys`: how many get another label by cross-validation with the buffer, and out of how many."""
-    mine = np.isin(new.keys, keys)
-    labels, counts = np.unique(new.labels[mine], return_counts=True)
-    queried = mine & np.isin(new.labels, labels[counts >= _ENOUGH_TO_QUERY])
-    chosen = queried | ~(new.held_out | (new.labels == BACKGROUND))  # resembling a negative contradicts no label
-    learn, queried = new[chosen], queried[chosen]
-    features = learn.features.astype(np.float32)
-    wrong = heads.label_disagreements(features, learn.labels, sample_weights(learn), queried)
-    return int(wrong.sum()), int(queried.sum())
+def _label_disagreements(left_out: LeftOut, new: ReplayBuffer, classes: int) -> tuple[int, int]:
+    """How many new pictures get another label from heads that were fitted without them, and of how many.
+
+    Cross-validation finds labels that are wrong here and there (Northcutt et al. 2021, "Confident Learning").
+    """
+    labels = new.labels[left_out.rows]
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    queried = (labels >= 0) & (counts[labels] >= _ENOUGH_TO_QUERY)
+    guesses = left_out.logits[queried, :classes].argmax(axis=1)
+    return int((guesses != labels[queried]).sum()), int(queried.sum())

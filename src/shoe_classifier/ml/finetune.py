@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml import head as heads
+from shoe_classifier.ml import head_fitting
 from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, is_held_out, synthetic_negatives
 from shoe_classifier.ml.evidence import gather_evidence, metrics_of, sample_weights
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.ml.head import BACKGROUND
+from shoe_classifier.ml.head_fitting import LeftOut, Samples
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, ReplayBufferBuilder, keys_of
 from shoe_classifier.types import Report, TrainingEvent, utc_now
 
@@ -50,10 +51,10 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
     live, before = bundles.read(task.source), bundles.read_replay_buffer(task.source)
     buffer = before.add(_samples(live.backbone(), task.pictures, report, before.latent_scale, photo=True))
     report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~buffer.held_out).sum())} samples."))
-    candidate = _candidate(live.flatbuffer, buffer, task.labels, live.version)
+    candidate, left_out = _candidate(live.flatbuffer, buffer, _is_new(buffer, task), task.labels, live.version)
     report(TrainingEvent("train", 1.0, "The head is fitted."))
     bundles.derive(task.source, task.target, candidate, buffer)
-    return gather_evidence(live, before, buffer, candidate, buffer, task.pictures, task.labels)
+    return gather_evidence(live, before, buffer, candidate, buffer, left_out, task.pictures, task.labels)
 
 
 def finetune(task: RetrainTask, report: Report) -> GateEvidence:
@@ -70,14 +71,15 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     model = architecture.load(task.source)
     _tune(training, model, task, replayed, report)
     report(TrainingEvent("compile", 0.0, "Compiling the network."))
+    architecture.round_weights(model)
     flatbuffer = architecture.compile_backbone(model)
     features = architecture.call_in_batches(architecture.upper(model), replayed.float_latents())
     after = replace(replayed, features=features.astype(np.float16))
     after = after.add(_samples(Backbone(flatbuffer), task.pictures, report, before.latent_scale, photo=True))
-    candidate = _candidate(flatbuffer, after, task.labels, live.version)
+    candidate, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live.version)
     model.save(task.target, include_optimizer=False)
     bundles.attach(task.target, candidate, after)
-    return gather_evidence(live, before, buffer, candidate, after, task.pictures, task.labels)
+    return gather_evidence(live, before, buffer, candidate, after, left_out, task.pictures, task.labels)
 
 
 def _tune(training: Any, model: Any, task: RetrainTask, replayed: ReplayBuffer, report: Report) -> None:
@@ -116,17 +118,18 @@ def build_model_file(
     """
     from shoe_classifier.ml import architecture
 
+    architecture.round_weights(model)
     flatbuffer = architecture.compile_backbone(model)
     backbone = Backbone(flatbuffer)
     scale = _latent_scale(backbone, pictures)
-    buffer = _samples(backbone, pictures, report, scale, photo=False)
+    buffer = _samples(backbone, pictures, report, scale, photo=False, shipped=True)
     if photos:
-        buffer = buffer.joined(_samples(backbone, photos, report, scale, photo=True))
+        buffer = buffer.joined(_samples(backbone, photos, report, scale, photo=True, shipped=True))
     if negatives:
-        buffer = buffer.joined(_samples(backbone, _as_background(negatives), report, scale, photo=True))
+        buffer = buffer.joined(_samples(backbone, _as_background(negatives), report, scale, photo=True, shipped=True))
     synthetic = _as_background(synthetic_negatives(backbone.image_size))
-    buffer = buffer.joined(_samples(backbone, synthetic, report, scale, photo=False)).trimmed()
-    bundle = _candidate(flatbuffer, buffer, labels, None)
+    buffer = buffer.joined(_samples(backbone, synthetic, report, scale, photo=False, shipped=True)).trimmed()
+    bundle, _ = _candidate(flatbuffer, buffer, np.zeros(len(buffer), bool), labels, None)
     model.save(target, include_optimizer=False)
     bundles.attach(target, bundle, buffer)
     return bundle
@@ -137,7 +140,13 @@ def _as_background(pictures: LabelledPictures) -> LabelledPictures:
 
 
 def _samples(
-    backbone: Backbone, pictures: LabelledPictures, report: Report, latent_scale: float, *, photo: bool
+    backbone: Backbone,
+    pictures: LabelledPictures,
+    report: Report,
+    latent_scale: float,
+    *,
+    photo: bool,
+    shipped: bool = False,
 ) -> ReplayBuffer:
     held_out = np.array([is_held_out(value) for value in pictures.hashes], bool)
     builder = ReplayBufferBuilder(latent_scale)
@@ -147,7 +156,7 @@ def _samples(
         if i % _REPORT_PICTURES == 0:
             message = f"Computing the features of picture {i + 1} of {len(pictures)}."
             report(TrainingEvent("features", i / len(pictures), message))
-    return builder.build(pictures.labels, held_out, keys_of(pictures.hashes), photo=photo)
+    return builder.build(pictures.labels, held_out, keys_of(pictures.hashes), photo=photo, shipped=shipped)
 
 
 def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:
@@ -156,10 +165,19 @@ def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:
     return float(np.quantile(np.abs(latents), _SCALE_QUANTILE)) / 127
 
 
-def _candidate(flatbuffer: bytes, buffer: ReplayBuffer, labels: list[str], parent: str | None) -> Bundle:
-    features = buffer.features.astype(np.float32)
-    head = heads.fit(features, buffer.labels, buffer.held_out, len(labels), sample_weights(buffer))
-    return Bundle(
+def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
+    """Which samples of a buffer are of this task's pictures, `bool (n,)`."""
+    return np.isin(buffer.keys, keys_of(task.pictures.hashes))
+
+
+def _candidate(
+    flatbuffer: bytes, buffer: ReplayBuffer, new: np.ndarray, labels: list[str], parent: str | None
+) -> tuple[Bundle, LeftOut]:
+    samples = Samples(
+        buffer.features.astype(np.float32), buffer.labels, sample_weights(buffer), buffer.held_out, buffer.photo, new
+    )
+    head, left_out = head_fitting.fit(samples, len(labels))
+    bundle = Bundle(
         version=bundles.new_version(),
         parent=parent,
         labels=tuple(labels),
@@ -169,3 +187,4 @@ def _candidate(flatbuffer: bytes, buffer: ReplayBuffer, labels: list[str], paren
         fingerprint=bundles.fingerprint(buffer),
         created_at=utc_now(),
     )
+    return bundle, left_out

@@ -193,7 +193,7 @@ class _UpperLayerTuner:
         self._before = keras.models.clone_model(self._upper)
         self._before.set_weights(self._upper.get_weights())
         for layer in self._upper.layers:
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)  # of networks of 0.1.0
         self._head = keras.layers.Dense(outputs)
         self._head.build(self._upper.output.shape)
         self._weights = self._upper.trainable_variables + self._head.trainable_variables
