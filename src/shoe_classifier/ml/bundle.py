@@ -124,15 +124,16 @@ def attach(path: Path, bundle: Bundle, buffer: ReplayBuffer) -> None:
             del file[GROUP]
         _write_keras_head(file, bundle.head)
         _write_group(file.create_group(GROUP), bundle, buffer)
-    _repack(path)
+    repack(path)
 
 
-def _repack(path: Path) -> None:
-    """Write the file again with compressed weights, in half precision where they fit, and without gaps."""
+def repack(path: Path) -> None:
+    """Write a Keras `.h5` file again: weights compressed, in half precision where nothing is lost, and no gaps."""
     with replacing(path, durable=False) as part, h5py.File(path, "r") as old, h5py.File(part, "w") as new:
         for name, value in old.attrs.items():
             new.attrs[name] = value
-        old.copy(GROUP, new)
+        if GROUP in old:
+            old.copy(GROUP, new)
         new.create_group(_WEIGHTS)
         new[_WEIGHTS].attrs.update(old[_WEIGHTS].attrs)
         old[_WEIGHTS].visititems(lambda name, item: _copy_packed(new[_WEIGHTS], name, item))
