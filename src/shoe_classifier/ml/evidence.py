@@ -8,7 +8,7 @@ from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.centroid_head import CentroidHead
 from shoe_classifier.ml.dataset import LabelledPictures, count_distinct
 from shoe_classifier.ml.evaluation import evaluate
-from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.ml.gate import Anchors, CrossValidation, GateEvidence
 from shoe_classifier.ml.head import BACKGROUND, Head
 from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
@@ -16,7 +16,6 @@ from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
 PHOTO_WEIGHT = 5.0
 SYNTHETIC_WEIGHT = 10.0
 _LISTED_CHANGES = 24  # pictures
-_ENOUGH_TO_QUERY = 20  # pictures of a label; from fewer, a head learns too little to question the others
 
 
 def gather_evidence(
@@ -44,25 +43,38 @@ def gather_evidence(
     keys = keys_of(pictures.hashes)
     # Only pictures held out in both buffers are comparable: trimming may have dropped some.
     both = np.intersect1d(before.keys[_is_judged(before)], after.keys[_is_judged(after)])
-    learned = after[np.isin(after.keys, keys)]
+    old, now = _sorted(before, both), _sorted(after, both)
     known = len(live.labels)
-    confident, contradicted = _contradictions(live, new, keys)
-    disagreeing, queried = _label_disagreements(left_out, after, len(labels))
+    contradicted, with_old_label = _contradictions(live, new, keys)
+    learned = after[np.isin(after.keys, keys)]
     return GateEvidence(
         metrics=candidate.metrics | {"changed": _changes(candidate, learned, live, new, pictures)},
-        baseline=metrics_of(live.head, before[np.isin(before.keys, both)], list(live.labels)),
-        retained=metrics_of(candidate.head, after[np.isin(after.keys, both)], labels),
+        baseline=metrics_of(live.head, old, list(live.labels)),
+        retained=metrics_of(candidate.head, now, labels),
         learned=metrics_of(candidate.head, learned, labels),
-        confident=confident,
+        anchors=Anchors(old.labels, old.photo, named(live.head, old), named(candidate.head, now), old.named),
+        labels=candidate.labels,
         contradicted=contradicted,
-        label_disagreements=disagreeing,
-        queried=queried,
+        with_old_label=with_old_label,
+        missed_photo_share=_missed_photos(live, old),
+        cross_validation=_cross_validation(left_out, after, known, len(labels)),
         distinct={labels[label]: count for label, count in count_distinct(pictures).items()},
         background_false_accepts=(
             _background_false_accepts(live.head, before, known),
             _background_false_accepts(candidate.head, after, known),
         ),
     )
+
+
+def named(head: Head | CentroidHead, buffer: ReplayBuffer) -> np.ndarray:
+    """Whether a head names the label of each sample, `bool (n,)`."""
+    return head.logits(buffer.features.astype(np.float32)).argmax(axis=1) == buffer.labels
+
+
+def _sorted(buffer: ReplayBuffer, keys: np.ndarray) -> ReplayBuffer:
+    """The samples with these keys, in the order of their keys."""
+    chosen = np.flatnonzero(np.isin(buffer.keys, keys))
+    return buffer[chosen[np.argsort(buffer.keys[chosen])]]
 
 
 def metrics_of(head: Head | CentroidHead, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
@@ -143,24 +155,33 @@ def _background_metrics(head: Head | CentroidHead, buffer: ReplayBuffer) -> dict
     return {"samples": len(decisions), "unknown_rate": round(share, 5)}
 
 
-def _contradictions(live: Bundle, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
-    """Of the pictures `keys` with old labels: how many the live model accepts, and how many as another label."""
-    known = (new.labels >= 0) & (new.labels < len(live.labels)) & np.isin(new.keys, keys)
-    if not known.any():
-        return 0, 0
-    features, labels = new.features[known].astype(np.float32), new.labels[known]
+def _misses(live: Bundle, samples: ReplayBuffer) -> np.ndarray:
+    """Which samples the live model calls another label or unknown, `bool (n,)`."""
+    features = samples.features.astype(np.float32)
     probabilities = live.head.probabilities(features)
-    confident = np.array(live.head.decide(features, probabilities)) == "accepted"
-    return int(confident.sum()), int((confident & (probabilities.argmax(axis=1) != labels)).sum())
+    unknown = np.array(live.head.decide(features, probabilities)) == "unknown"
+    return unknown | (probabilities.argmax(axis=1) != samples.labels)
 
 
-def _label_disagreements(left_out: LeftOut, new: ReplayBuffer, classes: int) -> tuple[int, int]:
-    """How many new pictures get another label from heads that were fitted without them, and of how many.
+def _missed_photos(live: Bundle, anchors: ReplayBuffer) -> float:
+    """The share of the anchors' photos that the live model misses, 0..1."""
+    photos = anchors[anchors.photo]
+    return float(_misses(live, photos).mean()) if len(photos) else 0.0
+
+
+def _contradictions(live: Bundle, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
+    """Of the pictures `keys` with old labels: how many the live model misses, and how many there are."""
+    known = (new.labels >= 0) & (new.labels < len(live.labels)) & np.isin(new.keys, keys)
+    return (int(_misses(live, new[known]).sum()), int(known.sum())) if known.any() else (0, 0)
+
+
+def _cross_validation(left_out: LeftOut, after: ReplayBuffer, known: int, classes: int) -> CrossValidation:
+    """What was left out in turn, of the labels that are new.
 
     Cross-validation finds labels that are wrong here and there (Northcutt et al. 2021, "Confident Learning").
     """
-    labels = new.labels[left_out.rows]
-    counts = np.bincount(labels[labels >= 0], minlength=classes)
-    queried = (labels >= 0) & (counts[labels] >= _ENOUGH_TO_QUERY)
-    guesses = left_out.logits[queried, :classes].argmax(axis=1)
-    return int((guesses != labels[queried]).sum()), int(queried.sum())
+    labels = after.labels[left_out.rows]
+    logits = left_out.logits[labels >= known, :classes]
+    ordered = np.sort(logits, axis=1)
+    lead = ordered[:, -1] - ordered[:, -2] if classes > 1 else np.zeros(len(logits))
+    return CrossValidation(labels[labels >= known].astype(np.int64), logits.argmax(axis=1), lead)

@@ -12,7 +12,7 @@ from shoe_classifier.ml import head_fitting
 from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, is_held_out, synthetic_negatives
-from shoe_classifier.ml.evidence import gather_evidence, metrics_of, sample_weights
+from shoe_classifier.ml.evidence import gather_evidence, metrics_of, named, sample_weights
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.head_fitting import LeftOut, Samples
@@ -51,7 +51,7 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
     live, before = bundles.read(task.source), bundles.read_replay_buffer(task.source)
     buffer = before.add(_samples(live.backbone(), task.pictures, report, before.latent_scale, photo=True))
     report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~buffer.held_out).sum())} samples."))
-    candidate, left_out = _candidate(live.flatbuffer, buffer, _is_new(buffer, task), task.labels, live.version)
+    candidate, buffer, left_out = _candidate(live.flatbuffer, buffer, _is_new(buffer, task), task.labels, live.version)
     report(TrainingEvent("train", 1.0, "The head is fitted."))
     bundles.derive(task.source, task.target, candidate, buffer)
     return gather_evidence(live, before, buffer, candidate, buffer, left_out, task.pictures, task.labels)
@@ -76,7 +76,7 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     features = architecture.call_in_batches(architecture.upper(model), replayed.float_latents())
     after = replace(replayed, features=features.astype(np.float16))
     after = after.add(_samples(Backbone(flatbuffer), task.pictures, report, before.latent_scale, photo=True))
-    candidate, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live.version)
+    candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live.version)
     model.save(task.target, include_optimizer=False)
     bundles.attach(task.target, candidate, after)
     return gather_evidence(live, before, buffer, candidate, after, left_out, task.pictures, task.labels)
@@ -129,7 +129,7 @@ def build_model_file(
         buffer = buffer.joined(_samples(backbone, _as_background(negatives), report, scale, photo=True, shipped=True))
     synthetic = _as_background(synthetic_negatives(backbone.image_size))
     buffer = buffer.joined(_samples(backbone, synthetic, report, scale, photo=False, shipped=True)).trimmed()
-    bundle, _ = _candidate(flatbuffer, buffer, np.zeros(len(buffer), bool), labels, None)
+    bundle, buffer, _ = _candidate(flatbuffer, buffer, np.zeros(len(buffer), bool), labels, None)
     model.save(target, include_optimizer=False)
     bundles.attach(target, bundle, buffer)
     return bundle
@@ -172,11 +172,14 @@ def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
 
 def _candidate(
     flatbuffer: bytes, buffer: ReplayBuffer, new: np.ndarray, labels: list[str], parent: str | None
-) -> tuple[Bundle, LeftOut]:
+) -> tuple[Bundle, ReplayBuffer, LeftOut]:
+    """Fit a head. Also return the buffer with what the head names of the samples that it is the first to see."""
     samples = Samples(
         buffer.features.astype(np.float32), buffer.labels, sample_weights(buffer), buffer.held_out, buffer.photo, new
     )
     head, left_out = head_fitting.fit(samples, len(labels))
+    first_seen = new if parent else np.ones(len(buffer), bool)
+    buffer = replace(buffer, named=np.where(first_seen, named(head, buffer), buffer.named))
     bundle = Bundle(
         version=bundles.new_version(),
         parent=parent,
@@ -187,4 +190,4 @@ def _candidate(
         fingerprint=bundles.fingerprint(buffer),
         created_at=utc_now(),
     )
-    return bundle, left_out
+    return bundle, buffer, left_out

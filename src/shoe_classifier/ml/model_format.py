@@ -24,10 +24,12 @@ _BUFFER_COLUMNS = (
     "held_out",
     "photo",
     "shipped",
+    "named",
     "keys",
     "latents",
     "latent_rows",
 )  # as they are; features are packed
+_SINCE_FORMAT_3 = ("shipped", "named")
 
 # Format 2 is older than some of the attributes' names.
 _OLD_HEAD_ARRAYS: Mapping[str, str] = {
@@ -84,8 +86,11 @@ def read_buffer(group: h5py.Group) -> ReplayBuffer:
     """Read the replay buffer from the group of either format."""
     if check_format(group) == _OLD_FORMAT:
         stored = group["memory"]
-        columns = {name: stored[name][()] for name in ("features", *_BUFFER_COLUMNS) if name != "shipped"}
-        columns["shipped"] = np.ones(len(columns["labels"]), bool)  # that format does not tell, so all of them are kept
+        columns = {name: stored[name][()] for name in ("features", *_BUFFER_COLUMNS) if name not in _SINCE_FORMAT_3}
+        # That format does not tell, so all samples are kept, and what its own head names is what counts.
+        columns["shipped"] = np.ones(len(columns["labels"]), bool)
+        logits = read_head(group).logits(columns["features"].astype(np.float32))
+        columns["named"] = logits.argmax(axis=1) == columns["labels"]
     else:
         stored = group["replay_buffer"]
         columns = {name: stored[name][()] for name in _BUFFER_COLUMNS}

@@ -39,6 +39,7 @@ class ReplayBuffer:
         held_out: `bool (n,)`, never learned from.
         photo: `bool (n,)`, pictures as users take them: the photos of the first training, and every retrain's.
         shipped: `bool (n,)`, learned in the first training; the others were taught by users.
+        named: `bool (n,)`, whether the version that first had the sample named its label, as later ones should.
         keys: `uint64 (n,)`, see `keys_of`.
         latents: `int8 (m, h, w, c)`, -127..127, in steps of `latent_scale`.
         latent_rows: `int32 (n,)`, the row of each sample's latent in `latents`, or -1.
@@ -50,6 +51,7 @@ class ReplayBuffer:
     held_out: np.ndarray
     photo: np.ndarray
     shipped: np.ndarray
+    named: np.ndarray
     keys: np.ndarray
     latents: np.ndarray
     latent_rows: np.ndarray
@@ -71,6 +73,7 @@ class ReplayBuffer:
             self.held_out[keep],
             self.photo[keep],
             self.shipped[keep],
+            self.named[keep],
             self.keys[keep],
             latents,
             latent_rows,
@@ -102,6 +105,7 @@ class ReplayBuffer:
             np.concatenate([old.held_out, other.held_out]),
             np.concatenate([old.photo, other.photo]),
             np.concatenate([old.shipped, other.shipped]),
+            np.concatenate([old.named, other.named]),
             np.concatenate([old.keys, other.keys]),
             np.concatenate([old.latents, rescaled]),
             np.concatenate([old.latent_rows, shifted]),
@@ -187,6 +191,7 @@ class ReplayBufferBuilder:
             held_out,
             np.full(len(labels), photo),
             np.full(len(labels), shipped),
+            np.zeros(len(labels), bool),  # until a head was fitted
             keys,
             np.stack(self._latents),
             np.array(self._rows, np.int32),
