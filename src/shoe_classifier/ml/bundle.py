@@ -72,6 +72,11 @@ class Bundle:
     fingerprint: str
     created_at: str
 
+    @property
+    def backbone_sha256(self) -> str:
+        """SHA-256 of the compiled backbone, hexadecimal. Features belong to the backbone that computed them."""
+        return hashlib.sha256(self.flatbuffer).hexdigest()
+
     def backbone(self) -> Backbone:
         """Load the compiled backbone. Raises `InvalidModel`, also when the head does not fit it."""
         backbone = Backbone(self.flatbuffer)
