@@ -125,6 +125,14 @@ class LearnedPicture:
 
 
 @dataclass(frozen=True)
+class DeletedPicture:
+    """A row of `Deleted_Pictures`: a training picture that was deleted and that no model may keep."""
+
+    sha256: str
+    deleted_at: str
+
+
+@dataclass(frozen=True)
 class RetrainJob:
     """A row of `Retrain_Jobs`."""
 
