@@ -1,4 +1,4 @@
-"""Types that several layers share: ids and times, picture formats, rows, and the events of a training."""
+"""Types that several layers share: ids and times, picture formats, rows, features, and the events of a training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
+import numpy as np
 import uuid_utils
 
 Decision = Literal["accepted", "uncertain", "unknown"]
@@ -124,6 +125,14 @@ class LearnedPicture:
 
 
 @dataclass(frozen=True)
+class DeletedPicture:
+    """A row of `Deleted_Pictures`: a training picture that was deleted and that no model may keep."""
+
+    sha256: str
+    deleted_at: str
+
+
+@dataclass(frozen=True)
 class RetrainJob:
     """A row of `Retrain_Jobs`."""
 
@@ -161,6 +170,19 @@ class MinuteMetrics:
     request_count: int
     avg_response_time: float
     model_uptime_status: str
+
+
+@dataclass(frozen=True)
+class PictureFeatures:
+    """What a retrain needs of a picture.
+
+    Attributes:
+        features: pooled features of a backbone, `float16 (d,)`.
+        thumbnail: the picture in grey, `uint8 (16, 16)`: tells pictures that look the same.
+    """
+
+    features: np.ndarray
+    thumbnail: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
--- Which training pictures each version learned, so that a rollback makes them wait again; and the epochs of a job.
+-- Which training pictures each version learned, so that a rollback makes them wait again; which ones were deleted, so
+-- that no model keeps samples of them; and the epochs of a job.
 -- Replaces `finish_retrain`, of which an edited first migration may have left two. Safe to run again.
 
 drop function if exists public.finish_retrain(json, uuid, uuid[]);
@@ -16,9 +17,15 @@ create table if not exists public."Learned_Pictures" (
 );
 create index if not exists learned_pictures_training_id on public."Learned_Pictures" (training_id);
 
+create table if not exists public."Deleted_Pictures" (
+    sha256 text primary key,
+    deleted_at timestamptz not null default now()
+);
+
 alter table public."Learned_Pictures" enable row level security;
-revoke all on public."Learned_Pictures" from anon, authenticated;
-grant select, insert, update, delete on public."Learned_Pictures" to service_role;
+alter table public."Deleted_Pictures" enable row level security;
+revoke all on public."Learned_Pictures", public."Deleted_Pictures" from anon, authenticated;
+grant select, insert, update, delete on public."Learned_Pictures", public."Deleted_Pictures" to service_role;
 
 -- Until now a row was marked as processed without saying by which version. The live version knows all of them; without
 -- one, it is the newest that has been live. Without any version, they are to be learned again.
@@ -41,6 +48,31 @@ begin
     update public."Training_Data" set shoe_class = label, is_processed = false where id = row_id;
     delete from public."Learned_Pictures" where training_id = row_id;
 end $$;
+
+-- Deletes a row, and keeps the hash of its picture. Repeating it changes nothing.
+create or replace function public.delete_training_data(row_id uuid) returns void language sql set search_path = '' as $$
+    with gone as (delete from public."Training_Data" where id = row_id returning sha256)
+    insert into public."Deleted_Pictures" (sha256) select sha256 from gone
+        on conflict (sha256) do update set deleted_at = excluded.deleted_at;
+$$;
+
+-- The hashes of all deleted pictures. One value, so that no limit on rows cuts it.
+create or replace function public.deleted_pictures() returns json language sql stable set search_path = '' as $$
+    select coalesce(json_agg(sha256), '[]') from public."Deleted_Pictures";
+$$;
+
+-- As before; a picture that is added does not count as deleted any more.
+create or replace function public.add_training_data(rows json) returns json language sql set search_path = '' as $$
+    delete from public."Deleted_Pictures"
+        using json_populate_recordset(null::public."Training_Data", rows) sent
+        where "Deleted_Pictures".sha256 = sent.sha256;
+    insert into public."Training_Data"
+        select * from json_populate_recordset(null::public."Training_Data", rows)
+        on conflict (sha256) do nothing;
+    select coalesce(json_agg(kept.id), '[]')
+        from public."Training_Data" kept
+        join json_populate_recordset(null::public."Training_Data", rows) sent using (id);
+$$;
 
 -- Keeps a candidate, and what it learned ({id: label}; only rows that still have that label). Repeating it changes
 -- nothing.
@@ -142,7 +174,8 @@ create or replace function public.describe_shoe_classifier() returns json langua
             from pg_catalog.pg_class c
             where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
                 and c.relname in (
-                    'Predict', 'Training_Data', 'Model_Versions', 'Retrain_Jobs', 'System_Metrics', 'Learned_Pictures'
+                    'Predict', 'Training_Data', 'Model_Versions', 'Retrain_Jobs', 'System_Metrics', 'Learned_Pictures',
+                    'Deleted_Pictures'
                 )
         ),
         'functions', (
@@ -152,6 +185,7 @@ create or replace function public.describe_shoe_classifier() returns json langua
                 from pg_catalog.pg_proc p
                 where p.pronamespace = 'public'::regnamespace and p.proname in (
                     'add_training_data', 'labels_of_hashes', 'training_labels', 'relabel_training_data',
+                    'delete_training_data', 'deleted_pictures',
                     'fail_lost_jobs', 'start_retrain', 'report_retrain', 'finish_retrain', 'prepare_publication',
                     'set_live_version', 'describe_shoe_classifier'
                 )
@@ -166,7 +200,8 @@ declare
     name text;
 begin
     foreach name in array array[
-        'relabel_training_data(uuid, text)', 'prepare_publication(json, json)', 'finish_retrain(json, uuid)',
+        'relabel_training_data(uuid, text)', 'delete_training_data(uuid)', 'deleted_pictures()',
+        'add_training_data(json)', 'prepare_publication(json, json)', 'finish_retrain(json, uuid)',
         'set_live_version(text)', 'report_retrain(json, uuid)', 'describe_shoe_classifier()'
     ] loop
         execute format('revoke all on function public.%s from public, anon, authenticated', name);

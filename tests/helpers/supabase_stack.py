@@ -51,7 +51,15 @@ grant usage on schema public to anon, authenticated, service_role;
 alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
 alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
 """
-TABLES = ("Predict", "Training_Data", "Model_Versions", "Retrain_Jobs", "System_Metrics", "Learned_Pictures")
+TABLES = (
+    "Predict",
+    "Training_Data",
+    "Model_Versions",
+    "Retrain_Jobs",
+    "System_Metrics",
+    "Learned_Pictures",
+    "Deleted_Pictures",
+)
 
 
 def token(role: str, secret: str = SECRET) -> str:

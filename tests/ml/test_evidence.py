@@ -8,8 +8,9 @@ from helpers.pictures import SHAPES, SIDE, draw
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import evidence, finetune
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.dataset import LabelledPictures, load
+from shoe_classifier.ml.dataset import load
 from shoe_classifier.ml.evidence import gather_evidence, metrics_of, sample_weights
+from shoe_classifier.ml.features import LabelledFeatures, extract_features
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.ml.replay_buffer import ReplayBuffer
 from shoe_classifier.ml.zip_reader import Picture
@@ -25,21 +26,20 @@ def buffer(model_file: Path) -> ReplayBuffer:
     return bundles.read_replay_buffer(model_file)
 
 
-def pictures(*wanted: tuple[str, str, int]) -> LabelledPictures:
-    """Pictures of old labels, as `(label, drawn as, count)`."""
+def pictures(live: Bundle, *wanted: tuple[str, str, int]) -> LabelledFeatures:
+    """Features of pictures of old labels, as `(label, drawn as, count)`."""
     drawn = [Picture(label, "", draw(drawn_as, 6000 + i)) for label, drawn_as, count in wanted for i in range(count)]
-    return load(drawn, SIDE, list(SHAPES))
+    return extract_features(live.backbone(), load(drawn, SIDE, list(SHAPES)))
 
 
-def of_the_same_model(live: Bundle, buffer: ReplayBuffer, new: LabelledPictures) -> GateEvidence:
+def of_the_same_model(live: Bundle, buffer: ReplayBuffer, new: LabelledFeatures) -> GateEvidence:
     """The evidence for a candidate that is the live model itself, after it was shown `new`."""
-    samples = finetune._samples(live.backbone(), new, lambda event: None, buffer.latent_scale, photo=True)
-    after = buffer.add(samples)
+    after = buffer.add(finetune._photos(new, buffer))
     return gather_evidence(live, buffer, after, live, after, new, list(live.labels))
 
 
 def test_the_same_model_is_judged_alike(live: Bundle, buffer: ReplayBuffer) -> None:
-    found = of_the_same_model(live, buffer, pictures(("Boot", "Boot", 40), ("Shoe", "Shoe", 40)))
+    found = of_the_same_model(live, buffer, pictures(live, ("Boot", "Boot", 40), ("Shoe", "Shoe", 40)))
     assert found.baseline == found.retained
     assert found.baseline["samples"] == (buffer.held_out & (buffer.labels >= 0)).sum()
     assert found.metrics["changed"] == {"count": 0, "pictures": []}
@@ -52,26 +52,25 @@ def test_the_same_model_is_judged_alike(live: Bundle, buffer: ReplayBuffer) -> N
 
 
 def test_wrong_labels_are_counted(live: Bundle, buffer: ReplayBuffer) -> None:
-    found = of_the_same_model(live, buffer, pictures(("Boot", "Sandal", 60)))
+    found = of_the_same_model(live, buffer, pictures(live, ("Boot", "Sandal", 60)))
     assert found.contradicted > 0.8 * found.confident > 20
     assert found.learned["accuracy"] < 0.3
 
 
 def test_few_pictures_of_a_label_are_not_queried(live: Bundle, buffer: ReplayBuffer) -> None:
-    assert of_the_same_model(live, buffer, pictures(("Boot", "Boot", 19), ("Shoe", "Shoe", 20))).queried == 20
+    assert of_the_same_model(live, buffer, pictures(live, ("Boot", "Boot", 19), ("Shoe", "Shoe", 20))).queried == 20
 
 
 def test_labels_that_are_mixed_up_disagree(live: Bundle, buffer: ReplayBuffer) -> None:
-    mixed = pictures(("Boot", "Boot", 30), ("Boot", "Sandal", 20))
+    mixed = pictures(live, ("Boot", "Boot", 30), ("Boot", "Sandal", 20))
     found = of_the_same_model(live, buffer, mixed)
     assert found.queried == 50
     assert 10 <= found.label_disagreements <= 30
 
 
 def test_changes_name_the_pictures(live: Bundle, buffer: ReplayBuffer) -> None:
-    new = pictures(("Boot", "Boot", 40))
-    samples = finetune._samples(live.backbone(), new, lambda event: None, buffer.latent_scale, photo=True)
-    after = buffer.add(samples)
+    new = pictures(live, ("Boot", "Boot", 40))
+    after = buffer.add(finetune._photos(new, buffer))
     turned = replace(
         live, head=replace(live.head, kernel=live.head.kernel[:, [1, 0, 2]], bias=live.head.bias[[1, 0, 2]])
     )
@@ -83,7 +82,7 @@ def test_changes_name_the_pictures(live: Bundle, buffer: ReplayBuffer) -> None:
 
 
 def test_pictures_that_one_buffer_dropped_are_not_compared(live: Bundle, buffer: ReplayBuffer) -> None:
-    new = pictures(("Boot", "Boot", 5))
+    new = pictures(live, ("Boot", "Boot", 5))
     judged = np.flatnonzero(buffer.held_out & (buffer.labels >= 0))
     after = buffer[np.setdiff1d(np.arange(len(buffer)), judged[:7])]
     found = gather_evidence(live, buffer, buffer, live, after, new, list(SHAPES))

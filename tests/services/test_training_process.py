@@ -10,7 +10,7 @@ import pytest
 from helpers.retraining import train_by_copying
 from shoe_classifier.errors import AppError, Cancelled, InvalidModel
 from shoe_classifier.ml import finetune
-from shoe_classifier.ml.dataset import LabelledPictures
+from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.services import training_process
 from shoe_classifier.services.training_process import TrainingProcessError, finetune_in_process
@@ -21,8 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:De
 
 @pytest.fixture
 def task(tmp_path: Path, model_file: Path) -> finetune.RetrainTask:
-    nothing = LabelledPictures(np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, np.int64), [])
-    return finetune.RetrainTask(model_file, tmp_path / "new.h5", nothing, ["a"], time.monotonic() + 60)
+    nothing = LabelledFeatures(np.zeros((0, 8), np.float16), np.zeros((0, 16, 16), np.uint8), np.zeros(0, int), [])
+    new = np.zeros(0, bool)
+    return finetune.RetrainTask(model_file, tmp_path / "new.h5", nothing, new, ["a"], time.monotonic() + 60)
 
 
 @pytest.fixture(autouse=True)

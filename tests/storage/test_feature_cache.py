@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shoe_classifier.storage.feature_cache import FeatureCache, PictureFeatures
+from shoe_classifier.storage.feature_cache import FeatureCache
+from shoe_classifier.types import PictureFeatures
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_features_belong_to_a_backbone(cache: FeatureCache) -> None:
 def test_a_deleted_picture_is_forgotten_for_all_backbones(cache: FeatureCache) -> None:
     cache.put("first", {"a": picture(1), "b": picture(2)})
     cache.put("second", {"a": picture(1)})
-    cache.forget("a")
+    cache.forget(["a"])
     assert not cache.get("first", ["a"])
     assert not cache.get("second", ["a"])
     assert cache.get("first", ["b"])

@@ -344,3 +344,16 @@ def test_training_pictures_are_relabelled_and_deleted(store: Store, tmp_path: Pa
     assert [row.id for row in store.training_data(10, None)] == [first.id]
     with pytest.raises(NotFound):
         list(store.pictures([second.image_path]))
+
+
+def test_deleted_pictures_are_named_until_they_come_again(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 3)
+    assert store.deleted_pictures() == frozenset()
+    for row in [*rows, rows[0]]:  # a call may be repeated
+        store.delete_training(row)
+    assert store.deleted_pictures() == {row.sha256 for row in rows}
+    again, file = training(tmp_path, b"picture 1")
+    store.add_training([again], [file])
+    assert store.deleted_pictures() == {rows[0].sha256, rows[2].sha256}
+    store.delete_training(again)
+    assert again.sha256 in store.deleted_pictures()

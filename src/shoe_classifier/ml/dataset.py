@@ -1,4 +1,4 @@
-"""Pictures as arrays: loading, the fixed hold-out, similarity, objects cut out of white backgrounds."""
+"""Pictures as arrays: loading, the fixed hold-out, negatives, objects cut out of white backgrounds."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -8,11 +8,11 @@ import numpy as np
 
 from shoe_classifier.errors import AppError
 from shoe_classifier.ml.preprocessing import decode
+from shoe_classifier.ml.thumbnails import look_alike, thumbnails_of
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.types import MAX_IMAGE_PIXELS
 
 HOLDOUT_SHARE = 0.15
-_SAME_LOOK = 8  # root mean square difference of 16 x 16 grey thumbnails, 0-255
 _WHITE = 238  # JPEG noise on a white studio background stays above this
 
 
@@ -48,13 +48,18 @@ class LabelledPictures:
 
     def split(self) -> tuple["LabelledPictures", "LabelledPictures"]:
         """Split into what may be trained on and what is held out, by hash."""
-        held_out = np.array([is_held_out(value) for value in self.hashes], bool)
-        return self[~held_out], self[held_out]
+        judged = held_out(self.hashes)
+        return self[~judged], self[judged]
 
 
 def is_held_out(sha256: str) -> bool:
     """True for a fixed 15 % of all pictures there can be: the same picture always falls on the same side."""
     return int(sha256[:8], 16) / 2**32 < HOLDOUT_SHARE
+
+
+def held_out(hashes: list[str]) -> np.ndarray:
+    """`is_held_out` of each of `n` digests: `bool (n,)`."""
+    return np.array([is_held_out(value) for value in hashes], bool)
 
 
 def load(
@@ -99,34 +104,8 @@ def load(
 
 def without_lookalikes(pictures: LabelledPictures, others: LabelledPictures) -> LabelledPictures:
     """Leave out pictures that look like one of `others`: a file that was saved again has another hash."""
-    if not len(others):
-        return pictures
-    thumbnails, known = _thumbnails(pictures.images), _thumbnails(others.images)
-    nearest = [np.square(known - thumbnail).mean(axis=1).min() for thumbnail in thumbnails]
-    return pictures[np.sqrt(nearest) > _SAME_LOOK]
-
-
-def count_distinct(pictures: LabelledPictures, at_most: int = 500) -> dict[int, tuple[int, int]]:
-    """How many pictures of each label look different: `{label index: (different, of how many)}`.
-
-    Only the first `at_most` of each label are compared. A picture is different when it is unlike all before it.
-    """
-    counts = {}
-    for label in np.unique(pictures.labels):
-        thumbnails = _thumbnails(pictures.images[pictures.labels == label][:at_most])
-        kept = thumbnails[:0]
-        for thumbnail in thumbnails:
-            if not len(kept) or np.square(kept - thumbnail).mean(axis=1).min() > _SAME_LOOK**2:
-                kept = np.concatenate([kept, thumbnail[None]])
-        counts[int(label)] = (len(kept), len(thumbnails))
-    return counts
-
-
-def _thumbnails(images: np.ndarray) -> np.ndarray:
-    """`uint8 (n, size, size, 3)` to grey thumbnails of 16 x 16, `float32 (n, 256)`, 0-255."""
-    size = images.shape[1] // 16
-    cropped = images[:, : 16 * size, : 16 * size].astype(np.float32)
-    return cropped.reshape(len(images), 16, size, 16, size, 3).mean(axis=(2, 4, 5)).reshape(len(images), 256)
+    alike = look_alike(thumbnails_of(pictures.images), thumbnails_of(others.images))  # (n, m)
+    return pictures[np.flatnonzero(~alike.any(axis=1))]
 
 
 def synthetic_negatives(image_size: int, count: int = 60) -> LabelledPictures:

@@ -6,12 +6,13 @@ import numpy as np
 
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.centroid_head import CentroidHead
-from shoe_classifier.ml.dataset import LabelledPictures, count_distinct
 from shoe_classifier.ml.evaluation import evaluate
+from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import Anchors, CrossValidation, GateEvidence
 from shoe_classifier.ml.head import BACKGROUND, Head
 from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
+from shoe_classifier.ml.thumbnails import count_distinct
 
 PHOTO_WEIGHT = 5.0
 SYNTHETIC_WEIGHT = 10.0
@@ -25,17 +26,17 @@ def gather_evidence(
     candidate: Bundle,
     after: ReplayBuffer,
     left_out: LeftOut,
-    pictures: LabelledPictures,
+    pictures: LabelledFeatures,
     labels: list[str],
 ) -> GateEvidence:
     """Compare a candidate with the live model.
 
     Args:
         live: the live model.
-        before: its replay buffer, as it was before this retrain.
+        before: what was learned before this retrain.
         new: the same with the new pictures; their features are from the live backbone.
         candidate: the new model.
-        after: its replay buffer. When the backbone was tuned, its features differ from those in `new`.
+        after: the samples it was fitted to. When the backbone was tuned, their features differ from those in `new`.
         left_out: what cross-validation says about the new pictures; its rows are those of `after`.
         pictures: the new ones.
         labels: of the candidate, in output order.
@@ -47,6 +48,7 @@ def gather_evidence(
     known = len(live.labels)
     contradicted, with_old_label = _contradictions(live, new, keys)
     learned = after[np.isin(after.keys, keys)]
+    distinct = count_distinct(pictures.thumbnails, pictures.labels)
     return GateEvidence(
         metrics=candidate.metrics | {"changed": _changes(candidate, learned, live, new, pictures)},
         baseline=metrics_of(live.head, old, list(live.labels)),
@@ -58,7 +60,7 @@ def gather_evidence(
         with_old_label=with_old_label,
         missed_photo_share=_missed_photos(live, old),
         cross_validation=_cross_validation(left_out, after, known, len(labels)),
-        distinct={labels[label]: count for label, count in count_distinct(pictures).items()},
+        distinct={labels[label]: count for label, count in distinct.items()},
         background_false_accepts=(
             _background_false_accepts(live.head, before, known),
             _background_false_accepts(candidate.head, after, known),
@@ -109,7 +111,7 @@ def _is_judged(buffer: ReplayBuffer) -> np.ndarray:
 
 
 def _changes(
-    candidate: Bundle, learned: ReplayBuffer, live: Bundle, new: ReplayBuffer, pictures: LabelledPictures
+    candidate: Bundle, learned: ReplayBuffer, live: Bundle, new: ReplayBuffer, pictures: LabelledFeatures
 ) -> dict[str, Any]:
     """The `count` of new pictures that both models label differently, and the first of these `pictures`: `sha256`,
     their `label`, and the predictions `before` and `after`.

@@ -11,12 +11,13 @@ from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import head_fitting
 from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.dataset import LabelledPictures, is_held_out, synthetic_negatives
+from shoe_classifier.ml.dataset import LabelledPictures, held_out, synthetic_negatives
 from shoe_classifier.ml.evidence import gather_evidence, metrics_of, named, sample_weights
+from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.head_fitting import LeftOut, Samples
-from shoe_classifier.ml.replay_buffer import ReplayBuffer, ReplayBufferBuilder, keys_of
+from shoe_classifier.ml.replay_buffer import NO_LATENT, ReplayBuffer, ReplayBufferBuilder, keys_of
 from shoe_classifier.types import Report, TrainingEvent, utc_now
 
 _REPORT_PICTURES = 50  # from one event to the next while features are computed
@@ -31,30 +32,43 @@ class RetrainTask:
     Attributes:
         source: the live model's file.
         target: where the new model's file is written.
-        pictures: new pictures at the network's own size; their labels are indices into `labels`.
+        features: of all pictures that the head is to learn, from the live backbone; labels are indices into `labels`.
+        new: `bool (n,)`, which of them are this retrain's lesson. The others were learned before, with these labels.
         labels: the live model's labels in output order, then the new ones.
         deadline: `time.monotonic()` at which training must have ended; the same in all processes of one machine.
+        pictures: the pictures themselves, at the network's own size; only a full retrain needs them.
+        forgotten: SHA-256 digests, hexadecimal, of pictures that the replay buffer must not keep.
     """
 
     source: Path
     target: Path
-    pictures: LabelledPictures
+    features: LabelledFeatures
+    new: np.ndarray
     labels: list[str]
     deadline: float
+    pictures: LabelledPictures | None = None
+    forgotten: frozenset[str] = frozenset()
+
+    @property
+    def lesson(self) -> LabelledFeatures:
+        """The features of the new pictures."""
+        return self.features[self.new]
 
 
 def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
-    """Quick retrain: fit a new head to the features of the new pictures and the replay buffer, without TensorFlow.
+    """Quick retrain: fit a new head to the features of the pictures and of the replay buffer, without TensorFlow.
 
     Writes `task.target`. Raises `InvalidModel` when `task.source` does not read, and whatever `report` raises.
     """
-    live, before = bundles.read(task.source), bundles.read_replay_buffer(task.source)
-    buffer = before.add(_samples(live.backbone(), task.pictures, report, before.latent_scale, photo=True))
-    report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~buffer.held_out).sum())} samples."))
-    candidate, buffer, left_out = _candidate(live.flatbuffer, buffer, _is_new(buffer, task), task.labels, live.version)
+    live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
+    known, samples = _samples_to_learn(stored, task)
+    report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~samples.held_out).sum())} samples."))
+    candidate, samples, left_out = _candidate(
+        live.flatbuffer, samples, _is_new(samples, task), task.labels, live.version
+    )
     report(TrainingEvent("train", 1.0, "The head is fitted."))
-    bundles.derive(task.source, task.target, candidate, buffer)
-    return gather_evidence(live, before, buffer, candidate, buffer, left_out, task.pictures, task.labels)
+    bundles.derive(task.source, task.target, candidate, samples.trimmed())
+    return gather_evidence(live, known, samples, candidate, samples, left_out, task.lesson, task.labels)
 
 
 def finetune(task: RetrainTask, report: Report) -> GateEvidence:
@@ -65,29 +79,73 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     report(TrainingEvent("train", 0.0, "Starting TensorFlow."))
     from shoe_classifier.ml import architecture, training  # takes seconds and 450 MB, so only here
 
-    live, before = bundles.read(task.source), bundles.read_replay_buffer(task.source)
-    buffer = before.add(_samples(live.backbone(), task.pictures, report, before.latent_scale, photo=True))
-    replayed = buffer[buffer.has_latent & ~np.isin(buffer.keys, keys_of(task.pictures.hashes))]
+    if task.pictures is None:
+        raise ValueError("Expected the pictures, which a full retrain learns from; received only their features.")
+    live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
+    known, before = _samples_to_learn(stored, task)
+    others = before[~np.isin(before.keys, keys_of(task.pictures.hashes))]
+    replayed = others[others.has_latent]
     model = architecture.load(task.source)
-    _tune(training, model, task, replayed, report)
+    _tune(training, model, task.pictures, replayed, task, report)
     report(TrainingEvent("compile", 0.0, "Compiling the network."))
     architecture.round_weights(model)
     flatbuffer = architecture.compile_backbone(model)
     features = architecture.call_in_batches(architecture.upper(model), replayed.float_latents())
-    after = replace(replayed, features=features.astype(np.float16))
-    after = after.add(_samples(Backbone(flatbuffer), task.pictures, report, before.latent_scale, photo=True))
+    pictures = _samples(Backbone(flatbuffer), task.pictures, report, stored.latent_scale, photo=True)
+    after = replace(replayed, features=features.astype(np.float16)).joined(pictures)
+    after = after.joined(_of_missing_labels(others, after))
     candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live.version)
     model.save(task.target, include_optimizer=False)
-    bundles.attach(task.target, candidate, after)
-    return gather_evidence(live, before, buffer, candidate, after, left_out, task.pictures, task.labels)
+    bundles.attach(task.target, candidate, after.trimmed())
+    return gather_evidence(live, known, before, candidate, after, left_out, task.lesson, task.labels)
 
 
-def _tune(training: Any, model: Any, task: RetrainTask, replayed: ReplayBuffer, report: Report) -> None:
+def _samples_to_learn(stored: ReplayBuffer, task: RetrainTask) -> tuple[ReplayBuffer, ReplayBuffer]:
+    """Join the live model's replay buffer and the pictures of a task.
+
+    Returns:
+        What was learned before, and the same with the new pictures. A picture counts once, as the task labels it; in
+        what was learned before, a new one does not count at all.
+    """
+    dropped = keys_of([*task.forgotten, *task.lesson.hashes])
+    known = stored[~np.isin(stored.keys, dropped)].joined(_photos(task.features[~task.new], stored))
+    return known, known.joined(_photos(task.lesson, stored))
+
+
+def _photos(pictures: LabelledFeatures, stored: ReplayBuffer) -> ReplayBuffer:
+    """Samples without latents: full retrains are given the pictures again."""
+    count, keys = len(pictures), keys_of(pictures.hashes)
+    return ReplayBuffer(
+        features=pictures.features,
+        labels=pictures.labels.astype(np.int16),
+        held_out=pictures.held_out,
+        photo=np.ones(count, bool),
+        shipped=np.zeros(count, bool),
+        named=np.isin(keys, stored.keys[stored.named]),
+        keys=keys,
+        latents=stored.latents[:0],
+        latent_rows=np.full(count, NO_LATENT, np.int32),
+        latent_scale=stored.latent_scale,
+    )
+
+
+def _of_missing_labels(samples: ReplayBuffer, others: ReplayBuffer) -> ReplayBuffer:
+    """Choose the samples of labels that `others` lacks.
+
+    Such a label has neither latents nor pictures any more, as when a model moves to another machine. Features of the
+    old backbone are then better than none: training holds them near their old values.
+    """
+    return samples[~np.isin(samples.labels, others.labels)]
+
+
+def _tune(
+    training: Any, model: Any, pictures: LabelledPictures, replayed: ReplayBuffer, task: RetrainTask, report: Report
+) -> None:
     learn = replayed[~replayed.held_out]
     classes = len(task.labels)
     training.finetune_upper_layers(
         model,
-        task.pictures.split()[0],
+        pictures.split()[0],
         learn.float_latents(),
         np.where(learn.labels == BACKGROUND, classes, learn.labels).astype(np.int64),
         classes,
@@ -148,15 +206,15 @@ def _samples(
     photo: bool,
     shipped: bool = False,
 ) -> ReplayBuffer:
-    held_out = np.array([is_held_out(value) for value in pictures.hashes], bool)
+    judged = held_out(pictures.hashes)
     builder = ReplayBufferBuilder(latent_scale)
     for i, picture in enumerate(pictures.images):
         features, latent = backbone.features_and_latent(picture)
-        builder.add(features, latent, int(pictures.labels[i]), bool(held_out[i]))
+        builder.add(features, latent, int(pictures.labels[i]), bool(judged[i]))
         if i % _REPORT_PICTURES == 0:
             message = f"Computing the features of picture {i + 1} of {len(pictures)}."
             report(TrainingEvent("features", i / len(pictures), message))
-    return builder.build(pictures.labels, held_out, keys_of(pictures.hashes), photo=photo, shipped=shipped)
+    return builder.build(pictures.labels, judged, keys_of(pictures.hashes), photo=photo, shipped=shipped)
 
 
 def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:
@@ -167,7 +225,7 @@ def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:
 
 def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
     """Which samples of a buffer are of this task's pictures, `bool (n,)`."""
-    return np.isin(buffer.keys, keys_of(task.pictures.hashes))
+    return np.isin(buffer.keys, keys_of(task.lesson.hashes))
 
 
 def _candidate(

@@ -26,7 +26,7 @@ class Capacity:
 FEATURES, HELD_OUT_FEATURES = Capacity(4000, 500), Capacity(1600, 200)
 TAUGHT_FEATURES, HELD_OUT_TAUGHT_FEATURES = Capacity(1000, 250), Capacity(300, 80)
 LATENTS, HELD_OUT_LATENTS = Capacity(500, 70), Capacity(200, 30)  # 7 KB each, as are those of taught pictures
-_NO_LATENT = -1
+NO_LATENT = -1  # in `ReplayBuffer.latent_rows`
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class ReplayBuffer:
     def __getitem__(self, keep: np.ndarray) -> "ReplayBuffer":
         """Choose samples, with their latents, by `bool (n,)` or by indices `int (k,)`."""
         rows = self.latent_rows[keep]
-        kept = np.flatnonzero(rows != _NO_LATENT)
-        latent_rows = np.full(len(rows), _NO_LATENT, np.int32)
+        kept = np.flatnonzero(rows != NO_LATENT)
+        latent_rows = np.full(len(rows), NO_LATENT, np.int32)
         latent_rows[kept] = np.arange(len(kept))
         latents = self.latents[rows[kept]]
         return ReplayBuffer(
@@ -83,7 +83,7 @@ class ReplayBuffer:
     @property
     def has_latent(self) -> np.ndarray:
         """`bool (n,)`."""
-        return self.latent_rows != _NO_LATENT
+        return self.latent_rows != NO_LATENT
 
     def float_latents(self) -> np.ndarray:
         """The latents of the samples that have one, in sample order, as activations `float32 (m, h, w, c)`."""
@@ -96,7 +96,7 @@ class ReplayBuffer:
     def joined(self, other: "ReplayBuffer") -> "ReplayBuffer":
         """Join two buffers; a sample of `other` replaces the one with the same key. Keeps this one's `latent_scale`."""
         old = self[~np.isin(self.keys, other.keys)]
-        shifted = np.where(other.has_latent, other.latent_rows + len(old.latents), _NO_LATENT).astype(np.int32)
+        shifted = np.where(other.has_latent, other.latent_rows + len(old.latents), NO_LATENT).astype(np.int32)
         ratio = other.latent_scale / self.latent_scale
         rescaled = other.latents if ratio == 1 else _to_steps(other.latents.astype(np.float32), 1 / ratio)
         return ReplayBuffer(
@@ -129,7 +129,7 @@ class ReplayBuffer:
                 members = mine[groups[mine] == group]
                 kept.append(members[: features.share(shares)])
                 with_latent.append(members[self.has_latent[members]][: latents.share(shares)])
-        rows = np.full(len(self), _NO_LATENT, np.int32)
+        rows = np.full(len(self), NO_LATENT, np.int32)
         latent_samples = np.concatenate(with_latent)
         rows[latent_samples] = self.latent_rows[latent_samples]
         return replace(self, latent_rows=rows)[np.unique(np.concatenate(kept + with_latent))]
@@ -171,7 +171,7 @@ class ReplayBufferBuilder:
             self._rows.append(len(self._latents))
             self._latents.append(_to_steps(latent, self._scale))
         else:
-            self._rows.append(_NO_LATENT)
+            self._rows.append(NO_LATENT)
 
     def build(
         self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool, shipped: bool = False

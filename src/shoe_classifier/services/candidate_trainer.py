@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from shoe_classifier.errors import NoNewData, NotFound
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.dataset import LabelledPictures, load
+from shoe_classifier.ml.features import extract_features
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence, judge
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -100,7 +103,10 @@ class CandidateTrainer:
         learned = {row.id: row.shoe_class for row in waiting if row.sha256 in readable}
         progress.update(labels=labels, samples=len(learned))
         training_end = deadline - max(0.0, deadline - time.monotonic()) * _TIME_TO_FINISH
-        evidence = self._train(method, RetrainTask(self._live, target, pictures, labels, training_end), progress)
+        features = extract_features(self._holder.teachable.backbone, pictures)
+        new = np.isin(pictures.hashes, [row.sha256 for row in waiting])
+        task = RetrainTask(self._live, target, features, new, labels, training_end, pictures)
+        evidence = self._train(method, task, progress)
         progress.report(TrainingEvent("judge", 0.0, "Comparing with the live model."))
         unreadable = [row for row in waiting if row.id not in learned]
         return TrainedCandidate(evidence, judge(evidence), learned, note + _left_out(unreadable))

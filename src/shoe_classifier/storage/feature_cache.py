@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from shoe_classifier.storage.sqlite.database import Database
+from shoe_classifier.types import PictureFeatures
 
 _MIGRATIONS = (
     """
@@ -18,19 +18,6 @@ create table Features (
 create index features_sha256 on Features (sha256);
 """,
 )
-
-
-@dataclass(frozen=True)
-class PictureFeatures:
-    """One picture, as a retrain needs it.
-
-    Attributes:
-        features: pooled features of a backbone, `float16 (d,)`.
-        thumbnail: the picture in grey, `uint8 (16, 16)`: tells pictures that look the same.
-    """
-
-    features: np.ndarray
-    thumbnail: np.ndarray
 
 
 class FeatureCache:
@@ -65,9 +52,10 @@ class FeatureCache:
         with self._db.transaction() as db:
             db.executemany("insert or replace into Features values (?, ?, ?, ?)", rows)
 
-    def forget(self, sha256: str) -> None:
-        """Delete what is known of a picture."""
-        self._db.execute("delete from Features where sha256 = ?", [sha256])
+    def forget(self, hashes: Iterable[str]) -> None:
+        """Delete what is known of pictures, by their SHA-256."""
+        query = "delete from Features where sha256 in (select value from json_each(?))"
+        self._db.execute(query, [json.dumps(list(hashes))])
 
     def keep_backbones(self, backbones: Iterable[str]) -> None:
         """Delete the features of all backbones but these: no model that is kept can use them."""

@@ -40,7 +40,7 @@ class TrainingStore(Protocol):
     """The rows of `Training_Data` and their pictures."""
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
-        """Keep rows durably, each with its file, which may be moved.
+        """Keep rows durably, each with its file, which may be moved. Their pictures do not count as deleted any more.
 
         Returns:
             The ids of the rows that were added. A row whose SHA-256 is already stored is not.
@@ -57,7 +57,10 @@ class TrainingStore(Protocol):
         """Give a training picture another label. No version counts as having learned it any more."""
 
     def delete_training(self, row: TrainingPicture) -> None:
-        """Delete a row, its picture, and the record of which versions learned it."""
+        """Delete a row, its picture, and the record of which versions learned it; from then on it counts as deleted."""
+
+    def deleted_pictures(self) -> frozenset[str]:
+        """Return the SHA-256 of each training picture that was deleted: models may still hold samples of them."""
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         """Map those hashes that are stored to their labels."""

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from shoe_classifier.types import (
+    DeletedPicture,
     LearnedPicture,
     MinuteMetrics,
     ModelVersion,
@@ -13,7 +14,9 @@ from shoe_classifier.types import (
     TrainingPicture,
 )
 
-Row = TypeVar("Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, MinuteMetrics, LearnedPicture)
+Row = TypeVar(
+    "Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, MinuteMetrics, LearnedPicture, DeletedPicture
+)
 
 
 class Table(Generic[Row]):
@@ -50,6 +53,7 @@ MODEL_VERSIONS = Table("Model_Versions", ModelVersion, key="version")
 RETRAIN_JOBS = Table("Retrain_Jobs", RetrainJob, key="job_id")
 SYSTEM_METRICS = Table("System_Metrics", MinuteMetrics, key="timestamp")
 LEARNED_PICTURES = Table("Learned_Pictures", LearnedPicture, key="training_id")
+DELETED_PICTURES = Table("Deleted_Pictures", DeletedPicture, key="sha256")
 TABLES: tuple[Table[Any], ...] = (
-    PREDICT, TRAINING_DATA, MODEL_VERSIONS, RETRAIN_JOBS, SYSTEM_METRICS, LEARNED_PICTURES,
+    PREDICT, TRAINING_DATA, MODEL_VERSIONS, RETRAIN_JOBS, SYSTEM_METRICS, LEARNED_PICTURES, DELETED_PICTURES,
 )  # fmt: skip

@@ -111,9 +111,10 @@ def test_the_columns_are_the_fields_of_the_dataclasses(stack: Stack) -> None:
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_only_the_service_key_reads_what_was_learned(stack: Stack, role: str) -> None:
-    for privilege in ("select", "insert", "update", "delete"):
-        query = f"select has_table_privilege('{role}', 'public.\"Learned_Pictures\"', '{privilege}')"
-        assert stack.sql(query) == "f"
+    for table in ("Learned_Pictures", "Deleted_Pictures"):
+        for privilege in ("select", "insert", "update", "delete"):
+            query = f"select has_table_privilege('{role}', 'public.\"{table}\"', '{privilege}')"
+            assert stack.sql(query) == "f"
     functions = stack.sql(
         "select p.oid::regprocedure from pg_proc p where pronamespace = 'public'::regnamespace"
         f" and proname not like 'mark%' and has_function_privilege('{role}', p.oid, 'execute')"

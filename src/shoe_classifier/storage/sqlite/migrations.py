@@ -53,6 +53,7 @@ insert into Learned_Pictures
         order by state = 'live' desc, created_at desc limit 1
     ) seed
     join Training_Data picture on picture.is_processed = 1;
+create table Deleted_Pictures (sha256 text primary key, deleted_at text not null) without rowid;
 alter table Retrain_Jobs add column epoch integer;
 alter table Retrain_Jobs add column epochs integer;
 alter table Retrain_Jobs add column loss real;

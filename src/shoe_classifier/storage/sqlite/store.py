@@ -14,6 +14,7 @@ from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS
 from shoe_classifier.storage.sqlite.picture_files import PictureFiles
 from shoe_classifier.storage.tables import (
+    DELETED_PICTURES,
     MODEL_VERSIONS,
     PREDICT,
     RETRAIN_JOBS,
@@ -25,6 +26,7 @@ from shoe_classifier.storage.tables import (
 from shoe_classifier.types import (
     CANCELLING,
     FINISHED,
+    DeletedPicture,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
@@ -104,6 +106,7 @@ class SqliteStore:
             self._pictures.add(row.image_path, file)
         self._pictures.flush([row.image_path for row in rows])  # before the rows, which must not outlive them
         with self._db.transaction(durable=True) as db:
+            db.executemany("delete from Deleted_Pictures where sha256 = ?", [[row.sha256] for row in rows])
             return {row.id for row in rows if _insert(db, TRAINING_DATA, row, then="on conflict (sha256) do nothing")}
 
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
@@ -124,7 +127,11 @@ class SqliteStore:
         with self._db.transaction(durable=True) as db:
             db.execute("delete from Training_Data where id = ?", [row.id])
             db.execute("delete from Learned_Pictures where training_id = ?", [row.id])
+            _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
         self._pictures.delete(row.image_path)
+
+    def deleted_pictures(self) -> frozenset[str]:
+        return frozenset(row["sha256"] for row in self._db.select("select sha256 from Deleted_Pictures"))
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         query = "select sha256, shoe_class from Training_Data where sha256 in (select value from json_each(?))"

@@ -27,12 +27,15 @@ _INDEXES = {
     "Retrain_Jobs": "Retrain_Jobs_pkey retrain_jobs_one_running",
     "System_Metrics": "System_Metrics_pkey system_metrics_timestamp",
     "Learned_Pictures": "Learned_Pictures_pkey learned_pictures_training_id",
+    "Deleted_Pictures": "Deleted_Pictures_pkey",
 }
 _FUNCTIONS = {
     "add_training_data": "rows json",
     "labels_of_hashes": "hashes text[]",
     "training_labels": "",
     "relabel_training_data": "row_id uuid, label text",
+    "delete_training_data": "row_id uuid",
+    "deleted_pictures": "",
     "fail_lost_jobs": "instance uuid, silent_seconds double precision, reason text",
     "start_retrain": "job json, instance uuid",
     "report_retrain": "job json, instance uuid",

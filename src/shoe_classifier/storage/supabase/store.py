@@ -169,7 +169,10 @@ class SupabaseStore:
     def delete_training(self, row: TrainingPicture) -> None:
         self._pictures.delete(row.image_path)
         # The row goes last, so that a caller who repeats a failed call still finds it.
-        self._client.call(self._client.table("Training_Data").delete().eq("id", row.id).execute)
+        self._client.rpc("delete_training_data", row_id=row.id)
+
+    def deleted_pictures(self) -> frozenset[str]:
+        return frozenset(self._client.rpc("deleted_pictures"))
 
     def labels_of(self, hashes: Iterable[str]) -> dict[str, str]:
         labels: dict[str, str] = self._client.rpc("labels_of_hashes", hashes=list(hashes))
