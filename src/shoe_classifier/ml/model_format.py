@@ -68,7 +68,7 @@ def read_head(group: h5py.Group) -> Head | CentroidHead:
         arrays = {name: stored[name][()] for name in _HEAD_ARRAYS}
         numbers = {name: float(stored.attrs[name]) for name in _HEAD_NUMBERS}
         head = Head(**arrays, **numbers)
-    if not all(np.isfinite(array).all() for array in arrays.values()):
+    if not all(np.isfinite(value).all() for value in (*arrays.values(), *numbers.values())):
         raise InvalidModel("Expected finite weights in the head; received NaN or infinity.")
     return head
 
