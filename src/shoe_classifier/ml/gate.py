@@ -33,6 +33,7 @@ class GatePolicy:
         bold_quantile: what "as surely as most" means, among the leads of pictures that agree.
         min_pictures_for_bold: with fewer pictures, that share is chance.
         min_distinct_share: share of a label's pictures that must look different from each other.
+        min_distinct: how many must look different at the least.
         min_pictures_for_distinct: with fewer pictures of a label, all of them may well look alike.
         max_false_accept_rise: how much the share of negatives accepted as an old label may rise.
     """
@@ -53,7 +54,8 @@ class GatePolicy:
     max_bold_share: float = 0.07
     bold_quantile: float = 0.25
     min_pictures_for_bold: int = 60
-    min_distinct_share: float = 0.3
+    min_distinct_share: float = 0.2
+    min_distinct: int = 2
     min_pictures_for_distinct: int = 4
     max_false_accept_rise: float = 0.05
 
@@ -226,7 +228,8 @@ def _too_alike(evidence: GateEvidence, policy: GatePolicy) -> list[str]:
     return [
         f"only {different} of the {pictures} pictures of {name!r} look different"
         for name, (different, pictures) in evidence.distinct.items()
-        if pictures >= policy.min_pictures_for_distinct and different < policy.min_distinct_share * pictures
+        if pictures >= policy.min_pictures_for_distinct
+        and different < max(policy.min_distinct, policy.min_distinct_share * pictures)
     ]
 
 

@@ -21,6 +21,8 @@ _STEPS, _STEPS_IN_FOLDS = 30, 12
 _REPLAYED_IN_FOLDS = 250  # samples of each old label and of the background
 _QUERIED = 2400  # samples that are left out in turn, at most
 _WORK_IN_FOLDS = 1.2e9  # samples x axes x classes of one fold; above it, only one fold is left out
+_TAKEN = 0.005  # share of old labels' held-out pictures that new labels may take, while lower biases prevent it
+_SHIFTS = np.arange(0, 2.1, 0.125)  # of these biases
 _ENOUGH_TO_CHOOSE = 12  # samples left out; from fewer, chance would choose
 _UNJUDGED_TEMPERATURE = 0.12  # of labels that one picture taught; their logits are small
 _TEMPERATURES = np.exp(np.linspace(np.log(0.1), np.log(4), 60)).astype(np.float32)
@@ -81,18 +83,71 @@ def fit(samples: Samples, classes: int) -> tuple[Head, LeftOut]:
         axes = PrincipalAxes.of(samples.features[learned], samples.weights[learned], _KEPT_VARIANCE)
         coordinates = np.zeros((len(targets), len(axes.variances)), np.float32)
         coordinates[learned] = axes.coordinates(samples.features[learned])
-        chosen, left_out = _choose_penalty(axes, coordinates, targets, samples, fresh)
+        start = _head_of_old_labels(axes, coordinates, targets, samples, fresh)
+        chosen, left_out = _choose_penalty(axes, coordinates, targets, samples, fresh, start)
         problem = SoftmaxRegression(
             coordinates[learned], axes.variances, targets[learned], samples.weights[learned], classes + 1
         )
-        kernel, bias = axes.to_features(problem.solve(_penalties(chosen, fresh), _STEPS)[0])
+        kernel, bias = axes.to_features(problem.solve(_penalties(chosen, fresh), _STEPS, start)[0])
         logits = samples.features @ kernel + bias  # (n, classes + 1)
-        return _calibrated(kernel, bias, logits, left_out, samples, classes), left_out
+        shift = _modesty(logits[:, :classes], samples, fresh[:classes])
+        left_out = LeftOut(left_out.rows, left_out.logits + shift)
+        return _calibrated(kernel, bias + shift, logits + shift, left_out, samples, classes), left_out
 
 
 def _penalties(inverse_penalty: float, fresh: np.ndarray) -> np.ndarray:
     """The inverse penalty of each class. Labels that were known before keep the usual one, so nothing disturbs them."""
     return np.where(fresh, inverse_penalty, USUAL_INVERSE_PENALTY)
+
+
+def _head_of_old_labels(
+    axes: PrincipalAxes, coordinates: np.ndarray, targets: np.ndarray, samples: Samples, fresh: np.ndarray
+) -> np.ndarray | None:
+    """A head of the labels that were known before, to start from: it is cheap, and keeps their borders in place.
+
+    Returns:
+        `float32 (r + 1, c)`, zero for new labels; None when there is nothing new, or nothing old.
+    """
+    rows, old = samples.learned[~samples.new[samples.learned]], np.flatnonzero(~fresh)
+    if not len(rows) or not fresh.any():
+        return None
+    problem = SoftmaxRegression(
+        coordinates[rows], axes.variances, np.searchsorted(old, targets[rows]), samples.weights[rows], len(old)
+    )
+    start = np.zeros((len(axes.variances) + 1, len(fresh)), np.float32)
+    start[:, old] = problem.solve(np.full(len(old), USUAL_INVERSE_PENALTY), _STEPS)[1]
+    return start
+
+
+def _modesty(logits: np.ndarray, samples: Samples, fresh: np.ndarray) -> np.ndarray:
+    """What to add to the biases so that new labels take hardly any held-out picture from the old ones.
+
+    Few pictures say little about where a label ends: labels of one or two would take some per cent otherwise.
+
+    Args:
+        logits: `(n, k)`, not calibrated.
+        samples: of these.
+        fresh: `bool (k,)`, which labels are new.
+
+    Returns:
+        `float32 (k + 1,)`, the background's last; 0 or less.
+    """
+    shift = np.zeros(len(fresh) + 1, np.float32)
+    judged = np.flatnonzero(samples.held_out & (samples.labels != BACKGROUND))
+    judged = judged[~fresh[samples.labels[judged]]]
+    if not len(judged) or not fresh.any():
+        return shift
+    labels, weights = samples.labels[judged], samples.weights[judged]
+    known = np.where(fresh, -np.inf, logits[judged])
+    lead = known[np.arange(len(labels)), labels] - np.where(fresh, logits[judged], -np.inf).max(axis=1)
+    right = known.argmax(axis=1) == labels
+    lead, labels, weights = lead[right], labels[right], weights[right]
+    share = weights / np.bincount(labels, weights)[labels]  # each label counts the same
+    share /= max(float(share.sum()), 1e-9)
+    lost_anyway = share[lead < -_SHIFTS[-1]].sum()
+    allowed = _TAKEN + lost_anyway
+    shift[:-1][fresh] = -next(step for step in _SHIFTS if share[lead < -step].sum() <= allowed)
+    return shift
 
 
 def _calibrated(
@@ -125,7 +180,12 @@ def _calibrated(
 
 
 def _choose_penalty(
-    axes: PrincipalAxes, coordinates: np.ndarray, targets: np.ndarray, samples: Samples, fresh: np.ndarray
+    axes: PrincipalAxes,
+    coordinates: np.ndarray,
+    targets: np.ndarray,
+    samples: Samples,
+    fresh: np.ndarray,
+    start: np.ndarray | None,
 ) -> tuple[float, LeftOut]:
     """The inverse penalty with which heads fitted without a part of the new samples judge that part best."""
     classes = len(fresh) - 1
@@ -146,7 +206,8 @@ def _choose_penalty(
             coordinates[inside, :rank], axes.variances[:rank], targets[inside], samples.weights[inside], classes + 1
         )
         rows.append(outside)
-        outputs.append(_along_the_path(problem, coordinates[outside, :rank], fresh))
+        narrow_start = None if start is None else start[[*range(rank), -1]]
+        outputs.append(_along_the_path(problem, coordinates[outside, :rank], fresh, narrow_start))
     all_rows, logits = np.concatenate(rows), np.concatenate(outputs, axis=1)
     best = INVERSE_PENALTIES.index(USUAL_INVERSE_PENALTY)
     if len(all_rows) >= _ENOUGH_TO_CHOOSE:
@@ -154,9 +215,11 @@ def _choose_penalty(
     return INVERSE_PENALTIES[best], LeftOut(all_rows, logits[best])
 
 
-def _along_the_path(problem: SoftmaxRegression, coordinates: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+def _along_the_path(
+    problem: SoftmaxRegression, coordinates: np.ndarray, fresh: np.ndarray, start: np.ndarray | None
+) -> np.ndarray:
     """Logits `(p, m, c)` of coordinates `(m, r)` with each inverse penalty. Each fit starts where the last ended."""
-    logits, start = [], None
+    logits = []
     for inverse_penalty in INVERSE_PENALTIES:
         solution, start = problem.solve(_penalties(inverse_penalty, fresh), _STEPS_IN_FOLDS, start)
         logits.append(coordinates @ solution[:-1] + solution[-1])
@@ -164,13 +227,13 @@ def _along_the_path(problem: SoftmaxRegression, coordinates: np.ndarray, fresh: 
 
 
 def _best_penalty(logits: np.ndarray, targets: np.ndarray, usual: int) -> int:
-    """Index of the smallest loss, or `usual` where that is not worse by more than a standard error."""
+    """Index of the smallest loss, or `usual` where that is not worse by more than two standard errors."""
     balance = 1 / np.bincount(targets)[targets]
     losses = np.stack([_losses(each / _best_temperature(each, targets, balance), targets) for each in logits])
     losses *= balance / balance.mean()
     least = int(losses.mean(axis=1).argmin())
     excess = losses[usual] - losses[least]
-    return usual if excess.mean() <= excess.std() / np.sqrt(len(excess)) else least
+    return usual if excess.mean() <= 2 * excess.std() / np.sqrt(len(excess)) else least
 
 
 def _order_within_label(targets: np.ndarray, learned: np.ndarray, new: np.ndarray) -> np.ndarray:
