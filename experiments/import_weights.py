@@ -12,13 +12,13 @@ import numpy as np
 
 from shoe_classifier.ml import architecture, bundle
 
-IMAGE_SIZE, CLASSES = 192, 3  # `train` takes neither of them from the file
+CLASSES = 3  # `train` does not take it from the file
 
 
 def main() -> None:
     """Convert the archive."""
     source, out = map(Path, sys.argv[1:])
-    model = architecture.build(IMAGE_SIZE, CLASSES)
+    model = architecture.build(architecture.IMAGE_SIZE, CLASSES)
     with np.load(source) as arrays:
         for layer in model.layers[:-1]:
             if layer.weights:
