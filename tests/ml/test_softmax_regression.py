@@ -60,8 +60,9 @@ def test_rank_counts_the_largest_variances(kept: float, rank: int) -> None:
     assert rank_of(np.array([8.0, 1.0, 1.0]), kept) == rank
 
 
-def test_features_that_say_nothing_still_have_an_axis() -> None:
-    axes = PrincipalAxes.of(np.ones((8, 4), np.float32), np.ones(8), 0.99)
+@pytest.mark.parametrize("count", [3, 8])
+def test_features_that_say_nothing_still_have_an_axis(count: int) -> None:
+    axes = PrincipalAxes.of(np.ones((count, 4), np.float32), np.ones(count), 0.99)
     assert np.isfinite(axes.coordinates(np.zeros((2, 4), np.float32))).all()
 
 
