@@ -213,6 +213,13 @@ def test_left_out_are_new_samples_that_were_learned() -> None:
     assert left_out.logits.shape == (32, 5)
 
 
+def test_left_out_are_judged_with_the_biases_of_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_fitting, "_modesty", lambda *args: np.float32([0, 0, -50, 0]))
+    head, left_out = fit(samples({0: 200, 1: 200, 2: 60, BACKGROUND: 100}, new=(2,)), 3)
+    assert share_right(head, 2) == 0
+    assert not (left_out.logits.argmax(axis=1) == 2).any()
+
+
 def test_mislabelled_pictures_disagree_when_they_are_left_out() -> None:
     given = samples({0: 200, 1: 200, 2: 60, BACKGROUND: 100}, new=(2,))
     new = np.flatnonzero(given.new & ~given.held_out)
