@@ -67,12 +67,14 @@ class LeftOut:
     logits: np.ndarray
 
 
-def fit(samples: Samples, classes: int) -> tuple[Head, LeftOut]:
+def fit(samples: Samples, classes: int, live: Head | None = None) -> tuple[Head, LeftOut]:
     """Fit a head.
 
     Args:
         samples: each label should have one that is not held out; a label without is never predicted.
         classes: number of labels, 1 or more.
+        live: a head on the same features whose labels come first. It was fitted to more samples of them than there are
+            now, so what it learned is kept: its labels' weights are penalised for leaving it, not for their size.
     """
     from threadpoolctl import threadpool_limits
 
@@ -83,12 +85,13 @@ def fit(samples: Samples, classes: int) -> tuple[Head, LeftOut]:
         axes = PrincipalAxes.of(samples.features[learned], samples.weights[learned], _KEPT_VARIANCE)
         coordinates = np.zeros((len(targets), len(axes.variances)), np.float32)
         coordinates[learned] = axes.coordinates(samples.features[learned])
-        start = _head_of_old_labels(axes, coordinates, targets, samples, fresh)
-        chosen, left_out = _choose_penalty(axes, coordinates, targets, samples, fresh, start)
+        centre = _centre(axes, live, classes) if live else np.zeros((len(axes.variances) + 1, classes + 1), np.float32)
+        start = centre if live else _head_of_old_labels(axes, coordinates, targets, samples, fresh)
+        chosen, left_out = _choose_penalty(axes, coordinates, targets, samples, fresh, start, centre)
         problem = SoftmaxRegression(
             coordinates[learned], axes.variances, targets[learned], samples.weights[learned], classes + 1
         )
-        kernel, bias = axes.to_features(problem.solve(_penalties(chosen, fresh), _STEPS, start)[0])
+        kernel, bias = axes.to_features(problem.solve(_penalties(chosen, fresh), _STEPS, start, centre)[0])
         logits = samples.features @ kernel + bias  # (n, classes + 1)
         shift = _modesty(logits[:, :classes], samples, fresh[:classes])
         left_out = LeftOut(left_out.rows, left_out.logits + shift)
@@ -98,6 +101,16 @@ def fit(samples: Samples, classes: int) -> tuple[Head, LeftOut]:
 def _penalties(inverse_penalty: float, fresh: np.ndarray) -> np.ndarray:
     """The inverse penalty of each class. Labels that were known before keep the usual one, so nothing disturbs them."""
     return np.where(fresh, inverse_penalty, USUAL_INVERSE_PENALTY)
+
+
+def _centre(axes: PrincipalAxes, live: Head, classes: int) -> np.ndarray:
+    """The live head's weights of its labels and of the background, `float32 (r + 1, c)`; zero for new labels."""
+    known = live.kernel.shape[1]
+    centre = np.zeros((len(axes.variances) + 1, classes + 1), np.float32)
+    kernel = np.concatenate([live.kernel, live.background_weights[:, None]], axis=1) * live.temperature
+    bias = np.append(live.bias, live.background_bias) * live.temperature
+    centre[:, [*range(known), classes]] = axes.from_features(kernel, bias)
+    return centre
 
 
 def _head_of_old_labels(
@@ -186,6 +199,7 @@ def _choose_penalty(
     samples: Samples,
     fresh: np.ndarray,
     start: np.ndarray | None,
+    centre: np.ndarray,
 ) -> tuple[float, LeftOut]:
     """The inverse penalty with which heads fitted without a part of the new samples judge that part best."""
     classes = len(fresh) - 1
@@ -206,8 +220,9 @@ def _choose_penalty(
             coordinates[inside, :rank], axes.variances[:rank], targets[inside], samples.weights[inside], classes + 1
         )
         rows.append(outside)
-        narrow_start = None if start is None else start[[*range(rank), -1]]
-        outputs.append(_along_the_path(problem, coordinates[outside, :rank], fresh, narrow_start))
+        narrow = [*range(rank), -1]
+        begin = None if start is None else start[narrow]
+        outputs.append(_along_the_path(problem, coordinates[outside, :rank], fresh, begin, centre[narrow]))
     all_rows, logits = np.concatenate(rows), np.concatenate(outputs, axis=1)
     best = INVERSE_PENALTIES.index(USUAL_INVERSE_PENALTY)
     if len(all_rows) >= _ENOUGH_TO_CHOOSE:
@@ -216,12 +231,16 @@ def _choose_penalty(
 
 
 def _along_the_path(
-    problem: SoftmaxRegression, coordinates: np.ndarray, fresh: np.ndarray, start: np.ndarray | None
+    problem: SoftmaxRegression,
+    coordinates: np.ndarray,
+    fresh: np.ndarray,
+    start: np.ndarray | None,
+    centre: np.ndarray,
 ) -> np.ndarray:
     """Logits `(p, m, c)` of coordinates `(m, r)` with each inverse penalty. Each fit starts where the last ended."""
     logits = []
     for inverse_penalty in INVERSE_PENALTIES:
-        solution, start = problem.solve(_penalties(inverse_penalty, fresh), _STEPS_IN_FOLDS, start)
+        solution, start = problem.solve(_penalties(inverse_penalty, fresh), _STEPS_IN_FOLDS, start, centre)
         logits.append(coordinates @ solution[:-1] + solution[-1])
     return np.stack(logits)
 

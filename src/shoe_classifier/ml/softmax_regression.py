@@ -47,6 +47,10 @@ class PrincipalAxes:
         """Features `(n, d)` to coordinates `(n, r)`."""
         return (features - self.mean) / self.spread @ self.rotation
 
+    def from_features(self, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """The inverse of `to_features`, but for what lies outside the axes."""
+        return np.concatenate([self.rotation.T @ (kernel * self.spread[:, None]), (bias + self.mean @ kernel)[None]])
+
     def to_features(self, solution: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights of the coordinates, `(r + 1, c)` with the bias last, to a kernel `(d, c)` and a bias `(c,)`."""
         kernel = self.rotation @ solution[:-1] / self.spread[:, None]
@@ -87,7 +91,11 @@ class SoftmaxRegression:
         self._curvature = share * (1 - share) + 1e-6  # of the loss in a class's logit, at the beginning
 
     def solve(
-        self, inverse_penalties: np.ndarray, steps: int, start: np.ndarray | None = None
+        self,
+        inverse_penalties: np.ndarray,
+        steps: int,
+        start: np.ndarray | None = None,
+        centre: np.ndarray | float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Minimise the loss.
 
@@ -95,6 +103,7 @@ class SoftmaxRegression:
             inverse_penalties: `(c,)`, of a class of weight 1.
             steps: of L-BFGS, at most.
             start: the second result of an earlier call.
+            centre: `(r + 1, c)`, the weights that cost nothing; zero if not given. Biases cost nothing anyway.
 
         Returns:
             Weights `float32 (r + 1, c)`, the bias last; and the same for `start`. In the first, the bias of an absent
@@ -108,7 +117,7 @@ class SoftmaxRegression:
         point = np.zeros(scale.size) if start is None else (start / scale).ravel().astype(np.float64)
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            value, slope = self._loss(flat.astype(np.float32).reshape(shape) * scale, penalties)
+            value, slope = self._loss(flat.astype(np.float32).reshape(shape) * scale, penalties, centre)
             return value, (slope * scale).ravel().astype(np.float64)
 
         options = {"maxiter": steps, "ftol": _TOLERANCE}
@@ -124,8 +133,11 @@ class SoftmaxRegression:
         curve[:-1] += penalties
         return (1 / np.sqrt(curve)).astype(np.float32)
 
-    def _loss(self, solution: np.ndarray, penalties: np.ndarray) -> tuple[float, np.ndarray]:
+    def _loss(
+        self, solution: np.ndarray, penalties: np.ndarray, centre: np.ndarray | float
+    ) -> tuple[float, np.ndarray]:
         """Mean loss and its slope `(r + 1, c)`."""
+        moved = (solution - centre)[:-1].astype(np.float32)  # (r, c)
         rows = np.arange(len(self._targets))
         logits = self._coordinates @ solution[:-1]  # (n, c)
         logits += solution[-1] + self._prior
@@ -134,9 +146,9 @@ class SoftmaxRegression:
         np.exp(logits, out=logits)
         sums = logits.sum(axis=1)
         value = float(np.sum(self._weights * (np.log(sums) - right), dtype=np.float64))
-        value += float(np.square(solution[:-1]).sum(axis=0) @ penalties) / 2
+        value += float(np.square(moved).sum(axis=0) @ penalties) / 2
         logits /= sums[:, None]  # now probabilities
         logits[rows, self._targets] -= 1
         logits *= self._weights[:, None]
-        slope = np.concatenate([self._coordinates.T @ logits + solution[:-1] * penalties, logits.sum(axis=0)[None]])
+        slope = np.concatenate([self._coordinates.T @ logits + moved * penalties, logits.sum(axis=0)[None]])
         return value / self._total, slope / self._total
