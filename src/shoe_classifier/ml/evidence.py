@@ -14,7 +14,8 @@ from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
 from shoe_classifier.ml.thumbnails import count_distinct
 
-PHOTO_WEIGHT = 5.0
+PHOTO_WEIGHT = 3.0
+PRODUCT_SHARE = 1.5  # weight of all product pictures of a label over that of its photos, at most
 SYNTHETIC_WEIGHT = 10.0
 _LISTED_CHANGES = 24  # pictures
 
@@ -96,13 +97,19 @@ def metrics_of(head: Head | CentroidHead, buffer: ReplayBuffer, labels: list[str
 def sample_weights(buffer: ReplayBuffer) -> np.ndarray:
     """How much each sample counts in the head: `float (n,)`, above 0.
 
-    Photos count more where their label has other pictures, too, because photos are what users will send. The few
-    synthetic negatives count more as well, so that no retrain makes them look like a label.
+    Photos count more where their label has product pictures, too, because photos are what users will send; and
+    thousands of product pictures do not outweigh them. The few synthetic negatives count more as well, so that no
+    retrain makes them look like a label.
     """
-    with_others = np.unique(buffer.labels[~buffer.photo & (buffer.labels != BACKGROUND)])
-    synthetic = ~buffer.photo & (buffer.labels == BACKGROUND)
-    photo = buffer.photo & np.isin(buffer.labels, with_others)
-    return np.select([synthetic, photo], [SYNTHETIC_WEIGHT, PHOTO_WEIGHT], 1.0)
+    weights = np.where(~buffer.photo & (buffer.labels == BACKGROUND), SYNTHETIC_WEIGHT, 1.0)
+    learned = ~buffer.held_out
+    for label in np.unique(buffer.labels[~buffer.photo & (buffer.labels != BACKGROUND)]):
+        photos, products = buffer.photo & (buffer.labels == label), ~buffer.photo & (buffer.labels == label)
+        if (photos & learned).any():
+            weights[photos] = PHOTO_WEIGHT
+            most = PRODUCT_SHARE * PHOTO_WEIGHT * (photos & learned).sum()
+            weights[products] = min(1.0, most / max(1, (products & learned).sum()))
+    return weights
 
 
 def _is_judged(buffer: ReplayBuffer) -> np.ndarray:

@@ -15,7 +15,7 @@ from shoe_classifier.ml.dataset import LabelledPictures, held_out, synthetic_neg
 from shoe_classifier.ml.evidence import gather_evidence, metrics_of, named, sample_weights
 from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import GateEvidence
-from shoe_classifier.ml.head import BACKGROUND
+from shoe_classifier.ml.head import BACKGROUND, Head
 from shoe_classifier.ml.head_fitting import LeftOut, Samples
 from shoe_classifier.ml.replay_buffer import NO_LATENT, ReplayBuffer, ReplayBufferBuilder, keys_of
 from shoe_classifier.types import Report, TrainingEvent, utc_now
@@ -63,9 +63,7 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
     live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
     known, samples = _samples_to_learn(stored, task)
     report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~samples.held_out).sum())} samples."))
-    candidate, samples, left_out = _candidate(
-        live.flatbuffer, samples, _is_new(samples, task), task.labels, live.version
-    )
+    candidate, samples, left_out = _candidate(live.flatbuffer, samples, _is_new(samples, task), task.labels, live)
     report(TrainingEvent("train", 1.0, "The head is fitted."))
     bundles.derive(task.source, task.target, candidate, samples.trimmed())
     return gather_evidence(live, known, samples, candidate, samples, left_out, task.lesson, task.labels)
@@ -94,7 +92,7 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     pictures = _samples(Backbone(flatbuffer), task.pictures, report, stored.latent_scale, photo=True)
     after = replace(replayed, features=features.astype(np.float16)).joined(pictures)
     after = after.joined(_of_missing_labels(others, after))
-    candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live.version)
+    candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live)
     model.save(task.target, include_optimizer=False)
     bundles.attach(task.target, candidate, after.trimmed())
     return gather_evidence(live, known, before, candidate, after, left_out, task.lesson, task.labels)
@@ -168,7 +166,7 @@ def build_model_file(
     Args:
         model: the Keras network, of `architecture.build`.
         target: where the file is written.
-        pictures: all labelled pictures at the network's own size; the replay buffer keeps a fair sample of them.
+        pictures: all labelled pictures at the network's own size; the head is fitted to all, the replay buffer keeps a fair sample.
         photos: few pictures of the same labels, as users take them.
         negatives: pictures of none of the labels; their own labels do not matter.
         labels: in output order.
@@ -186,10 +184,10 @@ def build_model_file(
     if negatives:
         buffer = buffer.joined(_samples(backbone, _as_background(negatives), report, scale, photo=True, shipped=True))
     synthetic = _as_background(synthetic_negatives(backbone.image_size))
-    buffer = buffer.joined(_samples(backbone, synthetic, report, scale, photo=False, shipped=True)).trimmed()
+    buffer = buffer.joined(_samples(backbone, synthetic, report, scale, photo=False, shipped=True))
     bundle, buffer, _ = _candidate(flatbuffer, buffer, np.zeros(len(buffer), bool), labels, None)
     model.save(target, include_optimizer=False)
-    bundles.attach(target, bundle, buffer)
+    bundles.attach(target, bundle, buffer.trimmed())
     return bundle
 
 
@@ -229,18 +227,19 @@ def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
 
 
 def _candidate(
-    flatbuffer: bytes, buffer: ReplayBuffer, new: np.ndarray, labels: list[str], parent: str | None
+    flatbuffer: bytes, buffer: ReplayBuffer, new: np.ndarray, labels: list[str], live: Bundle | None
 ) -> tuple[Bundle, ReplayBuffer, LeftOut]:
     """Fit a head. Also return the buffer with what the head names of the samples that it is the first to see."""
+    kept = live.head if live and live.flatbuffer == flatbuffer and isinstance(live.head, Head) else None
     samples = Samples(
         buffer.features.astype(np.float32), buffer.labels, sample_weights(buffer), buffer.held_out, buffer.photo, new
     )
-    head, left_out = head_fitting.fit(samples, len(labels))
-    first_seen = new if parent else np.ones(len(buffer), bool)
+    head, left_out = head_fitting.fit(samples, len(labels), kept)
+    first_seen = new if live else np.ones(len(buffer), bool)
     buffer = replace(buffer, named=np.where(first_seen, named(head, buffer), buffer.named))
     bundle = Bundle(
         version=bundles.new_version(),
-        parent=parent,
+        parent=live.version if live else None,
         labels=tuple(labels),
         head=head,
         flatbuffer=flatbuffer,
