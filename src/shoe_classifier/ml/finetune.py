@@ -166,7 +166,8 @@ def build_model_file(
     Args:
         model: the Keras network, of `architecture.build`.
         target: where the file is written.
-        pictures: all labelled pictures at the network's own size; the head is fitted to all, the replay buffer keeps a fair sample.
+        pictures: all labelled pictures at the network's own size. The head is fitted to all of them; the replay buffer
+            keeps a fair sample.
         photos: few pictures of the same labels, as users take them.
         negatives: pictures of none of the labels; their own labels do not matter.
         labels: in output order.
