@@ -153,6 +153,7 @@ def openapi() -> None:
     with tempfile.TemporaryDirectory() as folder:  # building the app opens a store
         service = create_app(Settings(_env_file=None, dataset_dir=Path(folder)))  # type: ignore[call-arg]
         print(json.dumps(service.openapi(), indent=2, ensure_ascii=False))
+        service.state.service.features.close()
         service.state.service.store.close()
 
 

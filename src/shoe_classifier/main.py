@@ -18,6 +18,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.corrections import CorrectionService
 from shoe_classifier.services.factories import open_registry, open_store
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.settings import Settings, load_settings
@@ -69,14 +70,16 @@ def _build_service(settings: Settings) -> Service:
     live_model = LiveModelHolder(settings.max_image_pixels)
     files = ModelFiles(settings.live_model)
     registry = open_registry(settings, store, files, live_model)
-    ingestion = IngestionService(settings, store)
+    features = FeatureExtractor(settings, live_model)
+    ingestion = IngestionService(settings, store, features)
     return Service(
         settings=settings,
         store=store,
         live_model=live_model,
         prediction=PredictionService(settings, live_model, store),
+        features=features,
         ingestion=ingestion,
-        corrections=CorrectionService(store, ingestion),
+        corrections=CorrectionService(store, ingestion, features),
         model_registry=registry,
-        retrainer=Retrainer(settings, store, live_model, files, registry),
+        retrainer=Retrainer(settings, store, live_model, files, registry, features),
     )

@@ -15,6 +15,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.local_registry import LocalModelRegistry
 from shoe_classifier.services.model_registry import ModelRegistry, version_row
+from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.settings import Settings
@@ -128,7 +129,8 @@ class Machine:
         self.registry: ModelRegistry = kind(
             self.files, self.store, self.holder, settings.keep_versions, patience_seconds
         )
-        self.retrainer = Retrainer(settings, self.store, self.holder, self.files, self.registry)
+        self.features = FeatureExtractor(settings, self.holder)
+        self.retrainer = Retrainer(settings, self.store, self.holder, self.files, self.registry, self.features)
 
     def start(self) -> "Machine":
         """As the service starts, with a live file that the store knows: a new one is tried in a process first."""
@@ -142,7 +144,7 @@ class Machine:
     def upload(self, label: str = "hat", count: int = PICTURES, start: int = 0) -> None:
         folder = self.settings.temp_uploads_dir
         folder.mkdir(parents=True, exist_ok=True)
-        ingestion = IngestionService(self.settings, self.store)
+        ingestion = IngestionService(self.settings, self.store, self.features)
         for seed in range(start, start + count):
             (folder / "part").write_bytes(draw(label, seed))
             ingestion.ingest(folder / "part", "x.jpg", label, folder, ())
@@ -161,6 +163,7 @@ class Machine:
         )
 
     def close(self) -> None:
+        self.features.close()
         self.real_store.close()
 
 

@@ -9,10 +9,10 @@ from shoe_classifier.errors import NoNewData
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.services import candidate_trainer
-from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, learnable, verdict
+from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.settings import Settings
-from shoe_classifier.types import Report, RetrainJob, RetrainMode, TrainingPicture
+from shoe_classifier.types import Report, RetrainJob, RetrainMode
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def train(
     machine: Machine, mode: RetrainMode = "quick", seconds: float = 100, force: bool = False, **changes: object
 ) -> tuple[TrainedCandidate, RetrainJob]:
     settings = machine.settings.model_copy(update={"retrain_in": "thread", **changes})
-    trainer = CandidateTrainer(settings, machine.store, machine.holder, settings.live_model)
+    trainer = CandidateTrainer(settings, machine.store, machine.holder, settings.live_model, machine.features)
     progress = JobProgress(RetrainJob(mode=mode, force=force))
     target: Path = machine.files.candidate("test")
     return trainer.train(target, time.monotonic() + seconds, progress), progress.row
@@ -52,13 +52,15 @@ def test_all_waiting_pictures_are_learned(machine: Machine, tasks: list[tuple[st
     assert candidate.learned == {row.id: "hat" for row in machine.store.unprocessed()}
     assert (job.samples, job.labels, candidate.note) == (PICTURES, ["Boot", "Sandal", "Shoe", "hat"], "")
     method, task = tasks[0]
-    assert (method, len(task.pictures), task.source) == ("quick", PICTURES, machine.settings.live_model)
+    assert (method, len(task.lesson), task.source) == ("quick", PICTURES, machine.settings.live_model)
+    assert task.pictures is None
 
 
 def test_pictures_that_are_missing_or_damaged_are_left_out_and_named(
     machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
 ) -> None:
     rows = machine.store.unprocessed()
+    machine.features.forget([row.sha256 for row in rows])
     folder = machine.settings.dataset_dir
     (folder / rows[0].image_path).unlink()
     (folder / rows[1].image_path).write_bytes(b"")
@@ -74,19 +76,34 @@ def test_without_any_readable_picture_there_is_nothing_to_learn(
     machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
 ) -> None:
     for row in machine.store.unprocessed():
+        machine.features.forget([row.sha256])
         (machine.settings.dataset_dir / row.image_path).unlink()
     with pytest.raises(NoNewData, match=r"received none\. Left out.* and 1 more"):
         train(machine)
     assert tasks == []
 
 
+def test_a_full_retrain_needs_the_pictures_themselves(
+    machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
+) -> None:
+    for row in machine.store.unprocessed():
+        (machine.settings.dataset_dir / row.image_path).unlink()
+    with pytest.raises(NoNewData, match=r"received none\. Left out.* and 1 more"):
+        train(machine, "full")
+    assert len(train(machine, "quick")[0].learned) == PICTURES
+
+
 def test_a_full_retrain_learns_from_earlier_pictures_too(
     machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]
 ) -> None:
+    machine.upload("Boot", PICTURES, start=50)
     machine.retrain()
     machine.upload("cap", 3, start=100)
     candidate, job = train(machine, "full")
-    assert (job.samples, len(candidate.learned), len(tasks[-1][1].pictures)) == (3, 3, PICTURES + 3)
+    task = tasks[-1][1]
+    assert task.pictures is not None
+    assert (job.samples, len(candidate.learned), len(task.pictures), len(task.features)) == (3, 3, 7, 7)
+    assert task.pictures.hashes == task.features.hashes
     assert set(candidate.learned.values()) == {"cap"}
 
 
@@ -126,14 +143,3 @@ def test_auto_tries_once_when_time_is_up_or_the_gate_does_not_count(
     candidate, _ = train(machine, "auto", seconds, force)
     assert (len(tasks), candidate.reasons) == (1, ["it is worse"])
     assert verdict(candidate).endswith("Forced, although it is worse.")
-
-
-def picture(label: str, split: str) -> TrainingPicture:
-    return TrainingPicture("i", "p", "s", label, False, split, "zip", "u", "t")  # type: ignore[arg-type]
-
-
-def test_new_labels_with_held_out_pictures_only_wait() -> None:
-    rows = [picture("hat", "train"), picture("hat", "holdout"), picture("cap", "holdout"), picture("Boot", "holdout")]
-    assert [row.shoe_class for row in learnable(rows, ["Boot"])] == ["hat", "hat", "Boot"]
-    with pytest.raises(NoNewData, match="more pictures of cap"):
-        learnable([picture("cap", "holdout")], ["Boot"])

@@ -7,8 +7,10 @@ import pytest
 from helpers.pictures import draw
 from helpers.service import make_settings
 from shoe_classifier.errors import InvalidLabel, NotFound, TooSmall
+from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.corrections import CorrectionService
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.types import PredictionRecord, new_id, picture_path, utc_now
 
@@ -18,8 +20,10 @@ KNOWN = ("Boot", "Sandal")
 class Desk:
     def __init__(self, folder: Path):
         self.store = SqliteStore(folder / "dataset")
-        ingestion = IngestionService(make_settings(folder), self.store)
-        self.corrections = CorrectionService(self.store, ingestion)
+        settings = make_settings(folder)
+        self.features = FeatureExtractor(settings, LiveModelHolder(settings.max_image_pixels))
+        ingestion = IngestionService(settings, self.store, self.features)
+        self.corrections = CorrectionService(self.store, ingestion, self.features)
         self.folder = folder / "private"
         self.folder.mkdir()
 
@@ -38,6 +42,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     (tmp_path / "dataset").mkdir()
     desk = Desk(tmp_path)
     yield desk
+    desk.features.close()
     desk.store.close()
 
 

@@ -8,7 +8,9 @@ from helpers.pictures import draw, zip_of
 from helpers.service import make_settings
 from shoe_classifier.errors import InvalidImage, InvalidLabel, InvalidRequest, InvalidZip, NothingAccepted, TooLarge
 from shoe_classifier.ml.dataset import is_held_out
+from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService, UploadReport, clean_label, clean_name
+from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.sqlite.store import SqliteStore
 
 KNOWN = ("Boot", "Sandal")
@@ -17,9 +19,16 @@ KNOWN = ("Boot", "Sandal")
 class Intake:
     def __init__(self, tmp_path: Path, **limits: int):
         self.store = SqliteStore(tmp_path / "dataset")
-        self.ingestion = IngestionService(make_settings(tmp_path, **limits), self.store)
+        settings = make_settings(tmp_path, **limits)
+        self.holder = LiveModelHolder(settings.max_image_pixels)
+        self.features = FeatureExtractor(settings, self.holder)
+        self.ingestion = IngestionService(settings, self.store, self.features)
         self.folder = tmp_path / "private"
         self.folder.mkdir()
+
+    def close(self) -> None:
+        self.features.close()
+        self.store.close()
 
     def zip(self, files: dict[str, bytes]) -> UploadReport:
         return self.take(zip_of(files))
@@ -34,7 +43,7 @@ class Intake:
 def intake(tmp_path: Path) -> Iterator[Intake]:
     intake = Intake(tmp_path)
     yield intake
-    intake.store.close()
+    intake.close()
 
 
 def reasons(report: UploadReport) -> list[str]:
@@ -95,7 +104,7 @@ def test_a_zip_that_is_refused_halfway_leaves_nothing(tmp_path: Path) -> None:
         intake.zip({f"Boot/{i}.jpg": draw("Boot", i) for i in range(4)})
     assert intake.store.training_data(10, None) == []
     assert not list((tmp_path / "dataset/images").rglob("*.jpg"))
-    intake.store.close()
+    intake.close()
 
 
 def test_uploads_at_once_agree_on_one_spelling(intake: Intake, tmp_path: Path) -> None:
@@ -176,7 +185,7 @@ def test_a_single_picture_that_is_too_large(tmp_path: Path) -> None:
     intake = Intake(tmp_path, max_image_bytes=100)
     with pytest.raises(TooLarge, match="at most 100 bytes"):
         intake.take(draw("Boot", 1), "x.jpg", "Boot")
-    intake.store.close()
+    intake.close()
 
 
 def test_labels_that_look_the_same_are_one(intake: Intake) -> None:

@@ -12,6 +12,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.corrections import CorrectionService
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.model_registry import ModelRegistry
+from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.settings import Settings
@@ -30,6 +31,7 @@ class Service:
     store: Store
     live_model: LiveModelHolder
     prediction: PredictionService
+    features: FeatureExtractor
     ingestion: IngestionService
     model_registry: ModelRegistry
     corrections: CorrectionService

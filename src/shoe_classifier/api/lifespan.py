@@ -42,6 +42,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.gather(loading, following, minutes, return_exceptions=True)
     await asyncio.to_thread(service.retrainer.stop)
     service.prediction.threads.shutdown()
+    await asyncio.to_thread(service.features.close)
     await asyncio.to_thread(service.store.close)
 
 

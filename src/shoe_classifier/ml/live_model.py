@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,6 +100,11 @@ class LiveModel:
         self.backbone: Backbone = bundle.backbone()
         self.since = time.time()
         self._check_canary()
+
+    @cached_property
+    def backbone_sha256(self) -> str:
+        """See `Bundle.backbone_sha256`."""
+        return self.bundle.backbone_sha256
 
     @property
     def size(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 from shoe_classifier.errors import NotFound
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import TrainingPicture
 
@@ -13,9 +14,10 @@ from shoe_classifier.types import TrainingPicture
 class CorrectionService:
     """Changes training pictures one by one. The live model changes with the next retrain only."""
 
-    def __init__(self, store: Store, ingestion: IngestionService):
+    def __init__(self, store: Store, ingestion: IngestionService, features: FeatureExtractor):
         self._store = store
         self._ingestion = ingestion
+        self._features = features
 
     def learn(self, prediction_id: str, label: str, folder: Path, known_labels: Iterable[str]) -> TrainingPicture:
         """Add the picture of a prediction to the training data; if it is there already, change its label.
@@ -54,7 +56,9 @@ class CorrectionService:
 
     def delete(self, row_id: str) -> None:
         """Delete a training picture. Raises `NotFound`."""
-        self._store.delete_training(self._known(self._store.training_picture(row_id), row_id))
+        row = self._known(self._store.training_picture(row_id), row_id)
+        self._store.delete_training(row)
+        self._features.forget([row.sha256])
 
     @staticmethod
     def _known(row: TrainingPicture | None, queried: str) -> TrainingPicture:

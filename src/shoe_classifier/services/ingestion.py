@@ -5,6 +5,7 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,14 +20,15 @@ from shoe_classifier.errors import (
     TooSmall,
 )
 from shoe_classifier.ml.dataset import is_held_out
-from shoe_classifier.ml.preprocessing import decode, sniff
+from shoe_classifier.ml.preprocessing import sniff
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labelled
+from shoe_classifier.services.picture_features import Extracted, FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
 
 MAX_LABEL = 64
-_CHECK_SIZE = 96  # pixels; every picture is decoded once, to a small size, to be sure that it can be
+Check = Future[Extracted | None]  # see `FeatureExtractor.check`
 
 
 @dataclass
@@ -47,9 +49,10 @@ class UploadReport:
 class IngestionService:
     """Checks uploaded pictures and adds them to the training data."""
 
-    def __init__(self, settings: Settings, store: Store):
+    def __init__(self, settings: Settings, store: Store, features: FeatureExtractor):
         self._settings = settings
         self._store = store
+        self._features = features
         self._lock = threading.Lock()
         self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
 
@@ -83,7 +86,8 @@ class IngestionService:
         with file.open("rb") as opened:
             start = opened.read(16)
         if start.startswith(b"PK"):
-            return self._ingest(read_labelled(file, self.zip_limits), folder, known_labels, "zip")
+            entries = self._features.check_all(read_labelled(file, self.zip_limits))
+            return self._ingest(entries, folder, known_labels, "zip")
         if label is None and sniff(start):
             raise InvalidRequest("Expected a form field 'label' with a single picture; received none.")
         if label is None:
@@ -95,8 +99,9 @@ class IngestionService:
             )
         picture = Picture(label, name, file.read_bytes())
         clean_label(label)
-        self._check(picture)
-        return self._ingest([picture], folder, known_labels, source)
+        check = self._features.check(picture)
+        check.result()
+        return self._ingest([(picture, check)], folder, known_labels, source)
 
     def spell(self, label: str, known_labels: Iterable[str]) -> str:
         """Return a label in its known spelling, or as given if it is new. Raises `InvalidLabel`."""
@@ -107,13 +112,17 @@ class IngestionService:
         return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
 
     def _ingest(
-        self, pictures: Iterable[Picture | Skipped], folder: Path, known_labels: Iterable[str], source: str
+        self,
+        entries: Iterable[tuple[Picture | Skipped, Check | None]],
+        folder: Path,
+        known_labels: Iterable[str],
+        source: str,
     ) -> UploadReport:
         report = UploadReport()
         spelling = self._spelling(known_labels)
         waiting: dict[str, _Waiting] = {}
-        for picture in pictures:
-            skipped = picture if isinstance(picture, Skipped) else self._stage(picture, folder, spelling, waiting)
+        for entry, check in entries:
+            skipped = entry if isinstance(entry, Skipped) else self._stage(entry, check, folder, spelling, waiting)
             if skipped:
                 report.skipped.append(skipped)
         self._keep(list(waiting.values()), report, source)
@@ -127,28 +136,27 @@ class IngestionService:
         return report
 
     def _stage(
-        self, picture: Picture, folder: Path, spelling: dict[str, str], waiting: dict[str, "_Waiting"]
+        self,
+        picture: Picture,
+        check: Check | None,
+        folder: Path,
+        spelling: dict[str, str],
+        waiting: dict[str, "_Waiting"],
     ) -> Skipped | None:
-        """Check one picture and write it to the private folder. Return why it was skipped, or None."""
+        """Write one picture to the private folder if its check succeeds. Return why it was skipped, or None."""
         try:
             label = clean_label(picture.label)
             label = spelling.setdefault(_key_of(label), label)
             sha256 = hashlib.sha256(picture.data).hexdigest()
             if sha256 in waiting:
                 return _known(picture.name, label, waiting[sha256].label)
-            self._check(picture)
+            extracted = check.result() if check else None
         except AppError as error:
             return Skipped(picture.name, _reason(error), error.detail)
         file = folder / f"{sha256}{EXTENSIONS[sniff(picture.data) or 'JPEG']}"
         file.write_bytes(picture.data)
-        waiting[sha256] = _Waiting(sha256, label, picture.name, file)
+        waiting[sha256] = _Waiting(sha256, label, picture.name, file, extracted)
         return None
-
-    def _check(self, picture: Picture) -> None:
-        s = self._settings
-        decode(
-            picture.data, _CHECK_SIZE, name=picture.name, max_pixels=s.max_image_pixels, min_side=s.min_training_side
-        )
 
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
         """Store what is new. The store keeps pictures before rows, so that no row lacks its picture."""
@@ -184,6 +192,7 @@ class IngestionService:
             for item in waiting
         ]
         new = self._store.add_training(rows, [item.file for item in waiting]) if rows else set()
+        self._features.keep({item.sha256: item.extracted for item in waiting if item.extracted})
         for row, item in zip(rows, waiting, strict=True):
             if row.id in new:
                 report.labels[row.shoe_class] += 1
@@ -200,6 +209,7 @@ class _Waiting:
     label: str
     name: str
     file: Path
+    extracted: Extracted | None
 
 
 def _known(name: str, label: str, known: str) -> Skipped:

@@ -13,6 +13,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.services.model_registry import ModelRegistry, version_row
+from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.training_process import LOWEST_PRIORITY
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
@@ -32,7 +33,13 @@ class Retrainer:
     """Runs retrain jobs, each on a thread of low priority, and answers for their state."""
 
     def __init__(
-        self, settings: Settings, store: Store, holder: LiveModelHolder, files: ModelFiles, registry: ModelRegistry
+        self,
+        settings: Settings,
+        store: Store,
+        holder: LiveModelHolder,
+        files: ModelFiles,
+        registry: ModelRegistry,
+        features: FeatureExtractor,
     ):
         self._host_lock = FileLock(settings.dataset_dir / "retrain.lock")  # between the workers of this machine
         self._settings = settings
@@ -40,7 +47,7 @@ class Retrainer:
         self._holder = holder
         self._files = files
         self._registry = registry
-        self._trainer = CandidateTrainer(settings, store, holder, files.live)
+        self._trainer = CandidateTrainer(settings, store, holder, files.live, features)
         self._lock = threading.Lock()
         self._progress: JobProgress | None = None
         self._thread: threading.Thread | None = None

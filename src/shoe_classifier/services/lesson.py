@@ -1,0 +1,163 @@
+"""What a retrain learns from: the stored pictures as features, and which of them are new."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shoe_classifier.errors import NoNewData, NotFound
+from shoe_classifier.ml.dataset import LabelledPictures, load
+from shoe_classifier.ml.features import LabelledFeatures, labelled
+from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
+from shoe_classifier.ml.zip_reader import Picture
+from shoe_classifier.services.picture_features import FeatureExtractor
+from shoe_classifier.settings import Settings
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import PictureFeatures, Report, TrainingEvent, TrainingPicture
+
+_MOST_EARLIER = 20_000  # pictures learned before, about 100 MB of features; of older ones the replay buffer has samples
+_NAMED_PICTURES = 3  # unreadable pictures that a message names
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The pictures that a retrain learns from.
+
+    Attributes:
+        rows: one for each picture, first those that were learned before.
+        features: of the same pictures in the same order, from the live backbone.
+        labels: the live model's labels in output order, then the new ones.
+        unreadable: waiting pictures that are missing or damaged.
+        forgotten: SHA-256 digests of deleted pictures.
+    """
+
+    rows: list[TrainingPicture]
+    features: LabelledFeatures
+    labels: list[str]
+    unreadable: list[TrainingPicture]
+    forgotten: frozenset[str]
+
+    @property
+    def new(self) -> np.ndarray:
+        """Which pictures have not been learned yet: `bool (n,)`."""
+        return np.array([not row.is_processed for row in self.rows], bool)
+
+    @property
+    def learned(self) -> dict[str, str]:
+        """The ids of the new training pictures, with their labels."""
+        return {row.id: row.shoe_class for row in self.rows if not row.is_processed}
+
+
+class LessonCollector:
+    """Collects stored pictures for a retrain."""
+
+    def __init__(self, settings: Settings, store: Store, holder: LiveModelHolder, features: FeatureExtractor):
+        self._settings = settings
+        self._store = store
+        self._holder = holder
+        self._features = features
+
+    def waiting(self) -> list[TrainingPicture]:
+        """Return the pictures that can be learned now. Raises `NoNewData`."""
+        return learnable(self._store.unprocessed(), self._holder.labels)
+
+    def collect(self, waiting: list[TrainingPicture], deadline: float, report: Report) -> Lesson:
+        """Collect the features of the waiting pictures and of those learned before; what is not kept is computed.
+
+        Args:
+            waiting: rows of pictures, see `waiting`.
+            deadline: `time.monotonic()`. Half of the time until then may go to pictures that were learned before: the
+                replay buffer has samples of them. Of the waiting ones, none is left out to save time.
+            report: receives the progress, and may raise to stop.
+
+        Raises:
+            NoNewData: there is nothing to learn from.
+        """
+        live = self._holder.teachable
+        report(TrainingEvent("collect", 0.0, "Collecting the pictures."))
+        forgotten = self._store.deleted_pictures()
+        self._features.forget(forgotten)  # another machine may have deleted them
+        self._features.keep_only(live)
+        found = self._features_of(waiting, live, report)
+        readable = [row for row in waiting if row.sha256 in found]
+        unreadable = [row for row in waiting if row.sha256 not in found]
+        if not readable:
+            raise _unreadable(unreadable)
+        new = learnable(readable, live.bundle.labels)  # a label may have lost all that it could be trained on
+        earlier = [row for row in self._store.processed() if row.shoe_class in live.bundle.labels][-_MOST_EARLIER:]
+        found |= self._features_of(earlier, live, report, (time.monotonic() + deadline) / 2)
+        rows = [*(row for row in earlier if row.sha256 in found), *new]
+        labels = list(dict.fromkeys([*live.bundle.labels, *(row.shoe_class for row in new)]))
+        return Lesson(rows, _columns(rows, found, labels), labels, unreadable, forgotten)
+
+    def load_pictures(self, lesson: Lesson, report: Report) -> LabelledPictures:
+        """Decode the pictures of a lesson at the network's own size, for a full retrain. Raises `NoNewData`."""
+        rows, read = lesson.rows, 0
+
+        def report_progress() -> None:
+            nonlocal read
+            report(TrainingEvent("collect", read / len(rows), f"Reading picture {read + 1} of {len(rows)}."))
+            read += 1
+
+        size, max_pixels = self._holder.teachable.backbone.image_size, self._settings.max_image_pixels
+        files = (Picture(row.shoe_class, row.image_path, data) for row, data in self._stored(rows))
+        pictures = load(files, size, list(lesson.labels), progress=report_progress, max_pixels=max_pixels)
+        if not len(pictures):
+            raise _unreadable(rows)
+        return pictures
+
+    def _features_of(
+        self, rows: list[TrainingPicture], live: LiveModel, report: Report, until: float = float("inf")
+    ) -> dict[str, PictureFeatures]:
+        found = self._features.known(live, rows)
+        missing = [row for row in rows if row.sha256 not in found]
+        return found | self._features.compute(live, self._stored(missing), len(missing), report, until)
+
+    def _stored(self, rows: list[TrainingPicture]) -> Iterator[tuple[TrainingPicture, bytes]]:
+        """Yield rows with their files, without those whose files are missing or cannot be read."""
+        start = 0
+        while start < len(rows):
+            files = self._store.pictures([row.image_path for row in rows[start:]])
+            try:
+                for data in files:
+                    yield rows[start], data
+                    start += 1
+            except (NotFound, OSError):  # the iterator ends here; go on with the picture after this one
+                start += 1
+
+
+def learnable(rows: list[TrainingPicture], known: Collection[str]) -> list[TrainingPicture]:
+    """Leave for a later retrain the pictures of new labels all of whose pictures are held out.
+
+    Args:
+        known: labels of the live model.
+
+    Raises:
+        NoNewData: no other pictures are left.
+    """
+    labels = {row.shoe_class for row in rows if row.split == "train"} | set(known)
+    ready = [row for row in rows if row.shoe_class in labels]
+    if not ready:
+        waiting = sorted({row.shoe_class for row in rows})
+        raise NoNewData(f"Expected more pictures of {', '.join(waiting)}; the few there are, are all held out.")
+    return ready
+
+
+def left_out(rows: Sequence[TrainingPicture]) -> str:
+    """Name pictures that cannot be read, for people. Empty without any; otherwise it ends with a space."""
+    if not rows:
+        return ""
+    names = ", ".join(row.image_path for row in rows[:_NAMED_PICTURES])
+    more = f" and {len(rows) - _NAMED_PICTURES} more" if len(rows) > _NAMED_PICTURES else ""
+    return f"Left out, because they are missing or cannot be read: {names}{more}. "
+
+
+def _unreadable(rows: Sequence[TrainingPicture]) -> NoNewData:
+    return NoNewData(f"Expected stored pictures that can be read; received none. {left_out(rows)}".strip())
+
+
+def _columns(rows: list[TrainingPicture], found: dict[str, PictureFeatures], labels: list[str]) -> LabelledFeatures:
+    index = {label: number for number, label in enumerate(labels)}
+    label_indices = np.array([index[row.shoe_class] for row in rows], np.int64)
+    return labelled([found[row.sha256] for row in rows], label_indices, [row.sha256 for row in rows])
