@@ -74,7 +74,7 @@ def test_anchors_are_the_pictures_held_out_before(live: Bundle, buffer: ReplayBu
 
 def test_anchors_see_what_the_candidate_loses(live: Bundle, buffer: ReplayBuffer) -> None:
     new = pictures(live, ("Boot", "Boot", 5))
-    without_boots = replace(live, head=replace(live.head, bias=live.head.bias - np.float32([1e6, 0, 0])))
+    without_boots = replace(live, head=replace(live.head, bias=live.head.bias - np.array([1e6, 0, 0], np.float32)))
     found = gather_evidence(live, buffer, buffer, without_boots, buffer, NOTHING_LEFT_OUT, new, list(SHAPES)).anchors
     assert not found.after[found.labels == 0].any()
     assert found.after[found.labels != 0].mean() > 0.95
@@ -116,7 +116,9 @@ def test_missed_photos_are_those_among_the_anchors(live: Bundle, buffer: ReplayB
 def test_cross_validation_is_that_of_new_labels(live: Bundle, buffer: ReplayBuffer) -> None:
     """Of old labels the live model knows more than heads that saw less; and negatives have no label."""
     rows = [np.flatnonzero(buffer.labels == label)[0] for label in (0, 1, 2, -1)]
-    logits = np.float32([[9, 1, 2, 50], [1, 2, 9, 0], [7, 1, 5, 0], [0, 0, 0, 9]])  # the last are of the background
+    logits = np.array(
+        [[9, 1, 2, 50], [1, 2, 9, 0], [7, 1, 5, 0], [0, 0, 0, 9]], np.float32
+    )  # the last are of the background
     found = evidence._cross_validation(LeftOut(np.array(rows), logits), buffer, known=1, classes=3)
     assert found.given.tolist() == [1, 2]
     assert found.predicted.tolist() == [2, 0]
@@ -125,7 +127,7 @@ def test_cross_validation_is_that_of_new_labels(live: Bundle, buffer: ReplayBuff
 
 def test_a_first_label_is_cross_validated_too(buffer: ReplayBuffer) -> None:
     row = np.flatnonzero(buffer.labels == 0)[:1]
-    found = evidence._cross_validation(LeftOut(row, np.float32([[3, 1]])), buffer, known=0, classes=1)
+    found = evidence._cross_validation(LeftOut(row, np.array([[3, 1]], np.float32)), buffer, known=0, classes=1)
     assert (found.predicted.tolist(), found.lead.tolist()) == ([0], [0])
 
 

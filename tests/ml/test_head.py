@@ -9,11 +9,11 @@ from shoe_classifier.ml.head import Head, activation_map, log_odds, softmax
 def two_labels() -> Head:
     """Each label is a feature of its own, and the third feature is the background."""
     return Head(
-        kernel=np.float32([[1, 0], [0, 1], [0, 0]]),
-        bias=np.float32([0, 0]),
-        background_weights=np.float32([0, 0, 1]),
+        kernel=np.array([[1, 0], [0, 1], [0, 0]], np.float32),
+        bias=np.array([0, 0], np.float32),
+        background_weights=np.array([0, 0, 1], np.float32),
         background_bias=0.5,
-        unknown_thresholds=np.float32([1, 1]),
+        unknown_thresholds=np.array([1, 1], np.float32),
         uncertain_threshold=0.6,
         temperature=1.0,
     )
@@ -24,7 +24,7 @@ def decision(head: Head, features: np.ndarray) -> str:
 
 
 def test_probabilities_add_up_and_follow_the_features() -> None:
-    features = np.float32([[3, 0, 0], [0, 2, 9]])
+    features = np.array([[3, 0, 0], [0, 2, 9]], np.float32)
     probabilities = two_labels().probabilities(features)
     assert probabilities.argmax(axis=1).tolist() == [0, 1]
     assert np.allclose(probabilities.sum(axis=1), 1)
@@ -32,12 +32,12 @@ def test_probabilities_add_up_and_follow_the_features() -> None:
 
 
 def test_the_background_stands_against_all_labels_together() -> None:
-    found = two_labels().background_odds(np.float32([[1, 2, 4]]))
+    found = two_labels().background_odds(np.array([[1, 2, 4]], np.float32))
     assert found == pytest.approx(4.5 - np.log(np.exp(1) + np.exp(2)), abs=1e-5)
 
 
 def test_more_background_than_the_label_allows_is_unknown() -> None:
-    head, features = two_labels(), np.float32([[3, 0, 4]])
+    head, features = two_labels(), np.array([[3, 0, 4]], np.float32)
     odds = head.background_odds(features)[0]
     at_the_border = replace(head, unknown_thresholds=np.repeat(odds, 2))
     assert decision(at_the_border, features) == "accepted"
@@ -46,26 +46,26 @@ def test_more_background_than_the_label_allows_is_unknown() -> None:
 
 
 def test_the_threshold_is_that_of_the_label_it_looks_most_like() -> None:
-    head = replace(two_labels(), unknown_thresholds=np.float32([-9, 9]))
-    assert decision(head, np.float32([[3, 0, 0]])) == "unknown"
-    assert decision(head, np.float32([[0, 3, 0]])) == "accepted"
+    head = replace(two_labels(), unknown_thresholds=np.array([-9, 9], np.float32))
+    assert decision(head, np.array([[3, 0, 0]], np.float32)) == "unknown"
+    assert decision(head, np.array([[0, 3, 0]], np.float32)) == "accepted"
 
 
 def test_less_confidence_than_the_threshold_is_uncertain() -> None:
-    head, features = two_labels(), np.float32([[1, 0, 0]])
+    head, features = two_labels(), np.array([[1, 0, 0]], np.float32)
     confidence = float(head.probabilities(features).max())
     assert decision(replace(head, uncertain_threshold=confidence), features) == "accepted"
     assert decision(replace(head, uncertain_threshold=confidence + 1e-6), features) == "uncertain"
 
 
 def test_unknown_comes_before_uncertain() -> None:
-    features = np.float32([[0, 0, 9]])
+    features = np.array([[0, 0, 9]], np.float32)
     assert decision(two_labels(), features) == "unknown"
-    assert decision(replace(two_labels(), unknown_thresholds=np.float32([99, 99])), features) == "uncertain"
+    assert decision(replace(two_labels(), unknown_thresholds=np.array([99, 99], np.float32)), features) == "uncertain"
 
 
 def test_the_temperature_changes_confidence_and_not_what_is_unknown() -> None:
-    head, features = two_labels(), np.float32([[1, 2, 4]])
+    head, features = two_labels(), np.array([[1, 2, 4]], np.float32)
     cooler = replace(
         head,
         kernel=head.kernel / 4,
@@ -96,4 +96,7 @@ def test_activation_map_is_hot_where_the_label_is() -> None:
 def test_activation_map_of_an_only_label() -> None:
     feature_map = np.zeros((2, 2, 3), np.float32)
     feature_map[1, 0, 0] = 5
-    assert activation_map(feature_map, np.float32([[1], [0], [0]]), 0).tolist() == [[0, 0], [pytest.approx(1), 0]]
+    assert activation_map(feature_map, np.array([[1], [0], [0]], np.float32), 0).tolist() == [
+        [0, 0],
+        [pytest.approx(1), 0],
+    ]

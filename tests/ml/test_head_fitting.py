@@ -129,7 +129,7 @@ def test_the_temperature_undoes_the_scale_of_logits(scale: float) -> None:
 
 
 def test_labels_that_cannot_be_judged_bring_a_usual_temperature() -> None:
-    logits = np.float32([[5, 0], [5, 0], [5, 0], [0, 5]])
+    logits = np.array([[5, 0], [5, 0], [5, 0], [0, 5]], np.float32)
     labels = np.array([0, 0, 0, 0])
     alone = head_fitting._temperature(logits, labels, 1)
     usual = head_fitting._temperature(logits[:0], labels[:0], 2)
@@ -139,7 +139,7 @@ def test_labels_that_cannot_be_judged_bring_a_usual_temperature() -> None:
 
 
 def test_a_mislabelled_picture_does_not_decide_the_temperature() -> None:
-    right = np.tile(np.float32([[9, 0], [0, 9]]), (200, 1))
+    right = np.tile(np.array([[9, 0], [0, 9]], np.float32), (200, 1))
     labels = np.tile([0, 1], 200)
     wrong = labels.copy()
     wrong[0] = 1
@@ -214,7 +214,7 @@ def test_left_out_are_new_samples_that_were_learned() -> None:
 
 
 def test_left_out_are_judged_with_the_biases_of_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_fitting, "_modesty", lambda *args: np.float32([0, 0, -50, 0]))
+    monkeypatch.setattr(head_fitting, "_modesty", lambda *args: np.array([0, 0, -50, 0], np.float32))
     head, left_out = fit(samples({0: 200, 1: 200, 2: 60, BACKGROUND: 100}, new=(2,)), 3)
     assert share_right(head, 2) == 0
     assert not (left_out.logits.argmax(axis=1) == 2).any()

@@ -19,7 +19,7 @@ COLUMNS = ("labels", "held_out", "photo", "shipped", "named", "keys", "latents",
 def some_head() -> Head:
     rng = np.random.default_rng(0)
     kernel, weights = rng.normal(0, 1, (4, 3)).astype(np.float32), rng.normal(0, 1, 4).astype(np.float32)
-    return Head(kernel, np.float32([1, 2, 3]), weights, -0.3, np.float32([-1, 0, 1]), 0.7, 0.4)
+    return Head(kernel, np.array([1, 2, 3], np.float32), weights, -0.3, np.array([-1, 0, 1], np.float32), 0.7, 0.4)
 
 
 def some_buffer(count: int = 50) -> ReplayBuffer:

@@ -79,7 +79,7 @@ def test_it_solves_what_scikit_learn_solves() -> None:
 
 def test_few_dozen_steps_are_enough() -> None:
     coordinates, targets = clouds([400, 40, 4])
-    coordinates *= np.float32([10, 1, 1, 0.1])
+    coordinates *= np.array([10, 1, 1, 0.1], np.float32)
     near, exact = (solve(coordinates, targets, np.ones(444), [0.01] * 3, steps) for steps in (30, STEPS))
     assert np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
 
