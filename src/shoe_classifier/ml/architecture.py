@@ -56,7 +56,7 @@ STAGES = (
     Stage(3, 1, 6, 320, 1),
 )
 WIDTH = 1280  # pooled features
-IMAGE_SIZE = 192  # edge of the pictures that the shipped network takes, in pixels
+IMAGE_SIZE = 224  # edge of the pictures that the shipped network takes, in pixels
 
 
 def build(image_size: int, classes: int, stages: tuple[Stage, ...] = STAGES, width: int = WIDTH) -> keras.Model:
@@ -142,15 +142,22 @@ def round_weights(model: keras.Model) -> None:
         layer.set_weights([weight.astype(np.float16).astype(np.float32) for weight in layer.get_weights()])
 
 
-def compile_backbone(model: keras.Model) -> bytes:
+def compile_backbone(model: keras.Model, calibration: np.ndarray | None = None) -> bytes:
     """Compile the part below the head to a LiteRT flatbuffer, as `backbone.Backbone` takes it.
 
-    Its weights are stored in half precision, which halves the file, and computed with in single precision.
+    Args:
+        model: of `build`.
+        calibration: some hundred pictures of all kinds, `uint8 (n, size, size, 3)`. With them, it computes with 8-bit
+            integers, each channel in steps of its own: twice as fast on processors with instructions for that, and no
+            slower on others. Without them, it computes in single precision with weights stored in half precision.
     """
     outputs = [model.get_layer(name).output for name in (LATENT_LAYER, MAP_LAYER, FEATURES_LAYER)]
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(model.input, outputs))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_types = [tf.float16]
+    if calibration is None:
+        converter.target_spec.supported_types = [tf.float16]
+    else:
+        converter.representative_dataset = lambda: ([picture[None].astype(np.float32)] for picture in calibration)
     return bytes(converter.convert())
 
 

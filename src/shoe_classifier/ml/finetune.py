@@ -21,6 +21,7 @@ from shoe_classifier.ml.replay_buffer import NO_LATENT, ReplayBuffer, ReplayBuff
 from shoe_classifier.types import Report, TrainingEvent, utc_now
 
 _REPORT_PICTURES = 50  # from one event to the next while features are computed
+_CALIBRATION_PICTURES = 170  # of each source, about
 _SCALE_PICTURES = 100  # that the step of the latents is taken from
 _SCALE_QUANTILE = 0.9995  # of their activations that fit into 8 bits
 
@@ -87,6 +88,7 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     _tune(training, model, task.pictures, replayed, task, report)
     report(TrainingEvent("compile", 0.0, "Compiling the network."))
     architecture.round_weights(model)
+    # Not in integers: the pictures of one retrain are too much alike to tell how far activations reach.
     flatbuffer = architecture.compile_backbone(model)
     features = architecture.call_in_batches(architecture.upper(model), replayed.float_latents())
     pictures = _samples(Backbone(flatbuffer), task.pictures, report, stored.latent_scale, photo=True)
@@ -176,7 +178,7 @@ def build_model_file(
     from shoe_classifier.ml import architecture
 
     architecture.round_weights(model)
-    flatbuffer = architecture.compile_backbone(model)
+    flatbuffer = architecture.compile_backbone(model, _calibration(pictures, photos, negatives))
     backbone = Backbone(flatbuffer)
     scale = _latent_scale(backbone, pictures)
     buffer = _samples(backbone, pictures, report, scale, photo=False, shipped=True)
@@ -190,6 +192,12 @@ def build_model_file(
     model.save(target, include_optimizer=False)
     bundles.attach(target, bundle, buffer.trimmed())
     return bundle
+
+
+def _calibration(*sources: LabelledPictures | None) -> np.ndarray:
+    """Some pictures of each source, `uint8 (n, size, size, 3)`."""
+    given = [source.images for source in sources if source]
+    return np.concatenate([images[:: max(1, len(images) // _CALIBRATION_PICTURES)] for images in given])
 
 
 def _as_background(pictures: LabelledPictures) -> LabelledPictures:
