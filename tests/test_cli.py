@@ -57,6 +57,20 @@ def test_evaluate(settings: Settings, tmp_path: Path, data: Path) -> None:
     assert "received one of 'hat'" in other.stderr
 
 
+def test_benchmark_few_shot(settings: Settings, tmp_path: Path) -> None:
+    for name, start in (("train", 0), ("test", 500)):
+        lesson = {f"{label}/{i}.jpg": draw(label, start + i) for label in ("hat", "Boot") for i in range(12)}
+        (tmp_path / f"{name}.zip").write_bytes(zip_of(lesson))
+    result = run(tmp_path, "benchmark", "few-shot", "train.zip", "test.zip", "--shots", "2,10", "--json")
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["shots"], row["tested"]) for row in rows] == [(2, 24), (10, 24)]
+    for shots in ("0", "1,x", ""):
+        wrong = run(tmp_path, "benchmark", "few-shot", "train.zip", "test.zip", "--shots", shots)
+        assert wrong.returncode == 1
+        assert f"received {shots!r}" in wrong.stderr
+
+
 def test_train_with_everything(tmp_path: Path, data: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(zip_of({f"{s}/{i}.jpg": draw(s, 900 + i) for s in SHAPES for i in range(8)}))
     (tmp_path / "backgrounds.zip").write_bytes(lesson_zip("stripes", 30))

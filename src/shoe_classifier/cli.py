@@ -22,6 +22,8 @@ _POLL_SECONDS = 0.3
 T = TypeVar("T")
 supabase = typer.Typer(no_args_is_help=True, help="About the Supabase project of the settings.")
 app.add_typer(supabase, name="supabase")
+benchmark = typer.Typer(no_args_is_help=True, help="How good the live model is at what it is made for.")
+app.add_typer(benchmark, name="benchmark")
 
 Data = Annotated[Path, typer.Argument(help="A folder, or a ZIP, of labelled folders.", exists=True)]
 
@@ -157,6 +159,31 @@ def openapi() -> None:
         service.state.service.store.close()
 
 
+@benchmark.callback()
+def _benchmark() -> None:
+    """Without it, typer would take the only command for the group itself."""
+
+
+@benchmark.command()
+def few_shot(
+    train: Data,
+    test: Data,
+    shots: Annotated[str, typer.Option(help="Pictures of each label to teach, several numbers.")] = "1,2,5,10",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one result a line.")] = False,
+) -> None:
+    """Teach a copy of the live model the first pictures of each label in TRAIN, and measure it on TEST."""
+    from shoe_classifier.services.few_shot import measure_few_shot
+
+    if not all(number.isdecimal() and int(number) for number in shots.split(",")):
+        sys.exit(f"Expected whole numbers from 1, as in --shots 1,2,5,10; received {shots!r}.")
+    numbers = [int(number) for number in shots.split(",")]
+    with _progress(disable=as_json) as progress:
+        show = _show(progress, progress.add_task("Reading pictures", total=1.0))
+        results = _or_exit(measure_few_shot, _settings().live_model, train, test, numbers, show)
+    for result in results:
+        print(json.dumps(vars(result)) if as_json else result)
+
+
 @supabase.command()
 def check() -> None:
     """Check line by line whether the project of SUPABASE_URL and SUPABASE_KEY is set up right; exit status 1 if not."""
@@ -238,11 +265,15 @@ def _console() -> Any:
     return Console()
 
 
-def _progress() -> Any:
+def _progress(*, disable: bool = False) -> Any:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     return Progress(
-        BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False)
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        disable=disable,
     )
 
 
