@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shoe_classifier.ml import architecture, bundle
+from shoe_classifier.ml.dataset import IMAGE_SIZE
 
 CLASSES = 3  # `train` does not take it from the file
 
@@ -18,7 +19,7 @@ CLASSES = 3  # `train` does not take it from the file
 def main() -> None:
     """Convert the archive."""
     source, out = map(Path, sys.argv[1:])
-    model = architecture.build(architecture.IMAGE_SIZE, CLASSES)
+    model = architecture.build(IMAGE_SIZE, CLASSES)
     with np.load(source) as arrays:
         for layer in model.layers[:-1]:
             if layer.weights:

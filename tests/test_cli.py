@@ -75,14 +75,14 @@ def test_train_with_everything(tmp_path: Path, data: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(zip_of({f"{s}/{i}.jpg": draw(s, 900 + i) for s in SHAPES for i in range(8)}))
     (tmp_path / "backgrounds.zip").write_bytes(lesson_zip("stripes", 30))
     (tmp_path / "exclude.zip").write_bytes(lesson_zip("stripes", 5))
-    options = ["--photos", "photos.zip", "--backgrounds", "backgrounds.zip", "--exclude", "exclude.zip"]
+    options = ["--size", 64, "--photos", "photos.zip", "--backgrounds", "backgrounds.zip", "--exclude", "exclude.zip"]
     out = tmp_path / "models" / "shoe_classifier.h5"
     result = run(tmp_path, "train", data, "--out", out, *options, "--epochs", 1, "--steps", 2)
     assert result.returncode == 0, result.stderr
     assert "held-out" in result.stdout
     (tmp_path / "boot.jpg").write_bytes(draw("Boot", 1))
     assert run(tmp_path, "predict", "boot.jpg").returncode == 0
-    again = run(tmp_path, "train", data, "--out", out, "--start", out, "--epochs", 1, "--steps", 1)
+    again = run(tmp_path, "train", data, "--out", out, "--start", out, "--size", 64, "--epochs", 1, "--steps", 1)
     assert again.returncode == 0, again.stderr
 
 

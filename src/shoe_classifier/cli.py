@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from shoe_classifier.errors import AppError, ConfigurationError
+from shoe_classifier.ml.dataset import IMAGE_SIZE
 from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.types import Report, RetrainMode
 
@@ -70,6 +71,7 @@ def train(
     photos: Annotated[list[Path] | None, typer.Option(help="Photos with the same labels, as users take them.")] = None,
     backgrounds: Annotated[list[Path] | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
+    size: Annotated[int, typer.Option(min=32, help="Edge of the network's pictures, in pixels.")] = IMAGE_SIZE,
     epochs: Annotated[int, typer.Option(min=0, help="0: fit only the head, on the network of --start.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
     frozen: Annotated[int, typer.Option(min=0, help="Lowest blocks that keep their weights, of 16.")] = 11,
@@ -88,6 +90,7 @@ def train(
         photos=photos or [],
         backgrounds=backgrounds or [],
         exclude=exclude or [],
+        image_size=size,
         epochs=epochs,
         steps=steps,
         frozen=frozen,

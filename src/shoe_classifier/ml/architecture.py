@@ -56,7 +56,6 @@ STAGES = (
     Stage(3, 1, 6, 320, 1),
 )
 WIDTH = 1280  # pooled features
-IMAGE_SIZE = 224  # edge of the pictures that the shipped network takes, in pixels
 
 
 def build(image_size: int, classes: int, stages: tuple[Stage, ...] = STAGES, width: int = WIDTH) -> keras.Model:

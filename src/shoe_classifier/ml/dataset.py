@@ -12,6 +12,7 @@ from shoe_classifier.ml.thumbnails import look_alike, thumbnails_of
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.types import MAX_IMAGE_PIXELS
 
+IMAGE_SIZE = 224  # edge of the pictures that the shipped network takes, in pixels
 HOLDOUT_SHARE = 0.15
 _WHITE = 238  # JPEG noise on a white studio background stays above this
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from shoe_classifier.ml import architecture
 from shoe_classifier.ml.augment import augment_any, jitter
 from shoe_classifier.ml.batches import Batch, BatchCounts, training_batches, tuning_batches
-from shoe_classifier.ml.dataset import LabelledPictures
+from shoe_classifier.ml.dataset import IMAGE_SIZE, LabelledPictures
 from shoe_classifier.types import Report, TrainingEvent
 
 _DISTILLATION_WEIGHT = 1.0  # of staying near the old features while the upper layers are tuned
@@ -41,7 +41,7 @@ class TrainingConfig:
         frozen: residual blocks from the bottom that keep the weights they start with: what ImageNet taught.
     """
 
-    image_size: int = architecture.IMAGE_SIZE
+    image_size: int = IMAGE_SIZE
     stages: tuple[architecture.Stage, ...] = architecture.STAGES
     width: int = architecture.WIDTH
     epochs: int = 8

@@ -13,7 +13,7 @@ from shoe_classifier.errors import AppError, InvalidRequest
 from shoe_classifier.files import replacing
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.dataset import LabelledPictures, load, synthetic_negatives, without_lookalikes
+from shoe_classifier.ml.dataset import IMAGE_SIZE, LabelledPictures, load, synthetic_negatives, without_lookalikes
 from shoe_classifier.ml.evaluation import evaluate
 from shoe_classifier.ml.folder_reader import read
 from shoe_classifier.ml.live_model import Model
@@ -39,6 +39,7 @@ class OfflineTraining:
         photos: pictures with the same labels, as users take them.
         backgrounds: folders of negatives: pictures with none of the labels.
         exclude: pictures that must not be trained on; negatives that look like one of them are left out, too.
+        image_size: edge of the network's pictures, in pixels.
         epochs: 0 fits only the head.
         steps: batches in an epoch.
         frozen: number of the lowest blocks that keep the weights of `start`.
@@ -51,6 +52,7 @@ class OfflineTraining:
     photos: Sequence[Path] = ()
     backgrounds: Sequence[Path] = ()
     exclude: Sequence[Path] = ()
+    image_size: int = IMAGE_SIZE
     epochs: int = 8
     steps: int = 100
     frozen: int = 11
@@ -77,7 +79,9 @@ def train_from_folders(plan: OfflineTraining, report: Report) -> Bundle:
     """
     from shoe_classifier.ml import training
 
-    config = training.TrainingConfig(epochs=plan.epochs, steps=plan.steps, frozen=plan.frozen)
+    config = training.TrainingConfig(
+        image_size=plan.image_size, epochs=plan.epochs, steps=plan.steps, frozen=plan.frozen
+    )
     model = _train(plan, config, report)
     small = _load(plan, config.image_size, config.image_size, report)
     plan.out.parent.mkdir(parents=True, exist_ok=True)
