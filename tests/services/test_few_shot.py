@@ -75,7 +75,7 @@ def test_labels_that_are_not_taught_cannot_be_tested(model_file: Path, tmp_path:
     test = pictures(tmp_path, "test", range(9, 12), "hat", "cap")
     with pytest.raises(InvalidRequest, match=r"received others in .*test\.zip: cap\."):
         measure_few_shot(model_file, train, test, [1], quiet)
-    with pytest.raises(InvalidRequest, match="two or more labels in .*; received 1"):
+    with pytest.raises(InvalidRequest, match=r"two or more labels in .*; received 1"):
         measure_few_shot(model_file, pictures(tmp_path, "one", range(3), "hat"), test, [1], quiet)
     (tmp_path / "broken.zip").write_bytes(zip_of({"hat/a.jpg": b"broken"}))
     with pytest.raises(InvalidRequest, match="can be read; received none"):
