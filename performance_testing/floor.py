@@ -18,7 +18,7 @@ from drawing import draw
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.preprocessing import decode
 
-MODEL = Path(__file__).parent.parent / "models" / "shoe_classifier.h5"
+MODEL = Path(__file__).parent.parent / "models" / "shipped" / "shoe_classifier.h5"
 SECONDS = 4.0
 
 

@@ -40,7 +40,7 @@ PREDECESSOR = """| the service that this one replaces | requests/s | median ms |
 def service(folder: Path) -> Iterator[str]:
     """Run the real service with the shipped model and empty records; yields its URL."""
     (folder / "models").mkdir()
-    shutil.copy(PROJECT / "models" / "shoe_classifier.h5", folder / "models")
+    shutil.copy(PROJECT / "models" / "shipped" / "shoe_classifier.h5", folder / "models")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -67,12 +67,12 @@ def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the model file is written.")] = Path("models/shoe_classifier.h5"),
-    photos: Annotated[Path | None, typer.Option(help="A few photos with the same labels, as users take them.")] = None,
-    backgrounds: Annotated[Path | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
+    photos: Annotated[list[Path] | None, typer.Option(help="Photos with the same labels, as users take them.")] = None,
+    backgrounds: Annotated[list[Path] | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,
-    epochs: Annotated[int, typer.Option(min=0, help="0: fit only the head, on the network of --start.")] = 26,
+    epochs: Annotated[int, typer.Option(min=0, help="0: fit only the head, on the network of --start.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Batches in an epoch.")] = 100,
-    frozen: Annotated[int, typer.Option(min=0, help="Lowest blocks that keep their weights; 3: twice as fast.")] = 0,
+    frozen: Annotated[int, typer.Option(min=0, help="Lowest blocks that keep their weights, of 16.")] = 11,
     start: Annotated[
         Path | None,
         typer.Option(help="Model file whose network is trained further; models/pretrained.h5.", exists=True),
@@ -85,8 +85,8 @@ def train(
     plan = OfflineTraining(
         data,
         out,
-        photos=photos,
-        backgrounds=backgrounds,
+        photos=photos or [],
+        backgrounds=backgrounds or [],
         exclude=exclude or [],
         epochs=epochs,
         steps=steps,

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from helpers.pictures import draw
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.finetune import RetrainTask
-from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.ml.gate import Anchors, CrossValidation, GateEvidence
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.local_registry import LocalModelRegistry
@@ -179,16 +181,19 @@ def train_by_copying(task: RetrainTask, report: Report) -> GateEvidence:
     """Stand in for `finetune.retrain_head`, in no time: the candidate is the live model under another name."""
     report(TrainingEvent("train", 0.0, "Copying."))
     derive_version(task.source, task.target, bundles.new_version())
-    metrics = bundles.read(task.source).metrics
+    live = bundles.read(task.source)
+    none = np.zeros(0, np.int64)
     return GateEvidence(
-        metrics=metrics,
-        baseline=metrics,
-        retained=metrics,
-        learned=metrics,
-        confident=0,
+        metrics=live.metrics,
+        baseline=live.metrics,
+        retained=live.metrics,
+        learned=live.metrics,
+        anchors=Anchors(none, none > 0, none > 0, none > 0, none > 0),
+        labels=live.labels,
         contradicted=0,
-        label_disagreements=0,
-        queried=0,
+        with_old_label=0,
+        missed_photo_share=0.0,
+        cross_validation=CrossValidation(none, none, none.astype(float)),
         distinct={},
         background_false_accepts=(0.0, 0.0),
     )

@@ -1,6 +1,8 @@
 """The real service, in a thread of the tests or in a process of its own."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -83,6 +85,7 @@ class Process:
                 env={**clean, **environment},
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120, trust_env=False)
 
@@ -107,7 +110,8 @@ class Process:
         return self
 
     def close(self) -> None:
+        """Kill the service with its workers and trainings, which outlive a killed parent."""
         self.client.close()
-        if self.process.poll() is None:
-            self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

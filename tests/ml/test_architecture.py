@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -6,15 +7,31 @@ from shoe_classifier.ml import architecture
 from shoe_classifier.ml.backbone import Backbone
 
 
-def test_weights_stay_below_four_megabytes() -> None:
-    assert architecture.build(128, 3).count_params() * 4 <= 4_000_000
+def test_it_is_the_whole_efficientnet_lite0() -> None:
+    model = architecture.build(128, 3)
+    assert 3_300_000 < model.count_params() < 3_400_000
+    assert sum(layer.name.endswith("_depth") for layer in model.layers) == 16
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
 
 
 def test_layer_names_are_those_of_the_model_files() -> None:
     names = [layer.name for layer in architecture.build(32, 3, small_stages()).layers]
-    assert names[2:5] == ["stem_conv", "stem_norm", "stem_relu"]
-    assert {"block1_expand_conv", "block1_depth_norm", "block1_project_conv", "block1_project_norm"} <= set(names)
-    assert names[-4:] == ["top_relu", "feature_map", "features", "head"]
+    assert names[2:4] == ["stem", "stem_relu"]
+    assert {"block1_expand", "block1_expand_relu", "block1_depth", "block1_project", "block3_add", "latent"} <= set(
+        names
+    )
+    assert names[-5:] == ["top", "top_relu", "feature_map", "features", "head"]
+
+
+def test_weights_in_half_precision_take_half_the_room_and_compile_exactly() -> None:
+    model = architecture.build(32, 3, small_stages(), width=512)
+    head = model.get_layer("head").get_weights()[0]
+    architecture.round_weights(model)
+    weights = [weight for layer in model.layers[:-1] for weight in layer.get_weights()]
+    assert all(np.array_equal(weight, weight.astype(np.float16).astype(np.float32)) for weight in weights)
+    assert np.array_equal(model.get_layer("head").get_weights()[0], head)
+    flatbuffer = architecture.compile_backbone(model)
+    assert len(flatbuffer) < 3 * sum(weight.size for weight in weights)  # bytes; 4 each in single precision
 
 
 def test_lower_and_upper_part_make_the_whole() -> None:
@@ -42,7 +59,7 @@ def test_copying_weights_leaves_the_head() -> None:
     source, target = architecture.build(32, 5, small_stages()), architecture.build(48, 2, small_stages())
     head = target.get_layer("head").get_weights()[0]
     architecture.copy_weights(source, target)
-    assert np.array_equal(target.get_layer("top_conv").get_weights()[0], source.get_layer("top_conv").get_weights()[0])
+    assert np.array_equal(target.get_layer("top").get_weights()[0], source.get_layer("top").get_weights()[0])
     assert np.array_equal(target.get_layer("head").get_weights()[0], head)
 
 

@@ -11,7 +11,8 @@ from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import load
 from shoe_classifier.ml.evidence import gather_evidence, metrics_of, sample_weights
 from shoe_classifier.ml.features import LabelledFeatures, extract_features
-from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.ml.gate import GateEvidence, judge
+from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer
 from shoe_classifier.ml.zip_reader import Picture
 
@@ -32,10 +33,13 @@ def pictures(live: Bundle, *wanted: tuple[str, str, int]) -> LabelledFeatures:
     return extract_features(live.backbone(), load(drawn, SIDE, list(SHAPES)))
 
 
+NOTHING_LEFT_OUT = LeftOut(np.zeros(0, np.int64), np.zeros((0, len(SHAPES) + 1), np.float32))
+
+
 def of_the_same_model(live: Bundle, buffer: ReplayBuffer, new: LabelledFeatures) -> GateEvidence:
     """The evidence for a candidate that is the live model itself, after it was shown `new`."""
     after = buffer.add(finetune._photos(new, buffer))
-    return gather_evidence(live, buffer, after, live, after, new, list(live.labels))
+    return gather_evidence(live, buffer, after, live, after, NOTHING_LEFT_OUT, new, list(live.labels))
 
 
 def test_the_same_model_is_judged_alike(live: Bundle, buffer: ReplayBuffer) -> None:
@@ -44,28 +48,87 @@ def test_the_same_model_is_judged_alike(live: Bundle, buffer: ReplayBuffer) -> N
     assert found.baseline["samples"] == (buffer.held_out & (buffer.labels >= 0)).sum()
     assert found.metrics["changed"] == {"count": 0, "pictures": []}
     assert found.background_false_accepts[0] == found.background_false_accepts[1]
-    assert found.queried == 80
-    assert found.label_disagreements < 20
-    assert found.contradicted < 0.2 * found.confident
-    assert found.confident > 30
+    assert np.array_equal(found.anchors.before, found.anchors.after)
+    assert found.with_old_label == 80
+    assert found.contradicted < 20
     assert found.distinct["Boot"][1] == 40
+    assert judge(found) == []
 
 
-def test_wrong_labels_are_counted(live: Bundle, buffer: ReplayBuffer) -> None:
+def test_anchors_are_the_pictures_held_out_before(live: Bundle, buffer: ReplayBuffer) -> None:
+    """In the same order for both models, although the candidate's samples lie in another one."""
+    judged = np.flatnonzero(buffer.held_out & (buffer.labels >= 0))
+    buffer.photo[judged[::3]] = True
+    buffer.named[judged[:10]] = False
+    mixed = buffer[np.random.default_rng(0).permutation(len(buffer))]
+    new = pictures(live, ("Boot", "Boot", 40))
+    after = mixed.joined(finetune._photos(new, buffer))
+    found = gather_evidence(live, buffer, after, live, after, NOTHING_LEFT_OUT, new, list(SHAPES)).anchors
+    assert len(found.labels) == len(judged)
+    assert np.array_equal(np.bincount(found.labels), np.bincount(buffer.labels[judged]))
+    assert found.photo.sum() == len(judged[::3])
+    assert (~found.reference).sum() == (~buffer.named[judged]).sum() >= 10
+    assert np.array_equal(found.before, found.after)
+    assert found.before.mean() > 0.95
+
+
+def test_anchors_see_what_the_candidate_loses(live: Bundle, buffer: ReplayBuffer) -> None:
+    new = pictures(live, ("Boot", "Boot", 5))
+    without_boots = replace(live, head=replace(live.head, bias=live.head.bias - np.array([1e6, 0, 0], np.float32)))
+    found = gather_evidence(live, buffer, buffer, without_boots, buffer, NOTHING_LEFT_OUT, new, list(SHAPES)).anchors
+    assert not found.after[found.labels == 0].any()
+    assert found.after[found.labels != 0].mean() > 0.95
+    assert found.before[found.labels == 0].mean() > 0.95
+
+
+def test_wrong_labels_contradict_the_live_model(live: Bundle, buffer: ReplayBuffer) -> None:
     found = of_the_same_model(live, buffer, pictures(live, ("Boot", "Sandal", 60)))
-    assert found.contradicted > 0.8 * found.confident > 20
+    assert found.with_old_label == 60
+    assert found.contradicted > 50
     assert found.learned["accuracy"] < 0.3
 
 
-def test_few_pictures_of_a_label_are_not_queried(live: Bundle, buffer: ReplayBuffer) -> None:
-    assert of_the_same_model(live, buffer, pictures(live, ("Boot", "Boot", 19), ("Shoe", "Shoe", 20))).queried == 20
+def test_what_the_live_model_does_not_know_contradicts_it(live: Bundle, buffer: ReplayBuffer) -> None:
+    """Pictures of something else, called Boots: the live model calls them unknown, whatever they look most like."""
+    found = of_the_same_model(live, buffer, pictures(live, ("Boot", "hat", 40)))
+    assert found.contradicted > 30
 
 
-def test_labels_that_are_mixed_up_disagree(live: Bundle, buffer: ReplayBuffer) -> None:
-    mixed = pictures(live, ("Boot", "Boot", 30), ("Boot", "Sandal", 20))
-    found = of_the_same_model(live, buffer, mixed)
-    assert found.queried == 50
-    assert 10 <= found.label_disagreements <= 30
+def test_new_labels_contradict_nothing(live: Bundle, buffer: ReplayBuffer) -> None:
+    new = pictures(live, ("Boot", "hat", 40), ("Shoe", "Shoe", 10))
+    new = replace(new, labels=np.where(new.labels == 0, 3, new.labels))
+    after = buffer.add(finetune._photos(new, buffer))
+    wider = replace(live, labels=(*SHAPES, "hat"))
+    found = gather_evidence(live, buffer, after, wider, after, NOTHING_LEFT_OUT, new, [*SHAPES, "hat"])
+    assert found.with_old_label == 10
+
+
+def test_missed_photos_are_those_among_the_anchors(live: Bundle, buffer: ReplayBuffer) -> None:
+    new = pictures(live, ("Boot", "Boot", 5))
+    assert of_the_same_model(live, buffer, new).missed_photo_share == 0  # there are no photos
+    judged = np.flatnonzero(buffer.held_out & (buffer.labels >= 0))
+    buffer.photo[judged] = True
+    assert of_the_same_model(live, buffer, new).missed_photo_share < 0.1
+    buffer.labels[judged[: len(judged) // 2]] = (buffer.labels[judged[: len(judged) // 2]] + 1) % 3
+    assert of_the_same_model(live, buffer, new).missed_photo_share == pytest.approx(0.5, abs=0.1)
+
+
+def test_cross_validation_is_that_of_new_labels(live: Bundle, buffer: ReplayBuffer) -> None:
+    """Of old labels the live model knows more than heads that saw less; and negatives have no label."""
+    rows = [np.flatnonzero(buffer.labels == label)[0] for label in (0, 1, 2, -1)]
+    logits = np.array(
+        [[9, 1, 2, 50], [1, 2, 9, 0], [7, 1, 5, 0], [0, 0, 0, 9]], np.float32
+    )  # the last are of the background
+    found = evidence._cross_validation(LeftOut(np.array(rows), logits), buffer, known=1, classes=3)
+    assert found.given.tolist() == [1, 2]
+    assert found.predicted.tolist() == [2, 0]
+    assert found.lead.tolist() == [7, 2]
+
+
+def test_a_first_label_is_cross_validated_too(buffer: ReplayBuffer) -> None:
+    row = np.flatnonzero(buffer.labels == 0)[:1]
+    found = evidence._cross_validation(LeftOut(row, np.array([[3, 1]], np.float32)), buffer, known=0, classes=1)
+    assert (found.predicted.tolist(), found.lead.tolist()) == ([0], [0])
 
 
 def test_changes_name_the_pictures(live: Bundle, buffer: ReplayBuffer) -> None:
@@ -74,7 +137,9 @@ def test_changes_name_the_pictures(live: Bundle, buffer: ReplayBuffer) -> None:
     turned = replace(
         live, head=replace(live.head, kernel=live.head.kernel[:, [1, 0, 2]], bias=live.head.bias[[1, 0, 2]])
     )
-    changed = gather_evidence(live, buffer, after, turned, after, new, list(SHAPES)).metrics["changed"]
+    changed = gather_evidence(live, buffer, after, turned, after, NOTHING_LEFT_OUT, new, list(SHAPES)).metrics[
+        "changed"
+    ]
     assert changed["count"] >= 30
     assert len(changed["pictures"]) == evidence._LISTED_CHANGES
     assert {row["sha256"] for row in changed["pictures"]} <= set(new.hashes)
@@ -85,7 +150,7 @@ def test_pictures_that_one_buffer_dropped_are_not_compared(live: Bundle, buffer:
     new = pictures(live, ("Boot", "Boot", 5))
     judged = np.flatnonzero(buffer.held_out & (buffer.labels >= 0))
     after = buffer[np.setdiff1d(np.arange(len(buffer)), judged[:7])]
-    found = gather_evidence(live, buffer, buffer, live, after, new, list(SHAPES))
+    found = gather_evidence(live, buffer, buffer, live, after, NOTHING_LEFT_OUT, new, list(SHAPES))
     assert found.baseline["samples"] == found.retained["samples"] == len(judged) - 7
 
 

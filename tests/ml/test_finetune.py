@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -15,9 +16,12 @@ from shoe_classifier.ml.dataset import load
 from shoe_classifier.ml.features import extract_features
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence, judge
+from shoe_classifier.ml.head import Head
 from shoe_classifier.ml.replay_buffer import keys_of
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.types import TrainingEvent
+
+FORMAT_2 = Path(__file__).parents[1] / "fixtures" / "shapes_format2.h5"
 
 
 def task(source: Path, target: Path, *wanted: tuple[str, str, int]) -> RetrainTask:
@@ -87,6 +91,48 @@ def test_ten_pictures_are_useful(model_file: Path, tmp_path: Path) -> None:
     assert (bundle.head.probabilities(features).argmax(axis=1) == bundle.labels.index("hat")).mean() > 0.5
 
 
+def test_a_file_of_format_2_is_retrained_into_format_3(tmp_path: Path) -> None:
+    evidence = retrain(FORMAT_2, tmp_path / "new.h5", ("hat", "hat", 60))
+    assert judge(evidence) == []
+    assert evidence.retained["accuracy"] >= evidence.baseline["accuracy"] - 0.02
+    assert evidence.learned["per_class"]["hat"]["recall"] > 0.7
+    before, after = bundles.read(FORMAT_2), bundles.read(tmp_path / "new.h5")
+    with h5py.File(tmp_path / "new.h5") as file:
+        assert file["shoe_classifier"].attrs["format"] == 3
+        assert "memory" not in file["shoe_classifier"]
+    assert isinstance(after.head, Head)
+    assert (after.labels, after.parent) == ((*SHAPES, "hat"), before.version)
+    assert after.backbone_sha256 == before.backbone_sha256
+    old, new = bundles.read_replay_buffer(FORMAT_2), bundles.read_replay_buffer(tmp_path / "new.h5")
+    assert new.shipped.sum() == len(old)  # all of them are kept
+    assert set(new.keys[new.shipped]) == set(old.keys)
+    assert new.has_latent.sum() > 0.9 * old.has_latent.sum() > 0
+
+
+def test_a_lesson_is_cross_validated(model_file: Path, tmp_path: Path) -> None:
+    """Sandals among hats look like Sandals to heads that were fitted without them."""
+    evidence = retrain(model_file, tmp_path / "new.h5", ("hat", "hat", 60))
+    found = evidence.cross_validation
+    assert set(found.given) == {3}
+    assert len(found.given) > 40
+    assert (found.predicted == 3).mean() > 0.9
+    found = retrain(model_file, tmp_path / "mixed.h5", ("hat", "hat", 40), ("hat", "Sandal", 20)).cross_validation
+    assert 10 <= (found.predicted != 3).sum() <= 25
+
+
+def test_what_the_first_head_names_is_kept_for_later_ones(model_file: Path, tmp_path: Path) -> None:
+    before = bundles.read_replay_buffer(model_file)
+    assert before.named[before.labels >= 0].mean() > 0.95
+    retrain(model_file, tmp_path / "new.h5", ("hat", "hat", 60), ("Boot", "Sandal", 30))
+    after, head = bundles.read_replay_buffer(tmp_path / "new.h5"), bundles.read(tmp_path / "new.h5").head
+    was = dict(zip(before.keys.tolist(), before.named.tolist(), strict=True))
+    old = np.isin(after.keys, before.keys)
+    assert after.named[old].tolist() == [was[key] for key in after.keys[old].tolist()]
+    names = head.logits(after.features.astype(np.float32)).argmax(axis=1) == after.labels
+    assert (after.named[~old] == names[~old]).mean() > 0.95  # of features that lost some digits in the file
+    assert after.named[after.labels == 3].mean() > 0.7
+
+
 def test_new_pictures_enter_the_replay_buffer_as_photos(model_file: Path, tmp_path: Path) -> None:
     wanted = task(model_file, tmp_path / "new.h5", ("hat", "hat", 30))
     finetune.retrain_head(wanted, quiet)
@@ -112,7 +158,8 @@ def test_what_was_learned_before_is_no_part_of_the_lesson(model_file: Path, tmp_
     wanted = task(model_file, tmp_path / "new.h5", ("Boot", "Boot", 40), ("hat", "hat", 20))
     evidence = finetune.retrain_head(replace(wanted, new=wanted.features.labels == 3), quiet)
     assert evidence.distinct.keys() == {"hat"}
-    assert evidence.queried == 20
+    assert set(evidence.cross_validation.given) == {3}
+    assert evidence.with_old_label == 0
     assert evidence.learned["per_class"]["Boot"]["support"] == 0
     before = bundles.read_replay_buffer(model_file)
     earlier = wanted.features[~(wanted.features.labels == 3)].held_out.sum()

@@ -81,7 +81,7 @@ def test_photos_and_negatives(data: Path, training: Training, tmp_path: Path) ->
     folders = {f"{name}/{i}.jpg": draw(name, i) for name in ("Boot", "wall") for i in range(10)}
     backgrounds = folder_of(tmp_path / "backgrounds", folders | {"wall/same.jpg": draw("wall", 77)})
     excluded = folder_of(tmp_path / "excluded", {"x/1.jpg": draw("wall", 77, quality=60), "x/2.jpg": draw("Boot", 3)})
-    run(OfflineTraining(data, tmp_path / "new.h5", photos=photos, backgrounds=backgrounds, exclude=[excluded]))
+    run(OfflineTraining(data, tmp_path / "new.h5", photos=[photos], backgrounds=[backgrounds], exclude=[excluded]))
     small, small_photos, negatives, labels, _ = training.built
     gone = hashlib.sha256(draw("Boot", 3)).hexdigest()
     assert len(small) == 59 and gone not in small.hashes and gone not in negatives.hashes
@@ -95,7 +95,7 @@ def test_what_cannot_be_trained(data: Path, training: Training, tmp_path: Path) 
     other = folder_of(tmp_path / "other", {"Hat/1.jpg": draw("hat", 1)})
     for plan, text in (
         (OfflineTraining(one, tmp_path / "new.h5"), "two or more labels"),
-        (OfflineTraining(data, tmp_path / "new.h5", photos=other), r"received others: \['Hat'\]"),
+        (OfflineTraining(data, tmp_path / "new.h5", photos=[other]), r"received others: \['Hat'\]"),
         (OfflineTraining(tmp_path / "none", tmp_path / "new.h5"), "Expected a folder or a ZIP"),
     ):
         with pytest.raises(InvalidRequest, match=text):

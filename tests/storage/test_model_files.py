@@ -110,3 +110,18 @@ def test_a_process_of_another_user_counts_as_running(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "kill", denied)
     assert model_files._runs("1")
+
+
+def test_the_live_file_begins_as_a_copy_of_the_shipped_one(tmp_path: Path) -> None:
+    files = ModelFiles(tmp_path / "shoe_classifier.h5")
+    files.install_shipped()  # nothing is shipped, as with a model of one's own
+    assert not files.live.exists()
+    files.shipped.parent.mkdir()
+    files.shipped.write_bytes(b"shipped")
+    files.shipped.chmod(0o444)
+    files.install_shipped()
+    assert files.live.read_bytes() == b"shipped"
+    files.live.write_bytes(b"taught")  # the copy can be written
+    files.install_shipped()
+    assert files.live.read_bytes() == b"taught"
+    assert files.shipped.read_bytes() == b"shipped"

@@ -6,8 +6,7 @@ It is read, and derived from another, without TensorFlow.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,16 @@ import h5py
 import numpy as np
 
 from shoe_classifier.errors import InvalidModel
+from shoe_classifier.files import replacing
+from shoe_classifier.ml import model_format
 from shoe_classifier.ml.backbone import Backbone
+from shoe_classifier.ml.centroid_head import CentroidHead
 from shoe_classifier.ml.head import Head
 from shoe_classifier.ml.replay_buffer import ReplayBuffer
 
 GROUP = "shoe_classifier"
-FORMAT = 2
-# Names in the file of the head's arrays and numbers. Format 2 is older than some of the attributes' names.
-_HEAD_ARRAYS: Mapping[str, str] = {
-    "kernel": "kernel",
-    "bias": "bias",
-    "mean": "mean",
-    "whitening": "whitening",
-    "centroids": "centres",
-    "centroid_labels": "centre_labels",
-    "background_weights": "rejection",
-    "unknown_thresholds": "unknown_thresholds",
-}
-_HEAD_NUMBERS: Mapping[str, str] = {
-    "temperature": "temperature",
-    "background_bias": "rejection_bias",
-    "uncertain_threshold": "uncertain_threshold",
-}
-_BUFFER_GROUP = "memory"
-_BUFFER_ARRAYS = tuple(item.name for item in fields(ReplayBuffer) if item.name != "latent_scale")
+_WEIGHTS = "model_weights"  # where Keras keeps them
+_SMALL = 1000  # numbers; fewer are not worth compressing
 _CODE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 _PLAIN_NAMES = ("Sequential", "Functional", "Model", "DTypePolicy")
 _TRUSTED_MODULES = (
@@ -56,7 +41,7 @@ class Bundle:
         version: name of this version; names sort by time.
         parent: the version it was retrained from, or None.
         labels: in output order.
-        head: see `head.Head`.
+        head: see `head.Head`; of a file in format 2, a `centroid_head.CentroidHead`.
         flatbuffer: the compiled backbone, see `backbone.Backbone`.
         metrics: as `evaluation.evaluate` gives them, on the held-out pictures.
         fingerprint: see `fingerprint`.
@@ -66,7 +51,7 @@ class Bundle:
     version: str
     parent: str | None
     labels: tuple[str, ...]
-    head: Head
+    head: Head | CentroidHead
     flatbuffer: bytes
     metrics: dict[str, Any]
     fingerprint: str
@@ -112,31 +97,22 @@ def read(path: Path) -> Bundle:
 def _read(file: h5py.File) -> Bundle:
     _refuse_code(file)
     group = file[GROUP]
-    if int(group.attrs["format"]) != FORMAT:
-        raise InvalidModel(f"Expected a model file of format {FORMAT}; received {int(group.attrs['format'])}.")
+    model_format.check_format(group)
     about = json.loads(group.attrs["about"])
-    head = _read_head(group["head"])
-    flatbuffer = group["backbone"][()].tobytes()
-    if hashlib.sha256(flatbuffer).hexdigest() != group.attrs["backbone_sha256"]:
+    head = model_format.read_head(group)
+    bundle = Bundle(
+        head=head, flatbuffer=group["backbone"][()].tobytes(), **{**about, "labels": tuple(about["labels"])}
+    )
+    if bundle.backbone_sha256 != group.attrs["backbone_sha256"]:
         raise InvalidModel("Expected the compiled backbone that the file names; received another.")
-    return Bundle(head=head, flatbuffer=flatbuffer, **{**about, "labels": tuple(about["labels"])})
-
-
-def _read_head(group: h5py.Group) -> Head:
-    arrays: dict[str, Any] = {name: group[stored][()] for name, stored in _HEAD_ARRAYS.items()}
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise InvalidModel("Expected finite weights in the head; received NaN or infinity.")
-    numbers: dict[str, Any] = {name: float(group.attrs[stored]) for name, stored in _HEAD_NUMBERS.items()}
-    return Head(**arrays, **numbers)
+    return bundle
 
 
 def read_replay_buffer(path: Path) -> ReplayBuffer:
     """Read the replay buffer of a model file. Raises `InvalidModel`."""
     try:
         with h5py.File(path, "r") as file:
-            group = file[GROUP][_BUFFER_GROUP]
-            columns = {name: group[name][()] for name in _BUFFER_ARRAYS}
-            return ReplayBuffer(**columns, latent_scale=float(group.attrs["latent_scale"]))
+            return model_format.read_buffer(file[GROUP])
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InvalidModel(f"Expected a replay buffer in {path.name}; it does not read ({error}).") from error
 
@@ -148,6 +124,31 @@ def attach(path: Path, bundle: Bundle, buffer: ReplayBuffer) -> None:
             del file[GROUP]
         _write_keras_head(file, bundle.head)
         _write_group(file.create_group(GROUP), bundle, buffer)
+    repack(path)
+
+
+def repack(path: Path) -> None:
+    """Write a Keras `.h5` file again: weights compressed, in half precision where nothing is lost, and no gaps."""
+    with replacing(path, durable=False) as part, h5py.File(path, "r") as old, h5py.File(part, "w") as new:
+        for name, value in old.attrs.items():
+            new.attrs[name] = value
+        if GROUP in old:
+            old.copy(GROUP, new)
+        new.create_group(_WEIGHTS)
+        new[_WEIGHTS].attrs.update(old[_WEIGHTS].attrs)
+        old[_WEIGHTS].visititems(lambda name, item: _copy_packed(new[_WEIGHTS], name, item))
+
+
+def _copy_packed(target: h5py.Group, name: str, item: h5py.Group | h5py.Dataset) -> None:
+    if isinstance(item, h5py.Group):
+        copy: h5py.Group | h5py.Dataset = target.create_group(name)
+    elif item.size < _SMALL:
+        copy = target.create_dataset(name, data=item[()])
+    else:
+        data, half = item[()], item[()].astype(np.float16)
+        exact = np.array_equal(half.astype(data.dtype), data)
+        copy = target.create_dataset(name, data=half if exact else data, compression="gzip", shuffle=True)
+    copy.attrs.update(item.attrs)
 
 
 def derive(source: Path, path: Path, bundle: Bundle, buffer: ReplayBuffer) -> None:
@@ -155,46 +156,35 @@ def derive(source: Path, path: Path, bundle: Bundle, buffer: ReplayBuffer) -> No
     with h5py.File(source, "r") as old, h5py.File(path, "w") as new:
         for name, value in old.attrs.items():
             new.attrs[name] = value
-        old.copy("model_weights", new)
+        old.copy(_WEIGHTS, new)
         _write_keras_head(new, bundle.head)
         _write_group(new.create_group(GROUP), bundle, buffer)
 
 
-def _write_keras_head(file: h5py.File, head: Head) -> None:
+def _write_keras_head(file: h5py.File, head: Head | CentroidHead) -> None:
     config = json.loads(file.attrs["model_config"])
     layer = config["config"]["layers"][-1]
     name = layer["config"]["name"]
     layer["config"]["units"] = head.kernel.shape[1]
     file.attrs["model_config"] = json.dumps(config)
-    weights = file["model_weights"][name][name]
+    weights = file[_WEIGHTS][name][name]
     for key, value in (("kernel", head.kernel), ("bias", head.bias)):
         del weights[key]
         weights.create_dataset(key, data=value)
 
 
 def _write_group(group: h5py.Group, bundle: Bundle, buffer: ReplayBuffer) -> None:
+    assert isinstance(bundle.head, Head), "only format 3 is written"
     about = asdict(replace(bundle, head=None, flatbuffer=b""))  # type: ignore[arg-type]
     del about["head"], about["flatbuffer"]
-    group.attrs["format"] = FORMAT
+    group.attrs["format"] = model_format.FORMAT
     group.attrs["about"] = json.dumps(about)
     group.attrs["labels"] = json.dumps(bundle.labels)
     group.attrs["input_size"] = bundle.backbone().image_size
-    group.attrs["backbone_sha256"] = hashlib.sha256(bundle.flatbuffer).hexdigest()
-    group.create_dataset("backbone", data=np.frombuffer(bundle.flatbuffer, np.uint8))
-    head = group.create_group("head")
-    for name, stored in _HEAD_ARRAYS.items():
-        head.create_dataset(stored, data=getattr(bundle.head, name))
-    for name, stored in _HEAD_NUMBERS.items():
-        head.attrs[stored] = getattr(bundle.head, name)
-    _write_buffer(group.create_group(_BUFFER_GROUP), buffer)
-
-
-def _write_buffer(group: h5py.Group, buffer: ReplayBuffer) -> None:
-    group.attrs["latent_scale"] = buffer.latent_scale
-    for name in _BUFFER_ARRAYS:
-        # Latents are most of the file and compress well. HDF5 cannot compress an empty dataset.
-        packed = {"compression": "gzip", "shuffle": False} if name == "latents" and len(buffer.latents) else {}
-        group.create_dataset(name, data=getattr(buffer, name), **packed)
+    group.attrs["backbone_sha256"] = bundle.backbone_sha256
+    group.create_dataset("backbone", data=np.frombuffer(bundle.flatbuffer, np.uint8), compression="gzip")
+    model_format.write_head(group, bundle.head)
+    model_format.write_buffer(group, buffer)
 
 
 def check_external(path: Path) -> None:

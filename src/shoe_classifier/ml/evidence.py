@@ -4,19 +4,20 @@ from typing import Any
 
 import numpy as np
 
-from shoe_classifier.ml import head as heads
 from shoe_classifier.ml.bundle import Bundle
+from shoe_classifier.ml.centroid_head import CentroidHead
 from shoe_classifier.ml.evaluation import evaluate
 from shoe_classifier.ml.features import LabelledFeatures
-from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.ml.gate import Anchors, CrossValidation, GateEvidence
 from shoe_classifier.ml.head import BACKGROUND, Head
+from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
 from shoe_classifier.ml.thumbnails import count_distinct
 
-PHOTO_WEIGHT = 5.0
+PHOTO_WEIGHT = 3.0
+PRODUCT_SHARE = 1.5  # weight of all product pictures of a label over that of its photos, at most
 SYNTHETIC_WEIGHT = 10.0
 _LISTED_CHANGES = 24  # pictures
-_ENOUGH_TO_QUERY = 20  # pictures of a label; from fewer, a head learns too little to question the others
 
 
 def gather_evidence(
@@ -25,6 +26,7 @@ def gather_evidence(
     new: ReplayBuffer,
     candidate: Bundle,
     after: ReplayBuffer,
+    left_out: LeftOut,
     pictures: LabelledFeatures,
     labels: list[str],
 ) -> GateEvidence:
@@ -36,26 +38,29 @@ def gather_evidence(
         new: the same with the new pictures; their features are from the live backbone.
         candidate: the new model.
         after: the samples it was fitted to. When the backbone was tuned, their features differ from those in `new`.
+        left_out: what cross-validation says about the new pictures; its rows are those of `after`.
         pictures: the new ones.
         labels: of the candidate, in output order.
     """
     keys = keys_of(pictures.hashes)
     # Only pictures held out in both buffers are comparable: trimming may have dropped some.
     both = np.intersect1d(before.keys[_is_judged(before)], after.keys[_is_judged(after)])
-    learned = after[np.isin(after.keys, keys)]
+    old, now = _sorted(before, both), _sorted(after, both)
     known = len(live.labels)
-    confident, contradicted = _contradictions(live, new, keys)
-    disagreeing, queried = _label_disagreements(new, keys)
+    contradicted, with_old_label = _contradictions(live, new, keys)
+    learned = after[np.isin(after.keys, keys)]
     distinct = count_distinct(pictures.thumbnails, pictures.labels)
     return GateEvidence(
         metrics=candidate.metrics | {"changed": _changes(candidate, learned, live, new, pictures)},
-        baseline=metrics_of(live.head, before[np.isin(before.keys, both)], list(live.labels)),
-        retained=metrics_of(candidate.head, after[np.isin(after.keys, both)], labels),
+        baseline=metrics_of(live.head, old, list(live.labels)),
+        retained=metrics_of(candidate.head, now, labels),
         learned=metrics_of(candidate.head, learned, labels),
-        confident=confident,
+        anchors=Anchors(old.labels, old.photo, named(live.head, old), named(candidate.head, now), old.named),
+        labels=candidate.labels,
         contradicted=contradicted,
-        label_disagreements=disagreeing,
-        queried=queried,
+        with_old_label=with_old_label,
+        missed_photo_share=_missed_photos(live, old),
+        cross_validation=_cross_validation(left_out, after, known, len(labels)),
         distinct={labels[label]: count for label, count in distinct.items()},
         background_false_accepts=(
             _background_false_accepts(live.head, before, known),
@@ -64,7 +69,18 @@ def gather_evidence(
     )
 
 
-def metrics_of(head: Head, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
+def named(head: Head | CentroidHead, buffer: ReplayBuffer) -> np.ndarray:
+    """Whether a head names the label of each sample, `bool (n,)`."""
+    return head.logits(buffer.features.astype(np.float32)).argmax(axis=1) == buffer.labels
+
+
+def _sorted(buffer: ReplayBuffer, keys: np.ndarray) -> ReplayBuffer:
+    """The samples with these keys, in the order of their keys."""
+    chosen = np.flatnonzero(np.isin(buffer.keys, keys))
+    return buffer[chosen[np.argsort(buffer.keys[chosen])]]
+
+
+def metrics_of(head: Head | CentroidHead, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
     """Metrics of a head on the held-out samples of a buffer, as `evaluation.evaluate` gives them.
 
     Its entry `backgrounds` says how many held-out negatives there are, `samples`, and which share of them is called
@@ -81,13 +97,19 @@ def metrics_of(head: Head, buffer: ReplayBuffer, labels: list[str]) -> dict[str,
 def sample_weights(buffer: ReplayBuffer) -> np.ndarray:
     """How much each sample counts in the head: `float (n,)`, above 0.
 
-    Photos count more where their label has other pictures, too, because photos are what users will send. The few
-    synthetic negatives count more as well, so that no retrain makes them look like a label.
+    Photos count more where their label has product pictures, too, because photos are what users will send; and
+    thousands of product pictures do not outweigh them. The few synthetic negatives count more as well, so that no
+    retrain makes them look like a label.
     """
-    with_others = np.unique(buffer.labels[~buffer.photo & (buffer.labels != BACKGROUND)])
-    synthetic = ~buffer.photo & (buffer.labels == BACKGROUND)
-    photo = buffer.photo & np.isin(buffer.labels, with_others)
-    return np.select([synthetic, photo], [SYNTHETIC_WEIGHT, PHOTO_WEIGHT], 1.0)
+    weights = np.where(~buffer.photo & (buffer.labels == BACKGROUND), SYNTHETIC_WEIGHT, 1.0)
+    learned = ~buffer.held_out
+    for label in np.unique(buffer.labels[~buffer.photo & (buffer.labels != BACKGROUND)]):
+        photos, products = buffer.photo & (buffer.labels == label), ~buffer.photo & (buffer.labels == label)
+        if (photos & learned).any():
+            weights[photos] = PHOTO_WEIGHT
+            most = PRODUCT_SHARE * PHOTO_WEIGHT * (photos & learned).sum()
+            weights[products] = min(1.0, most / max(1, (products & learned).sum()))
+    return weights
 
 
 def _is_judged(buffer: ReplayBuffer) -> np.ndarray:
@@ -125,7 +147,7 @@ def _held_out_negatives(buffer: ReplayBuffer) -> np.ndarray:
     return buffer.features[buffer.held_out & (buffer.labels == BACKGROUND)].astype(np.float32)
 
 
-def _background_false_accepts(head: Head, buffer: ReplayBuffer, known: int) -> float:
+def _background_false_accepts(head: Head | CentroidHead, buffer: ReplayBuffer, known: int) -> float:
     """The share of held-out negatives that are accepted as one of the first `known` labels, 0..1."""
     features = _held_out_negatives(buffer)
     if not len(features):
@@ -135,31 +157,40 @@ def _background_false_accepts(head: Head, buffer: ReplayBuffer, known: int) -> f
     return float((accepted & (probabilities.argmax(axis=1) < known)).mean())
 
 
-def _background_metrics(head: Head, buffer: ReplayBuffer) -> dict[str, Any]:
+def _background_metrics(head: Head | CentroidHead, buffer: ReplayBuffer) -> dict[str, Any]:
     features = _held_out_negatives(buffer)
     decisions = head.decide(features, head.probabilities(features)) if len(features) else []
     share = decisions.count("unknown") / len(decisions) if decisions else 0.0
     return {"samples": len(decisions), "unknown_rate": round(share, 5)}
 
 
-def _contradictions(live: Bundle, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
-    """Of the pictures `keys` with old labels: how many the live model accepts, and how many as another label."""
-    known = (new.labels >= 0) & (new.labels < len(live.labels)) & np.isin(new.keys, keys)
-    if not known.any():
-        return 0, 0
-    features, labels = new.features[known].astype(np.float32), new.labels[known]
+def _misses(live: Bundle, samples: ReplayBuffer) -> np.ndarray:
+    """Which samples the live model calls another label or unknown, `bool (n,)`."""
+    features = samples.features.astype(np.float32)
     probabilities = live.head.probabilities(features)
-    confident = np.array(live.head.decide(features, probabilities)) == "accepted"
-    return int(confident.sum()), int((confident & (probabilities.argmax(axis=1) != labels)).sum())
+    unknown = np.array(live.head.decide(features, probabilities)) == "unknown"
+    return unknown | (probabilities.argmax(axis=1) != samples.labels)
 
 
-def _label_disagreements(new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
-    """Of the pictures `keys`: how many get another label by cross-validation with the buffer, and out of how many."""
-    mine = np.isin(new.keys, keys)
-    labels, counts = np.unique(new.labels[mine], return_counts=True)
-    queried = mine & np.isin(new.labels, labels[counts >= _ENOUGH_TO_QUERY])
-    chosen = queried | ~(new.held_out | (new.labels == BACKGROUND))  # resembling a negative contradicts no label
-    learn, queried = new[chosen], queried[chosen]
-    features = learn.features.astype(np.float32)
-    wrong = heads.label_disagreements(features, learn.labels, sample_weights(learn), queried)
-    return int(wrong.sum()), int(queried.sum())
+def _missed_photos(live: Bundle, anchors: ReplayBuffer) -> float:
+    """The share of the anchors' photos that the live model misses, 0..1."""
+    photos = anchors[anchors.photo]
+    return float(_misses(live, photos).mean()) if len(photos) else 0.0
+
+
+def _contradictions(live: Bundle, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
+    """Of the pictures `keys` with old labels: how many the live model misses, and how many there are."""
+    known = (new.labels >= 0) & (new.labels < len(live.labels)) & np.isin(new.keys, keys)
+    return (int(_misses(live, new[known]).sum()), int(known.sum())) if known.any() else (0, 0)
+
+
+def _cross_validation(left_out: LeftOut, after: ReplayBuffer, known: int, classes: int) -> CrossValidation:
+    """What was left out in turn, of the labels that are new.
+
+    Cross-validation finds labels that are wrong here and there (Northcutt et al. 2021, "Confident Learning").
+    """
+    labels = after.labels[left_out.rows]
+    logits = left_out.logits[labels >= known, :classes]
+    ordered = np.sort(logits, axis=1)
+    lead = ordered[:, -1] - ordered[:, -2] if classes > 1 else np.zeros(len(logits))
+    return CrossValidation(labels[labels >= known].astype(np.int64), logits.argmax(axis=1), lead)

@@ -37,7 +37,7 @@ def heat_map(live: LiveModel, picture: np.ndarray) -> np.ndarray:
     feature_map = live.backbone.feature_map(picture)
     # The features are the mean of the feature map: this is the prediction, without running the network again.
     label = int(head.logits(feature_map.mean(axis=(0, 1))[None])[0].argmax())
-    return activation_map(feature_map, head, label).astype(np.float32)
+    return activation_map(feature_map, head.kernel, label).astype(np.float32)
 
 
 def _overlay(picture: np.ndarray, heat: np.ndarray) -> Image.Image:

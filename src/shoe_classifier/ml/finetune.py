@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml import head as heads
+from shoe_classifier.ml import head_fitting
 from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, held_out, synthetic_negatives
-from shoe_classifier.ml.evidence import gather_evidence, metrics_of, sample_weights
+from shoe_classifier.ml.evidence import gather_evidence, metrics_of, named, sample_weights
 from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import GateEvidence
-from shoe_classifier.ml.head import BACKGROUND
+from shoe_classifier.ml.head import BACKGROUND, Head
+from shoe_classifier.ml.head_fitting import LeftOut, Samples
 from shoe_classifier.ml.replay_buffer import NO_LATENT, ReplayBuffer, ReplayBufferBuilder, keys_of
 from shoe_classifier.types import Report, TrainingEvent, utc_now
 
 _REPORT_PICTURES = 50  # from one event to the next while features are computed
+_CALIBRATION_PICTURES = 170  # of each source, about
 _SCALE_PICTURES = 100  # that the step of the latents is taken from
 _SCALE_QUANTILE = 0.9995  # of their activations that fit into 8 bits
 
@@ -62,10 +64,10 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
     live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
     known, samples = _samples_to_learn(stored, task)
     report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~samples.held_out).sum())} samples."))
-    candidate = _candidate(live.flatbuffer, samples, task.labels, live.version)
+    candidate, samples, left_out = _candidate(live.flatbuffer, samples, _is_new(samples, task), task.labels, live)
     report(TrainingEvent("train", 1.0, "The head is fitted."))
     bundles.derive(task.source, task.target, candidate, samples.trimmed())
-    return gather_evidence(live, known, samples, candidate, samples, task.lesson, task.labels)
+    return gather_evidence(live, known, samples, candidate, samples, left_out, task.lesson, task.labels)
 
 
 def finetune(task: RetrainTask, report: Report) -> GateEvidence:
@@ -85,15 +87,17 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     model = architecture.load(task.source)
     _tune(training, model, task.pictures, replayed, task, report)
     report(TrainingEvent("compile", 0.0, "Compiling the network."))
+    architecture.round_weights(model)
+    # Not in integers: the pictures of one retrain are too much alike to tell how far activations reach.
     flatbuffer = architecture.compile_backbone(model)
     features = architecture.call_in_batches(architecture.upper(model), replayed.float_latents())
     pictures = _samples(Backbone(flatbuffer), task.pictures, report, stored.latent_scale, photo=True)
     after = replace(replayed, features=features.astype(np.float16)).joined(pictures)
     after = after.joined(_of_missing_labels(others, after))
-    candidate = _candidate(flatbuffer, after, task.labels, live.version)
+    candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live)
     model.save(task.target, include_optimizer=False)
     bundles.attach(task.target, candidate, after.trimmed())
-    return gather_evidence(live, known, before, candidate, after, task.lesson, task.labels)
+    return gather_evidence(live, known, before, candidate, after, left_out, task.lesson, task.labels)
 
 
 def _samples_to_learn(stored: ReplayBuffer, task: RetrainTask) -> tuple[ReplayBuffer, ReplayBuffer]:
@@ -110,13 +114,15 @@ def _samples_to_learn(stored: ReplayBuffer, task: RetrainTask) -> tuple[ReplayBu
 
 def _photos(pictures: LabelledFeatures, stored: ReplayBuffer) -> ReplayBuffer:
     """Samples without latents: full retrains are given the pictures again."""
-    count = len(pictures)
+    count, keys = len(pictures), keys_of(pictures.hashes)
     return ReplayBuffer(
         features=pictures.features,
         labels=pictures.labels.astype(np.int16),
         held_out=pictures.held_out,
         photo=np.ones(count, bool),
-        keys=keys_of(pictures.hashes),
+        shipped=np.zeros(count, bool),
+        named=np.isin(keys, stored.keys[stored.named]),
+        keys=keys,
         latents=stored.latents[:0],
         latent_rows=np.full(count, NO_LATENT, np.int32),
         latent_scale=stored.latent_scale,
@@ -162,7 +168,8 @@ def build_model_file(
     Args:
         model: the Keras network, of `architecture.build`.
         target: where the file is written.
-        pictures: all labelled pictures at the network's own size; the replay buffer keeps a fair sample of them.
+        pictures: all labelled pictures at the network's own size. The head is fitted to all of them; the replay buffer
+            keeps a fair sample.
         photos: few pictures of the same labels, as users take them.
         negatives: pictures of none of the labels; their own labels do not matter.
         labels: in output order.
@@ -170,20 +177,27 @@ def build_model_file(
     """
     from shoe_classifier.ml import architecture
 
-    flatbuffer = architecture.compile_backbone(model)
+    architecture.round_weights(model)
+    flatbuffer = architecture.compile_backbone(model, _calibration(pictures, photos, negatives))
     backbone = Backbone(flatbuffer)
     scale = _latent_scale(backbone, pictures)
-    buffer = _samples(backbone, pictures, report, scale, photo=False)
+    buffer = _samples(backbone, pictures, report, scale, photo=False, shipped=True)
     if photos:
-        buffer = buffer.joined(_samples(backbone, photos, report, scale, photo=True))
+        buffer = buffer.joined(_samples(backbone, photos, report, scale, photo=True, shipped=True))
     if negatives:
-        buffer = buffer.joined(_samples(backbone, _as_background(negatives), report, scale, photo=True))
+        buffer = buffer.joined(_samples(backbone, _as_background(negatives), report, scale, photo=True, shipped=True))
     synthetic = _as_background(synthetic_negatives(backbone.image_size))
-    buffer = buffer.joined(_samples(backbone, synthetic, report, scale, photo=False)).trimmed()
-    bundle = _candidate(flatbuffer, buffer, labels, None)
+    buffer = buffer.joined(_samples(backbone, synthetic, report, scale, photo=False, shipped=True))
+    bundle, buffer, _ = _candidate(flatbuffer, buffer, np.zeros(len(buffer), bool), labels, None)
     model.save(target, include_optimizer=False)
-    bundles.attach(target, bundle, buffer)
+    bundles.attach(target, bundle, buffer.trimmed())
     return bundle
+
+
+def _calibration(*sources: LabelledPictures | None) -> np.ndarray:
+    """Some pictures of each source, `uint8 (n, size, size, 3)`."""
+    given = [source.images for source in sources if source]
+    return np.concatenate([images[:: max(1, len(images) // _CALIBRATION_PICTURES)] for images in given])
 
 
 def _as_background(pictures: LabelledPictures) -> LabelledPictures:
@@ -191,7 +205,13 @@ def _as_background(pictures: LabelledPictures) -> LabelledPictures:
 
 
 def _samples(
-    backbone: Backbone, pictures: LabelledPictures, report: Report, latent_scale: float, *, photo: bool
+    backbone: Backbone,
+    pictures: LabelledPictures,
+    report: Report,
+    latent_scale: float,
+    *,
+    photo: bool,
+    shipped: bool = False,
 ) -> ReplayBuffer:
     judged = held_out(pictures.hashes)
     builder = ReplayBufferBuilder(latent_scale)
@@ -201,7 +221,7 @@ def _samples(
         if i % _REPORT_PICTURES == 0:
             message = f"Computing the features of picture {i + 1} of {len(pictures)}."
             report(TrainingEvent("features", i / len(pictures), message))
-    return builder.build(pictures.labels, judged, keys_of(pictures.hashes), photo=photo)
+    return builder.build(pictures.labels, judged, keys_of(pictures.hashes), photo=photo, shipped=shipped)
 
 
 def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:
@@ -210,12 +230,25 @@ def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:
     return float(np.quantile(np.abs(latents), _SCALE_QUANTILE)) / 127
 
 
-def _candidate(flatbuffer: bytes, buffer: ReplayBuffer, labels: list[str], parent: str | None) -> Bundle:
-    features = buffer.features.astype(np.float32)
-    head = heads.fit(features, buffer.labels, buffer.held_out, len(labels), sample_weights(buffer))
-    return Bundle(
+def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
+    """Which samples of a buffer are of this task's pictures, `bool (n,)`."""
+    return np.isin(buffer.keys, keys_of(task.lesson.hashes))
+
+
+def _candidate(
+    flatbuffer: bytes, buffer: ReplayBuffer, new: np.ndarray, labels: list[str], live: Bundle | None
+) -> tuple[Bundle, ReplayBuffer, LeftOut]:
+    """Fit a head. Also return the buffer with what the head names of the samples that it is the first to see."""
+    kept = live.head if live and live.flatbuffer == flatbuffer and isinstance(live.head, Head) else None
+    samples = Samples(
+        buffer.features.astype(np.float32), buffer.labels, sample_weights(buffer), buffer.held_out, buffer.photo, new
+    )
+    head, left_out = head_fitting.fit(samples, len(labels), kept)
+    first_seen = new if live else np.ones(len(buffer), bool)
+    buffer = replace(buffer, named=np.where(first_seen, named(head, buffer), buffer.named))
+    bundle = Bundle(
         version=bundles.new_version(),
-        parent=parent,
+        parent=live.version if live else None,
         labels=tuple(labels),
         head=head,
         flatbuffer=flatbuffer,
@@ -223,3 +256,4 @@ def _candidate(flatbuffer: bytes, buffer: ReplayBuffer, labels: list[str], paren
         fingerprint=bundles.fingerprint(buffer),
         created_at=utc_now(),
     )
+    return bundle, buffer, left_out

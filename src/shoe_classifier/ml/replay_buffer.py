@@ -22,8 +22,10 @@ class Capacity:
         return min(self.per_group, self.in_all // groups)
 
 
-FEATURES, HELD_OUT_FEATURES = Capacity(6000, 600), Capacity(3000, 300)
-LATENTS, HELD_OUT_LATENTS = Capacity(2400, 300), Capacity(1200, 150)  # 5 KB each
+# Of the shipped samples and of those that users taught, which never displace the former: nothing else keeps these.
+FEATURES, HELD_OUT_FEATURES = Capacity(4000, 500), Capacity(1600, 200)
+TAUGHT_FEATURES, HELD_OUT_TAUGHT_FEATURES = Capacity(1000, 250), Capacity(300, 80)
+LATENTS, HELD_OUT_LATENTS = Capacity(500, 70), Capacity(200, 30)  # 7 KB each, as are those of taught pictures
 NO_LATENT = -1  # in `ReplayBuffer.latent_rows`
 
 
@@ -36,6 +38,8 @@ class ReplayBuffer:
         labels: `int16 (n,)`, indices into the list of labels, or `head.BACKGROUND`.
         held_out: `bool (n,)`, never learned from.
         photo: `bool (n,)`, pictures as users take them: the photos of the first training, and every retrain's.
+        shipped: `bool (n,)`, learned in the first training; the others were taught by users.
+        named: `bool (n,)`, whether the version that first had the sample named its label, as later ones should.
         keys: `uint64 (n,)`, see `keys_of`.
         latents: `int8 (m, h, w, c)`, -127..127, in steps of `latent_scale`.
         latent_rows: `int32 (n,)`, the row of each sample's latent in `latents`, or -1.
@@ -46,6 +50,8 @@ class ReplayBuffer:
     labels: np.ndarray
     held_out: np.ndarray
     photo: np.ndarray
+    shipped: np.ndarray
+    named: np.ndarray
     keys: np.ndarray
     latents: np.ndarray
     latent_rows: np.ndarray
@@ -66,6 +72,8 @@ class ReplayBuffer:
             self.labels[keep],
             self.held_out[keep],
             self.photo[keep],
+            self.shipped[keep],
+            self.named[keep],
             self.keys[keep],
             latents,
             latent_rows,
@@ -96,6 +104,8 @@ class ReplayBuffer:
             np.concatenate([old.labels, other.labels]),
             np.concatenate([old.held_out, other.held_out]),
             np.concatenate([old.photo, other.photo]),
+            np.concatenate([old.shipped, other.shipped]),
+            np.concatenate([old.named, other.named]),
             np.concatenate([old.keys, other.keys]),
             np.concatenate([old.latents, rescaled]),
             np.concatenate([old.latent_rows, shifted]),
@@ -103,25 +113,33 @@ class ReplayBuffer:
         )
 
     def trimmed(self) -> "ReplayBuffer":
-        """Keep a fair share of each group: the photos of each label, and its other pictures.
+        """Keep a fair share of each group: the photos of each label, and its other pictures, shipped and taught apart.
 
         Within a group the keys decide. They are parts of hashes, so this is a uniform sample, and always the same one.
         """
         groups = self.labels.astype(np.int64) * 2 + self.photo
-        shares = max(1, len(np.unique(groups)))
         # Fibonacci hashing, for an order that does not depend on the hold-out, which the same bytes decide.
         order = np.argsort(self.keys * np.uint64(0x9E3779B97F4A7C15), kind="stable")
         kept, with_latent = [np.arange(0)], [np.arange(0)]
-        for group in np.unique(groups):
-            for held_out in (False, True):
-                features, latents = (HELD_OUT_FEATURES, HELD_OUT_LATENTS) if held_out else (FEATURES, LATENTS)
-                members = order[(groups[order] == group) & (self.held_out[order] == held_out)]
+        for shipped, held_out in ((True, False), (True, True), (False, False), (False, True)):
+            mine = order[(self.shipped[order] == shipped) & (self.held_out[order] == held_out)]
+            features, latents = _capacities(shipped=shipped, held_out=held_out)
+            shares = max(1, len(np.unique(groups[self.shipped == shipped])))
+            for group in np.unique(groups[mine]):
+                members = mine[groups[mine] == group]
                 kept.append(members[: features.share(shares)])
                 with_latent.append(members[self.has_latent[members]][: latents.share(shares)])
         rows = np.full(len(self), NO_LATENT, np.int32)
         latent_samples = np.concatenate(with_latent)
         rows[latent_samples] = self.latent_rows[latent_samples]
         return replace(self, latent_rows=rows)[np.unique(np.concatenate(kept + with_latent))]
+
+
+def _capacities(*, shipped: bool, held_out: bool) -> tuple[Capacity, Capacity]:
+    """For features, and for latents."""
+    if shipped:
+        return (HELD_OUT_FEATURES, HELD_OUT_LATENTS) if held_out else (FEATURES, LATENTS)
+    return (HELD_OUT_TAUGHT_FEATURES, HELD_OUT_LATENTS) if held_out else (TAUGHT_FEATURES, LATENTS)
 
 
 def keys_of(hashes: list[str]) -> np.ndarray:
@@ -155,7 +173,9 @@ class ReplayBufferBuilder:
         else:
             self._rows.append(NO_LATENT)
 
-    def build(self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool) -> ReplayBuffer:
+    def build(
+        self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool, shipped: bool = False
+    ) -> ReplayBuffer:
         """The buffer of all samples, at least one.
 
         Args:
@@ -163,12 +183,15 @@ class ReplayBufferBuilder:
             held_out: `bool (n,)`.
             keys: `uint64 (n,)`.
             photo: whether they all are photos.
+            shipped: whether they all belong to the first training.
         """
         return ReplayBuffer(
             np.stack(self._features),
             labels.astype(np.int16),
             held_out,
             np.full(len(labels), photo),
+            np.full(len(labels), shipped),
+            np.zeros(len(labels), bool),  # until a head was fitted
             keys,
             np.stack(self._latents),
             np.array(self._rows, np.int32),

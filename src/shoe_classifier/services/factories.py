@@ -45,5 +45,7 @@ def external_opener(settings: Settings) -> Callable[[Path, str], ExternalModel] 
 
 def open_model(settings: Settings) -> Model:
     """Open the model that the service would serve. Raises `InvalidModel`."""
-    path, opener = settings.live_model, external_opener(settings)
-    return opener(path, sha256_of(path)) if opener else open_model_file(path, trusted=True)
+    files, opener = ModelFiles(settings.live_model), external_opener(settings)
+    if opener:
+        return opener(files.live, sha256_of(files.live))
+    return open_model_file(files.live if files.live.exists() else files.shipped, trusted=True)

@@ -35,6 +35,7 @@ class LocalModelRegistry(RegistryBase):
     def restore(self) -> None:
         """Serve the live file or, if it does not load, the newest archived version that does."""
         self._files.remove_candidates()
+        self._files.install_shipped()
         with self._lock:
             identity = identity_of(self._files.live)
             try:

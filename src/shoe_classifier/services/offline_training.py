@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.ml.zip_reader import Picture, ZipLimits
 from shoe_classifier.types import Report, TrainingEvent
 
+if TYPE_CHECKING:  # it imports TensorFlow
+    from shoe_classifier.ml.training import TrainingConfig
+
 _NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30)  # the user's own disk
 _NEGATIVES_PREFIX = "background: "  # no picture can have such a label, so that a folder's name never collides
 
@@ -32,7 +36,7 @@ class OfflineTraining:
     Attributes:
         data: folder or ZIP of labelled folders.
         out: the `.h5` file; it appears when it is complete.
-        photos: a few pictures with the same labels, as users take them.
+        photos: pictures with the same labels, as users take them.
         backgrounds: folders of negatives: pictures with none of the labels.
         exclude: pictures that must not be trained on; negatives that look like one of them are left out, too.
         epochs: 0 fits only the head.
@@ -44,12 +48,12 @@ class OfflineTraining:
 
     data: Path
     out: Path
-    photos: Path | None = None
-    backgrounds: Path | None = None
+    photos: Sequence[Path] = ()
+    backgrounds: Sequence[Path] = ()
     exclude: Sequence[Path] = ()
-    epochs: int = 26
+    epochs: int = 8
     steps: int = 100
-    frozen: int = 0
+    frozen: int = 11
     start: Path | None = None
     checkpoints: Path | None = None
 
@@ -71,11 +75,25 @@ def train_from_folders(plan: OfflineTraining, report: Report) -> Bundle:
         InvalidRequest: there are pictures of fewer than two labels, or photos of other labels.
         InvalidZip, TooLarge: see `folder_reader.read`.
     """
-    from shoe_classifier.ml import architecture, training
+    from shoe_classifier.ml import training
 
     config = training.TrainingConfig(epochs=plan.epochs, steps=plan.steps, frozen=plan.frozen)
-    large = _load(plan, config.load_size, config.image_size, report)
-    model = training.train(
+    model = _train(plan, config, report)
+    small = _load(plan, config.image_size, config.image_size, report)
+    plan.out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(plan.out) as part:
+        return finetune.build_model_file(
+            model, part, small.pictures, small.photos, small.negatives, small.labels, report
+        )
+
+
+def _train(plan: OfflineTraining, config: "TrainingConfig", report: Report) -> Any:
+    """Return the trained Keras network. Its pictures, some gigabytes, are dropped with this function's frame."""
+    from shoe_classifier.ml import architecture, training
+
+    size = config.load_size if plan.epochs else config.image_size
+    large = _load(plan, size, config.image_size, report)
+    return training.train(
         large.pictures.split()[0],
         large.photos.split()[0] if large.photos else None,
         large.negatives.split()[0] if large.negatives else None,
@@ -85,13 +103,6 @@ def train_from_folders(plan: OfflineTraining, report: Report) -> Bundle:
         plan.checkpoints,
         architecture.load(plan.start) if plan.start else None,
     )
-    del large  # some gigabytes
-    small = _load(plan, config.image_size, config.image_size, report)
-    plan.out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(plan.out) as part:
-        return finetune.build_model_file(
-            model, part, small.pictures, small.photos, small.negatives, small.labels, report
-        )
 
 
 def _load(plan: OfflineTraining, image_size: int, compared_size: int, report: Report) -> _TrainingSet:
@@ -99,11 +110,11 @@ def _load(plan: OfflineTraining, image_size: int, compared_size: int, report: Re
     excluded = frozenset(hashlib.sha256(picture.data).hexdigest() for path in plan.exclude for picture in _read(path))
     labels: list[str] = []
 
-    def load_labelled(path: Path, names: list[str]) -> LabelledPictures:
-        report(TrainingEvent("collect", 0.0, f"Reading {path.name} at {image_size} pixels."))
-        return load(_read(path), image_size, names, exclude=excluded)
+    def load_labelled(paths: Sequence[Path], names: list[str]) -> LabelledPictures:
+        report(TrainingEvent("collect", 0.0, f"Reading {', '.join(p.name for p in paths)} at {image_size} pixels."))
+        return load(chain.from_iterable(map(_read, paths)), image_size, names, exclude=excluded)
 
-    pictures = load_labelled(plan.data, labels)
+    pictures = load_labelled([plan.data], labels)
     if len(labels) < 2:
         raise InvalidRequest(
             f"Expected pictures of two or more labels in {plan.data}; received {', '.join(labels) or 'none'}."
@@ -120,11 +131,12 @@ def _load(plan: OfflineTraining, image_size: int, compared_size: int, report: Re
 
 
 def _load_negatives(
-    path: Path, image_size: int, first: int, excluded: frozenset[str], lookalikes: Sequence[LabelledPictures]
+    paths: Sequence[Path], image_size: int, first: int, excluded: frozenset[str], lookalikes: Sequence[LabelledPictures]
 ) -> LabelledPictures:
     """Load folders of negatives, and add synthetic ones; their label indices start at `first`."""
     names = [str(i) for i in range(first)]  # stand for the model's own labels
-    pictures = (replace(picture, label=_NEGATIVES_PREFIX + picture.label) for picture in _read(path))
+    files = chain.from_iterable(map(_read, paths))
+    pictures = (replace(picture, label=_NEGATIVES_PREFIX + picture.label) for picture in files)
     negatives = load(pictures, image_size, names, exclude=excluded)
     for others in lookalikes:
         negatives = without_lookalikes(negatives, others)

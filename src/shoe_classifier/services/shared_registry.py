@@ -33,6 +33,7 @@ class SharedModelRegistry(RegistryBase):
     def restore(self) -> None:
         """Serve the store's live version; while the store does not answer, the live file if it was that version."""
         self._files.remove_candidates()
+        self._files.install_shipped()
         with self._lock:
             try:
                 self._follow()

@@ -14,16 +14,25 @@ _TEMPORARY = re.compile(r"\.candidate-.+?(?:\.(?P<writer>\d+))?\.h5|\..+?(?:\.(?
 class ModelFiles:
     """Model files in one folder: `shoe_classifier.h5` is live, `versions/<version>.h5` are archived.
 
+    `shipped/shoe_classifier.h5` came with the release and is never written: the live file begins as its copy.
+
     The live file is only ever replaced by a rename, so it is complete even when the process is killed meanwhile.
     """
 
     def __init__(self, live: Path):
         self.live = live
         self.archive = live.parent / "versions"
+        self.shipped = live.parent / "shipped" / live.name
 
     def file_of(self, version: str) -> Path:
         """Return where the archived file of a version is, or would be."""
         return self.archive / f"{version}.h5"
+
+    def install_shipped(self) -> None:
+        """Let the live file begin as a copy of the shipped one, if there is no live file yet."""
+        if not self.live.exists() and self.shipped.is_file():
+            with replacing(self.live) as part:
+                shutil.copyfile(self.shipped, part)
 
     def candidate(self, name: str) -> Path:
         """Return where a new file is written before it becomes live. Keras and HDF5 require the extension."""

@@ -66,11 +66,11 @@ def test_bad_lesson_is_rejected_and_force_publishes_it(client: httpx.Client) -> 
     client.post("/upload", files={"file": zip_of(wrong)})
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
     assert job["state"] == "rejected"
-    found = re.search(r"the live model is sure of another label for (\d+) of (\d+)", job["message"])
+    found = re.search(r"the live model calls (\d+) of (\d+) new pictures another label", job["message"])
     assert found, job["message"]
-    contradicted, confident = map(int, found.groups())  # a picture near a threshold may fall on either side of it
-    assert 450 >= confident >= 350
-    assert contradicted >= 0.9 * confident
+    contradicted, pictures = map(int, found.groups())
+    assert pictures == 450
+    assert contradicted > 0.9 * pictures
     assert job["model_version"] is None
     assert client.get("/status").json()["model"]["version"] == before
     assert client.get("/status").json()["training_data"]["unprocessed"] > 0

@@ -106,7 +106,8 @@ def test_the_live_version_knows_what_0_1_0_had_processed(tmp_path: Path) -> None
 
 
 def test_after_a_rollback_it_is_still_the_live_one(tmp_path: Path) -> None:
-    write_0_1_0(tmp_path, then="update Model_Versions set state = iif(version = 'v1', 'live', 'archived');")
+    states = "case version when 'v1' then 'live' else 'archived' end"
+    write_0_1_0(tmp_path, then=f"update Model_Versions set state = {states};")
     with closing(SqliteStore(tmp_path)) as store:
         store.set_live("v1")
         assert len(store.processed()) == 2
