@@ -1,12 +1,14 @@
 import io
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
 from helpers.pictures import draw, lesson_zip
-from helpers.service import finished_job, running
+from helpers.service import finished_job, make_settings, running
+from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.settings import Settings
 
 
@@ -156,3 +158,37 @@ def test_the_verdict_names_pictures_whose_answer_changed(client: httpx.Client) -
     assert 30 < changed["count"] <= 40 and len(changed["pictures"]) == 24
     assert {(picture["label"], picture["after"]) for picture in changed["pictures"]} == {("hat", "hat")}
     assert all(client.get(f"/files/{picture['sha256']}").status_code == 200 for picture in changed["pictures"])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("supabase", marks=pytest.mark.supabase)])
+def test_the_next_version_forgets_deleted_pictures_and_old_labels(
+    kind: str, settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if kind == "supabase":
+        settings = make_settings(tmp_path, **request.getfixturevalue("project"))
+    with running(settings) as client:
+        client.post("/upload", files={"file": lesson_zip("hat", 20)})
+        publish(client)
+        deleted, relabelled = client.get("/training-data", params={"limit": 2}).json()
+        before = learned(settings)
+        assert before.keys() >= {deleted["sha256"][:16], relabelled["sha256"][:16]}
+        assert client.delete(f"/training-data/{deleted['id']}").status_code == 204
+        client.patch(f"/training-data/{relabelled['id']}", json={"label": "Boot"})
+        publish(client)
+    after = learned(settings)
+    assert deleted["sha256"][:16] not in after
+    assert (before[relabelled["sha256"][:16]], after[relabelled["sha256"][:16]]) == (["hat"], ["Boot"])
+
+
+def publish(client: httpx.Client) -> None:
+    job = client.post("/retrain", params={"mode": "quick", "force": True, "wait": True}).json()
+    assert job["state"] == "published", job
+
+
+def learned(settings: Settings) -> dict[str, list[str]]:
+    """The labels in the replay buffer of each picture, by the first digits of its SHA-256."""
+    buffer, labels = bundles.read_replay_buffer(settings.live_model), bundles.read(settings.live_model).labels
+    found: dict[str, list[str]] = {}
+    for key, label in zip(buffer.keys.tolist(), buffer.labels.tolist(), strict=True):
+        found.setdefault(f"{key:016x}", []).append(labels[label] if label >= 0 else "background")
+    return found
