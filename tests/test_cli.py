@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from helpers.model import small_config
 from helpers.pictures import SHAPES, draw, lesson_zip, zip_of
 from helpers.service import Process
+from shoe_classifier.cli import app
 from shoe_classifier.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -71,19 +74,22 @@ def test_benchmark_few_shot(settings: Settings, tmp_path: Path) -> None:
         assert f"received {shots!r}" in wrong.stderr
 
 
-def test_train_with_everything(tmp_path: Path, data: Path) -> None:
+@pytest.mark.slow
+def test_train_with_everything(tmp_path: Path, data: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, so that the network can be a small one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shoe_classifier.ml.training.TrainingConfig", small_config())
     (tmp_path / "photos.zip").write_bytes(zip_of({f"{s}/{i}.jpg": draw(s, 900 + i) for s in SHAPES for i in range(8)}))
     (tmp_path / "backgrounds.zip").write_bytes(lesson_zip("stripes", 30))
     (tmp_path / "exclude.zip").write_bytes(lesson_zip("stripes", 5))
-    options = ["--size", 64, "--photos", "photos.zip", "--backgrounds", "backgrounds.zip", "--exclude", "exclude.zip"]
+    options = ["--size", "32", "--photos", "photos.zip", "--backgrounds", "backgrounds.zip", "--exclude", "exclude.zip"]
     out = tmp_path / "models" / "shoe_classifier.h5"
-    result = run(tmp_path, "train", data, "--out", out, *options, "--epochs", 1, "--steps", 2)
-    assert result.returncode == 0, result.stderr
-    assert "held-out" in result.stdout
+    command = ["train", str(data), "--out", str(out), "--start", str(model_file), "--epochs", "1", "--steps", "1"]
+    result = CliRunner().invoke(app, [*command, *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "held-out" in result.output
     (tmp_path / "boot.jpg").write_bytes(draw("Boot", 1))
     assert run(tmp_path, "predict", "boot.jpg").returncode == 0
-    again = run(tmp_path, "train", data, "--out", out, "--start", out, "--size", 64, "--epochs", 1, "--steps", 1)
-    assert again.returncode == 0, again.stderr
 
 
 def test_openapi_is_the_committed_document(tmp_path: Path) -> None:

@@ -7,16 +7,27 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parent.parent / "notebook" / "image_classification_pipeline.ipynb"
+TESTS = Path(__file__).parent
+NOTEBOOK = TESTS.parent / "notebook" / "image_classification_pipeline.ipynb"
+SMALL_NETWORK = f"""
+import sys
+sys.path.append({str(TESTS)!r})
+from helpers.model import small_config
+from shoe_classifier.ml import training
+training.TrainingConfig = small_config()
+"""
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("API_URL", str(client.base_url))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
-    monkeypatch.setenv("EPOCHS", "2")
-    monkeypatch.setenv("STEPS", "4")
+    monkeypatch.setenv("EPOCHS", "1")
+    monkeypatch.setenv("STEPS", "2")
+    monkeypatch.setenv("PRETRAINED", str(tmp_path / "none.h5"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SMALL_NETWORK))
     NotebookClient(notebook, timeout=200, resources={"metadata": {"path": NOTEBOOK.parent}}).execute()
     texts = [
         output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))

@@ -14,10 +14,12 @@ import pytest
 from helpers.pictures import draw, lesson_zip, zip_of
 from helpers.service import Process, finished_job, make_settings, running, wait_for
 from helpers.supabase_stack import Stack, token
+from shoe_classifier.services.candidate_trainer import CandidateTrainer
+from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.supabase import store as store_module
 from shoe_classifier.storage.supabase.store import SupabaseStore
-from shoe_classifier.types import RetrainJob, new_id
+from shoe_classifier.types import RetrainJob, TrainingEvent, new_id
 
 pytestmark = pytest.mark.supabase
 
@@ -394,10 +396,8 @@ def test_what_one_machine_publishes_is_live_on_the_other(machine: Machine) -> No
 def test_one_retrain_at_a_time_and_cancelled_from_the_other_machine(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(CandidateTrainer, "train", train_until_cancelled)
     with ready(machine("one")) as one, ready(machine("two")) as two:
-        retrainer = one.app.state.service.retrainer  # type: ignore[attr-defined]
-        cancelled = retrainer._cancelled
-        monkeypatch.setattr(retrainer, "_learn_and_publish", lambda *rest: _until(cancelled, rest[0]))
         one.post("/upload", files={"file": lesson_zip("hat", 4)})
         job = one.post("/retrain").json()
         refused = two.post("/retrain")
@@ -413,11 +413,10 @@ def test_one_retrain_at_a_time_and_cancelled_from_the_other_machine(
         wait_for(lambda: two.get(f"/retrain/{job['job_id']}").json()["state"] == "cancelled")
 
 
-def _until(cancelled: object, job: object) -> None:
-    from shoe_classifier.errors import Cancelled
-
-    cancelled.wait()  # type: ignore[attr-defined]
-    raise Cancelled
+def train_until_cancelled(trainer: CandidateTrainer, target: Path, deadline: float, progress: JobProgress) -> None:
+    while time.monotonic() < deadline:
+        progress.report(TrainingEvent("train", 0.5, "Training."))  # raises once the job was cancelled
+        time.sleep(0.05)
 
 
 def test_the_job_of_a_machine_that_is_gone_fails_and_it_cannot_publish_any_more(
