@@ -174,15 +174,20 @@ def few_shot(
     shots: Annotated[str, typer.Option(help="Pictures of each label to teach, several numbers.")] = "1,2,5,10",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one result a line.")] = False,
 ) -> None:
-    """Teach a copy of the live model the first pictures of each label in TRAIN, and measure it on TEST."""
+    """Teach a copy of the live model the first pictures of each label in TRAIN, and measure it on TEST.
+
+    Beside it stands a linear probe of the untuned network, models/pretrained.h5, if that is there.
+    """
+    from shoe_classifier.services.factories import live_model_file
     from shoe_classifier.services.few_shot import measure_few_shot
 
     if not all(number.isdecimal() and int(number) for number in shots.split(",")):
         sys.exit(f"Expected whole numbers from 1, as in --shots 1,2,5,10; received {shots!r}.")
     numbers = [int(number) for number in shots.split(",")]
+    pretrained = PRETRAINED if PRETRAINED.exists() else None
     with _progress(disable=as_json) as progress:
         show = _show(progress, progress.add_task("Reading pictures", total=1.0))
-        results = _or_exit(measure_few_shot, _settings().live_model, train, test, numbers, show)
+        results = _or_exit(measure_few_shot, live_model_file(_settings()), train, test, numbers, show, pretrained)
     for result in results:
         print(json.dumps(vars(result)) if as_json else result)
 

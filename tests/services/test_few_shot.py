@@ -1,4 +1,3 @@
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -6,7 +5,6 @@ import pytest
 from helpers.pictures import draw, zip_of
 from shoe_classifier.errors import InvalidRequest
 from shoe_classifier.ml import finetune
-from shoe_classifier.ml.dataset import is_held_out
 from shoe_classifier.ml.evaluation import interval
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence
@@ -58,16 +56,6 @@ def test_the_first_pictures_by_name_are_taught(
     assert set(tasks[0].features.hashes) == set(tasks[1].features.hashes)
     assert len(tasks[0].features) == 6
     assert tasks[0].labels[-1] == "hat"
-
-
-def test_a_label_all_of_whose_pictures_are_held_out_is_not_known_yet(model_file: Path, tmp_path: Path) -> None:
-    held_out = next(s for s in range(500) if is_held_out(hashlib.sha256(draw("lonely", s)).hexdigest()))
-    learned = next(s for s in range(500) if not is_held_out(hashlib.sha256(draw("hat", s)).hexdigest()))
-    lesson = {"lonely/a.jpg": draw("lonely", held_out), "hat/a.jpg": draw("hat", learned)}
-    (tmp_path / "train.zip").write_bytes(zip_of(lesson))
-    test = pictures(tmp_path, "test", range(600, 604), "lonely")
-    (result,) = measure_few_shot(model_file, tmp_path / "train.zip", test, [1], quiet)
-    assert (result.pictures, result.accuracy) == (2, 0.0)
 
 
 def test_labels_that_are_not_taught_cannot_be_tested(model_file: Path, tmp_path: Path) -> None:

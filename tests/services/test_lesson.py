@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from helpers.retraining import PICTURES, Machine
-from shoe_classifier.errors import Cancelled, NoNewData
+from shoe_classifier.errors import Cancelled
 from shoe_classifier.ml.features import features_of
 from shoe_classifier.ml.preprocessing import decode
-from shoe_classifier.services.lesson import Lesson, LessonCollector, learnable
+from shoe_classifier.services.lesson import Lesson, LessonCollector
 from shoe_classifier.settings import Settings
-from shoe_classifier.types import TrainingEvent, TrainingPicture
+from shoe_classifier.types import TrainingEvent
 
 
 @pytest.fixture
@@ -97,14 +97,3 @@ def test_deleted_pictures_are_forgotten_here_too(machine: Machine) -> None:
     machine.store.delete_training(rows[0])
     assert collect(machine).forgotten == {rows[0].sha256}
     assert machine.features.known(machine.holder.teachable, rows).keys() == {row.sha256 for row in rows[1:]}
-
-
-def picture(label: str, split: str) -> TrainingPicture:
-    return TrainingPicture("i", "p", "s", label, False, split, "zip", "u", "t")  # type: ignore[arg-type]
-
-
-def test_new_labels_with_held_out_pictures_only_wait() -> None:
-    rows = [picture("hat", "train"), picture("hat", "holdout"), picture("cap", "holdout"), picture("Boot", "holdout")]
-    assert [row.shoe_class for row in learnable(rows, ["Boot"])] == ["hat", "hat", "Boot"]
-    with pytest.raises(NoNewData, match="more pictures of cap"):
-        learnable([picture("cap", "holdout")], ["Boot"])

@@ -21,6 +21,7 @@ from shoe_classifier.ml.replay_buffer import NO_LATENT, ReplayBuffer, ReplayBuff
 from shoe_classifier.types import Report, TrainingEvent, utc_now
 
 _REPORT_PICTURES = 50  # from one event to the next while features are computed
+_ENOUGH_TO_HOLD_OUT = 20  # pictures of a label
 _CALIBRATION_PICTURES = 170  # of each source, about
 _SCALE_PICTURES = 100  # that the step of the latents is taken from
 _SCALE_QUANTILE = 0.9995  # of their activations that fit into 8 bits
@@ -230,6 +231,13 @@ def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:
     return float(np.quantile(np.abs(latents), _SCALE_QUANTILE)) / 127
 
 
+def _released(buffer: ReplayBuffer) -> ReplayBuffer:
+    """Hold nothing out of labels with few pictures: they need them all, and so few could not tell how well they do."""
+    counts = np.bincount(buffer.labels[buffer.labels != BACKGROUND])
+    few = (buffer.labels != BACKGROUND) & (counts[buffer.labels] < _ENOUGH_TO_HOLD_OUT)
+    return replace(buffer, held_out=buffer.held_out & ~few)
+
+
 def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
     """Which samples of a buffer are of this task's pictures, `bool (n,)`."""
     return np.isin(buffer.keys, keys_of(task.lesson.hashes))
@@ -238,7 +246,8 @@ def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
 def _candidate(
     flatbuffer: bytes, buffer: ReplayBuffer, new: np.ndarray, labels: list[str], live: Bundle | None
 ) -> tuple[Bundle, ReplayBuffer, LeftOut]:
-    """Fit a head. Also return the buffer with what the head names of the samples that it is the first to see."""
+    """Fit a head. Also return the buffer, with what is held out of it and what the head names of new samples."""
+    buffer = _released(buffer)
     kept = live.head if live and live.flatbuffer == flatbuffer and isinstance(live.head, Head) else None
     samples = Samples(
         buffer.features.astype(np.float32), buffer.labels, sample_weights(buffer), buffer.held_out, buffer.photo, new

@@ -117,15 +117,19 @@ class CandidateTrainer:
         return finetune.finetune(task, progress.report)
 
 
+def _recall(name: str, figures: dict[str, float]) -> str:
+    return f"{name} {figures['recall']:.2f}" if figures["support"] else f"{name} (too few pictures to hold any out)"
+
+
 def verdict(candidate: TrainedCandidate) -> str:
     """Describe a candidate that is to be published."""
     new, old = candidate.evidence.metrics, candidate.evidence.baseline
     text = f"Accuracy {new['accuracy']:.3f} on {new['samples']} held-out pictures"
     text += f"; on the {old['samples']} held out before, {candidate.evidence.retained['accuracy']:.3f}"
     text += f" after {old['accuracy']:.3f}."
-    recalls = [f"{name} {new['per_class'][name]['recall']:.2f}" for name in new["labels"] if name not in old["labels"]]
-    if recalls:
-        text += f" New labels, with their recall: {', '.join(recalls)}."
+    added = [name for name in new["labels"] if name not in old["labels"]]
+    if added:
+        text += f" New labels, with their recall: {', '.join(_recall(name, new['per_class'][name]) for name in added)}."
     if candidate.reasons:
         text += f" Forced, although {'; '.join(candidate.reasons)}."
     return candidate.note + text

@@ -45,7 +45,11 @@ def external_opener(settings: Settings) -> Callable[[Path, str], ExternalModel] 
 
 def open_model(settings: Settings) -> Model:
     """Open the model that the service would serve. Raises `InvalidModel`."""
-    files, opener = ModelFiles(settings.live_model), external_opener(settings)
-    if opener:
-        return opener(files.live, sha256_of(files.live))
-    return open_model_file(files.live if files.live.exists() else files.shipped, trusted=True)
+    path, opener = live_model_file(settings), external_opener(settings)
+    return opener(path, sha256_of(path)) if opener else open_model_file(path, trusted=True)
+
+
+def live_model_file(settings: Settings) -> Path:
+    """Return the live model's file or, while there is none yet, the shipped one that it begins as."""
+    files = ModelFiles(settings.live_model)
+    return files.live if files.live.exists() or not files.shipped.exists() else files.shipped

@@ -55,7 +55,9 @@ class FewShotResult:
         return f"{taught}: accuracy {accuracy}; linear probe {probe}; {self.tested} pictures tested"
 
 
-def measure_few_shot(model: Path, train: Path, test: Path, shots: Sequence[int], report: Report) -> list[FewShotResult]:
+def measure_few_shot(
+    model: Path, train: Path, test: Path, shots: Sequence[int], report: Report, pretrained: Path | None = None
+) -> list[FewShotResult]:
     """Teach a copy of a model the first pictures of each label, in the order of their names, and test it.
 
     Args:
@@ -64,6 +66,8 @@ def measure_few_shot(model: Path, train: Path, test: Path, shots: Sequence[int],
         test: the same labels, with other pictures.
         shots: how many pictures of each label to teach, one result for each number.
         report: receives the progress.
+        pretrained: Keras file of the untuned network, on whose features the linear probe is fitted. It is compiled with
+            TensorFlow. Without it, the probe takes the model's own features.
 
     Raises:
         InvalidRequest: there are pictures of fewer than two labels, or pictures to test whose labels are not taught.
@@ -76,22 +80,44 @@ def measure_few_shot(model: Path, train: Path, test: Path, shots: Sequence[int],
     if len(taught) < 2:
         raise InvalidRequest(f"Expected pictures of two or more labels in {train}; received {len(taught)}.")
     names = list(live.labels)
-    judge = _extract(live.backbone(), list(read(test, _NO_LIMITS)), names, report)
+    tested = list(read(test, _NO_LIMITS))
+    judge = _extract(live.backbone(), tested, names, report)
     others = {names[label] for label in judge.labels} - taught
     if others:
         raise InvalidRequest(
             f"Expected pictures of the labels in {train}; received others in {test}: {', '.join(sorted(others))}."
         )
     truth = np.array(names)[judge.labels]
+    untuned = _compiled(pretrained) if pretrained else live.backbone()
+    probed = _extract(untuned, tested, names, report) if pretrained else judge
     return [
-        _measure(model, number, lesson, judge, truth, report) for number, lesson in zip(shots, lessons, strict=True)
+        _measure(model, untuned, number, lesson, (judge, probed), truth, report)
+        for number, lesson in zip(shots, lessons, strict=True)
     ]
 
 
+def _compiled(pretrained: Path) -> Backbone:
+    from shoe_classifier.ml import architecture  # TensorFlow
+
+    return Backbone(architecture.compile_backbone(architecture.load(pretrained)))
+
+
 def _measure(
-    model: Path, shots: int, lesson: list[Picture], judge: LabelledFeatures, truth: np.ndarray, report: Report
+    model: Path,
+    untuned: Backbone,
+    shots: int,
+    lesson: list[Picture],
+    judges: tuple[LabelledFeatures, LabelledFeatures],
+    truth: np.ndarray,
+    report: Report,
 ) -> FewShotResult:
-    """Teach one lesson; `truth` is the label of each picture of `judge`, `str (n,)`."""
+    """Teach one lesson.
+
+    Args:
+        judges: the pictures to test, with the features of the model and those of the untuned network.
+        truth: the label of each of them, `str (n,)`.
+    """
+    judge, probed = judges
     started = time.perf_counter()
     live = bundles.read(model)
     names = list(live.labels)
@@ -99,7 +125,9 @@ def _measure(
     guesses = _guess_after_retrain(model, features, judge, names, report)
     seconds = time.perf_counter() - started
     hits = int((guesses == truth).sum())
-    probe_hits = int((np.array(names)[_probe(features, judge)] == truth).sum())
+    if probed is not judge:
+        features = _extract(untuned, lesson, list(names), report)
+    probe_hits = int((np.array(names)[_probe(features, probed)] == truth).sum())
     return FewShotResult(
         shots=shots,
         pictures=len(features),
@@ -139,24 +167,15 @@ def _extract(backbone: Backbone, pictures: list[Picture], labels: list[str], rep
 def _guess_after_retrain(
     model: Path, features: LabelledFeatures, judge: LabelledFeatures, labels: list[str], report: Report
 ) -> np.ndarray:
-    """Retrain a copy of the model, and name the label of each picture of `judge`: `str (n,)`.
-
-    As in the service, a new label all of whose pictures are held out is left for later.
-    """
-    known = len(bundles.read(model).labels)
-    kept = [*range(known), *sorted({int(label) for label in features.labels[~features.held_out]} - set(range(known)))]
-    taught = features[np.isin(features.labels, kept)]
-    places = np.full(len(labels), -1)
-    places[kept] = np.arange(len(kept))
-    taught = LabelledFeatures(taught.features, taught.thumbnails, places[taught.labels], taught.hashes)
-    names = [labels[label] for label in kept]
+    """Retrain a copy of the model, and name the label of each picture of `judge`: `str (n,)`."""
+    taught = labels[: int(features.labels.max()) + 1]  # `judge` may bring labels that are only tested
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "retrained.h5"
         finetune.retrain_head(
-            RetrainTask(model, target, taught, np.ones(len(taught), bool), names, time.monotonic() + 3600), report
+            RetrainTask(model, target, features, np.ones(len(features), bool), taught, time.monotonic() + 3600), report
         )
         head = bundles.read(target).head
-    return np.array(names)[head.probabilities(judge.features.astype(np.float32)).argmax(axis=1)]
+    return np.array(labels)[head.probabilities(judge.features.astype(np.float32)).argmax(axis=1)]
 
 
 def _probe(features: LabelledFeatures, judge: LabelledFeatures) -> np.ndarray:

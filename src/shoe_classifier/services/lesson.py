@@ -1,7 +1,7 @@
 """What a retrain learns from: the stored pictures as features, and which of them are new."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +59,11 @@ class LessonCollector:
         self._features = features
 
     def waiting(self) -> list[TrainingPicture]:
-        """Return the pictures that can be learned now. Raises `NoNewData`."""
-        return learnable(self._store.unprocessed(), self._holder.labels)
+        """Return the pictures that have not been learned yet. Raises `NoNewData` when there are none."""
+        rows = self._store.unprocessed()
+        if not rows:
+            raise NoNewData("Expected training pictures that were not learned yet; there are none.")
+        return rows
 
     def collect(self, waiting: list[TrainingPicture], deadline: float, report: Report) -> Lesson:
         """Collect the features of the waiting pictures and of those learned before; what is not kept is computed.
@@ -84,11 +87,10 @@ class LessonCollector:
         unreadable = [row for row in waiting if row.sha256 not in found]
         if not readable:
             raise _unreadable(unreadable)
-        new = learnable(readable, live.bundle.labels)  # a label may have lost all that it could be trained on
         earlier = [row for row in self._store.processed() if row.shoe_class in live.bundle.labels][-_MOST_EARLIER:]
         found |= self._features_of(earlier, live, report, (time.monotonic() + deadline) / 2)
-        rows = [*(row for row in earlier if row.sha256 in found), *new]
-        labels = list(dict.fromkeys([*live.bundle.labels, *(row.shoe_class for row in new)]))
+        rows = [*(row for row in earlier if row.sha256 in found), *readable]
+        labels = list(dict.fromkeys([*live.bundle.labels, *(row.shoe_class for row in readable)]))
         return Lesson(rows, _columns(rows, found, labels), labels, unreadable, forgotten)
 
     def load_pictures(self, lesson: Lesson, report: Report) -> LabelledPictures:
@@ -125,23 +127,6 @@ class LessonCollector:
                     start += 1
             except (NotFound, OSError):  # the iterator ends here; go on with the picture after this one
                 start += 1
-
-
-def learnable(rows: list[TrainingPicture], known: Collection[str]) -> list[TrainingPicture]:
-    """Leave for a later retrain the pictures of new labels all of whose pictures are held out.
-
-    Args:
-        known: labels of the live model.
-
-    Raises:
-        NoNewData: no other pictures are left.
-    """
-    labels = {row.shoe_class for row in rows if row.split == "train"} | set(known)
-    ready = [row for row in rows if row.shoe_class in labels]
-    if not ready:
-        waiting = sorted({row.shoe_class for row in rows})
-        raise NoNewData(f"Expected more pictures of {', '.join(waiting)}; the few there are, are all held out.")
-    return ready
 
 
 def left_out(rows: Sequence[TrainingPicture]) -> str:
