@@ -120,7 +120,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
 def freeze(model: keras.Model, blocks: int) -> None:
     """Keep the weights of the stem and the first `blocks` residual blocks; 0 freezes nothing."""
     for layer in model.layers:
-        if layer.name.startswith(f"block{blocks}_") or not blocks:
+        if layer.name.startswith((f"block{blocks}_", "top")) or not blocks:
             return
         layer.trainable = False
 
