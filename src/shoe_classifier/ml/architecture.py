@@ -3,6 +3,8 @@
 Importing this module imports TensorFlow; the service does so only to train or to compile.
 """
 
+import contextlib
+import io
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -157,7 +159,12 @@ def compile_backbone(model: keras.Model, calibration: np.ndarray | None = None) 
         converter.target_spec.supported_types = [tf.float16]
     else:
         converter.representative_dataset = lambda: ([picture[None].astype(np.float32)] for picture in calibration)
-    return bytes(converter.convert())
+    return _convert(converter)
+
+
+def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints pages, where a command's own output belongs
+        return bytes(converter.convert())
 
 
 def compile_external(path: Path, input_range: str) -> bytes:
@@ -186,7 +193,7 @@ def compile_external(path: Path, input_range: str) -> bytes:
     scale, offset = _SCALES[input_range]
     y = model(layers.Rescaling(scale, offset)(x))
     y = _probabilities(image, y)
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, y)).convert())
+    return _convert(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, y)))
 
 
 def _picture_shape(model: keras.Model) -> tuple[int, int, int]:
