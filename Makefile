@@ -41,7 +41,7 @@ notebook: $(VENV)/notebook ## Open the notebook in JupyterLab
 install: $(VENV)/full ## Install everything that the service can use, TensorFlow included
 
 test: $(VENV)/dev ## Run all tests but those that need programs of the system
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 test-supabase: $(VENV)/dev .cache/postgrest/done ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql >/dev/null)
