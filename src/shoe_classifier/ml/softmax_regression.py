@@ -48,7 +48,10 @@ class PrincipalAxes:
         return (features - self.mean) / self.spread @ self.rotation
 
     def from_features(self, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        """The inverse of `to_features`, but for what lies outside the axes."""
+        """A kernel `(d, c)` and a bias `(c,)` to weights of the coordinates, `(r + 1, c)` with the bias last.
+
+        The inverse of `to_features`, but for what lies outside the axes.
+        """
         return np.concatenate([self.rotation.T @ (kernel * self.spread[:, None]), (bias + self.mean @ kernel)[None]])
 
     def to_features(self, solution: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
