@@ -2,7 +2,7 @@
 
     python experiments/import_weights.py WEIGHTS.npz OUT.h5
 
-The archive has `LAYER/kernel` and `LAYER/bias` for each convolution, as `train_backbone.py` writes it.
+The archive has `LAYER/kernel` and `LAYER/bias` for each convolution of `architecture.build`, batch normalisations folded.
 """
 
 import sys
