@@ -2,7 +2,8 @@
 
     python experiments/import_weights.py WEIGHTS.npz OUT.h5
 
-The archive has `LAYER/kernel` and `LAYER/bias` for each convolution of `architecture.build`, batch normalisations folded.
+The archive has `LAYER/kernel` and `LAYER/bias` for each convolution of `architecture.build`; batch
+normalisations are folded into these.
 """
 
 import sys

@@ -27,6 +27,11 @@ def test_labelled_folders(tmp_path: Path) -> None:
     assert entries == [Picture("Boot", "Boot/a.jpg", b"1"), Picture("Shoe", "Shoe/b.jpg", b"2")]
 
 
+@pytest.mark.parametrize("files", [{}, {"Boot/": b"", "Shoe/": b""}])
+def test_a_zip_without_files_has_no_pictures(tmp_path: Path, files: dict[str, bytes]) -> None:
+    assert read(tmp_path, zip_of(files)) == []
+
+
 def test_one_wrapping_folder(tmp_path: Path) -> None:
     entries = read(tmp_path, zip_of({"mine/Boot/a.jpg": b"1", "mine/Shoe/b.jpg": b"2", "mine/README.txt": b"3"}))
     assert labels(entries) == [

@@ -115,8 +115,8 @@ def _check_entries(entries: list[zipfile.ZipInfo], archive: zipfile.ZipFile, lim
     if unpacked > limits.max_bytes:
         raise TooLarge(f"Expected at most {limits.max_bytes:,} bytes unpacked; received {unpacked:,}.")
     by_offset = sorted(entries, key=lambda entry: entry.header_offset)
-    ends = [entry.header_offset for entry in by_offset[1:]] + [archive.start_dir]
-    for entry, end in zip(by_offset, ends, strict=True):
+    starts = [*(entry.header_offset for entry in by_offset), archive.start_dir]
+    for entry, end in zip(by_offset, starts[1:], strict=True):
         if entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size > end:
             raise InvalidZip(
                 f"Expected entries that do not overlap; received {entry.filename[:80]!r}, which overlaps the next."

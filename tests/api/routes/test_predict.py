@@ -112,6 +112,13 @@ def test_batch_of_files(client: httpx.Client) -> None:
     assert results[3]["error"]["code"] == "unsupported_image"
 
 
+@pytest.mark.parametrize("files", [{}, {"Boot/": b""}])
+def test_a_zip_without_files_is_the_clients_mistake(client: httpx.Client, files: dict[str, bytes]) -> None:
+    for path, field, code in (("/predict/batch", "files", "invalid_zip"), ("/upload", "file", "nothing_accepted")):
+        response = client.post(path, files={field: zip_of(files)})
+        assert (response.status_code, response.json()["code"]) == (422, code)
+
+
 def test_batch_of_a_zip(client: httpx.Client) -> None:
     data = zip_of({"a.jpg": draw("Boot", 1), "deep/b.jpg": draw("Shoe", 1), ".DS_Store": b"x", "../c.jpg": b"x"})
     results = client.post("/predict/batch", files={"files": ("x.zip", data)}).json()["results"]

@@ -88,6 +88,8 @@ async def predict_batch(
         with prediction.slot():
             pictures = _pictures(form, folder, settings, ingestion.zip_limits)
             results = [await _result(prediction, metrics, picture) async for picture in pictures]
+    if not results:
+        raise errors.InvalidZip("Expected pictures in the ZIP; received a ZIP without files.")
     return Response(orjson.dumps({"results": results}), media_type="application/json")
 
 
