@@ -191,7 +191,7 @@ def test_check_says_all_line_by_line(machine: Machine, stack: Stack, tmp_path: P
     settings = machine("one")
     environment = {"SUPABASE_URL": stack.gateway.url, "SUPABASE_KEY": token("service_role")}
     good = Process.run(settings.models_dir.parent, "supabase", "check", **environment)
-    assert (good.returncode, good.stdout.count("ok"), good.stdout.count("WRONG")) == (0, 10, 0), good.stderr
+    assert (good.returncode, good.stdout.count("ok"), good.stdout.count("WRONG")) == (0, 11, 0), good.stderr
     stack.gateway.buckets.pop("models")
     bad = Process.run(settings.models_dir.parent, "supabase", "check", **environment)
     assert bad.returncode == 1 and "WRONG  Bucket models: expected it to exist" in bad.stdout
