@@ -69,7 +69,7 @@ class LocalModelRegistry(RegistryBase):
             self._files.replace_live(candidate, previous.bundle.version)
             self._serve(model, identity)
             yield
-        except BaseException:
+        except BaseException:  # whatever it was, the previous version must be back before it is raised again
             if not candidate.exists():  # it has taken the place of the live file
                 self._put_back(previous)
             raise

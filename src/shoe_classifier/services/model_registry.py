@@ -111,7 +111,7 @@ class RegistryBase(ABC):
                 self._switch(candidate, lambda: self._record(job))
             except StoreUnavailable:  # a shared store may still carry out what it has not answered
                 raise
-            except BaseException:
+            except BaseException:  # whatever it was, the candidate must not stay listed; it is raised again
                 self._discard(row)
                 raise
             self._prune(previous)
