@@ -122,6 +122,12 @@ def choose(page: Page, label: str, option: str, among: int = 0) -> None:
     found.click()
 
 
+def press(page: Page, button: str) -> None:
+    """Click a button once the page has finished drawing itself: a click while it redraws is lost."""
+    expect(page.locator("[data-test-script-state=notRunning]").first).to_be_attached()
+    page.get_by_role("button", name=button, exact=True).click()
+
+
 def say(page: Page, label: str, among: int = 0) -> None:
     field = page.get_by_label("Right label", exact=True).nth(among)
     field.fill(label)
@@ -146,7 +152,9 @@ def test_predict_correct_teach_retrain_and_roll_back(page: Page, site: Site, tmp
     broken = {"hat/again.jpg": draw("hat", 1000), "hat/broken.jpg": draw("hat", 5)[:300], "notes.txt": b"x"}
     go(page, "Teach")
     page.locator("input[type=file]").first.set_input_files(files(tmp_path, ("hats.zip", zip_of({**lesson, **broken}))))
-    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.get_by_role("button", name="Upload", exact=True)).to_be_enabled()
+    page.wait_for_timeout(500)  # the redraw that the file causes begins a moment later
+    press(page, "Upload")
     expect(page.get_by_text("Upload result")).to_be_visible()
     expect(page.get_by_test_id("stMetric").nth(0)).to_contain_text("60")
     expect(page.get_by_test_id("stMetric").nth(1)).to_contain_text("3")
