@@ -117,7 +117,7 @@ def test_a_loss_of_recall_is_named() -> None:
     [
         (anchors(200, lost=5), False),
         (anchors(200, lost=4), True),  # 1 in 16 by chance
-        (anchors(500, lost=5), True),  # 1 % of all
+        (anchors(250, lost=5), True),  # 2 % of all
         (anchors(200, lost=12, won=4), False),
         (anchors(200, lost=12, won=5), True),  # 17 differ, and 12 of them by chance in one of 14 retrains
         (anchors(200, lost=5, photo=True), False),

@@ -19,7 +19,7 @@ class GatePolicy:
         max_macro_f1_loss: how much macro-F1 over the old labels may fall below the live model's.
         max_recall_loss: how much the recall of any one old label may fall.
         min_lost: fewer lost pictures of a label than this may be chance, whatever share they are.
-        max_product_loss, max_photo_loss: share of the anchors of each kind that one retrain may lose.
+        max_anchor_loss: share of the anchors of each kind that one retrain may lose.
         max_drift: share of the anchors of a kind or label that all retrains together may lose.
         min_drift: fewer lost anchors than this are not counted as drift.
         significance, high_significance: how often a correct retrain may be rejected by one test; the second is for
@@ -41,8 +41,7 @@ class GatePolicy:
     max_macro_f1_loss: float = 0.01
     max_recall_loss: float = 0.03
     min_lost: int = 2
-    max_product_loss: float = 0.01
-    max_photo_loss: float = 0.02
+    max_anchor_loss: float = 0.02
     max_drift: float = 0.03
     min_drift: int = 3
     significance: float = 0.05
@@ -167,15 +166,14 @@ def _lost_pictures(before: dict[str, float], after: dict[str, float]) -> float:
 def _lost_anchors(anchors: Anchors, policy: GatePolicy) -> list[str]:
     """Product pictures and photos apart: there are few photos, and they are what users send."""
     reasons = []
-    kinds = (
-        ("product pictures", ~anchors.photo, policy.max_product_loss),
-        ("photos", anchors.photo, policy.max_photo_loss),
-    )
-    for name, chosen, allowed in kinds:
+    for name, chosen in (("product pictures", ~anchors.photo), ("photos", anchors.photo)):
         lost = int((chosen & anchors.before & ~anchors.after).sum())
         won = int((chosen & ~anchors.before & anchors.after).sum())
         # McNemar 1947, exact: by chance, as many are lost as won.
-        if lost - won > allowed * chosen.sum() and _at_least(lost, lost + won, 0.5) < policy.significance:
+        if (
+            lost - won > policy.max_anchor_loss * chosen.sum()
+            and _at_least(lost, lost + won, 0.5) < policy.significance
+        ):
             reasons.append(
                 f"of {int(chosen.sum())} held-out {name}, it loses {lost} that the live model knows, and gains {won}"
             )
