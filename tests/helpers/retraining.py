@@ -1,5 +1,6 @@
 """A retrainer on real files and a real store whose methods can be made to fail, and what all of its parts report."""
 
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -133,6 +134,8 @@ class Machine:
         )
         self.features = FeatureExtractor(settings, self.holder)
         self.retrainer = Retrainer(settings, self.store, self.holder, self.files, self.registry, self.features)
+        for part in (self.features, self.real_store):  # of machines that a test abandons, as a killed process does
+            weakref.finalize(self, part.close)
 
     def start(self) -> "Machine":
         """As the service starts, with a live file that the store knows: a new one is tried in a process first."""

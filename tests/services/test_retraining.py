@@ -262,7 +262,9 @@ def test_cancelled_by_another_process(local: Machine, monkeypatch: pytest.Monkey
     job = local.retrainer.start("quick", None, True)
     assert waits.wait(30)
     local.retrainer.beat()
-    Machine(local.settings, shared=False).retrainer.cancel(job.job_id)
+    other = Machine(local.settings, shared=False)
+    other.retrainer.cancel(job.job_id)
+    other.close()
     local.retrainer.beat()
     assert local.retrainer.wait(job.job_id).state == "cancelled"
 
