@@ -65,7 +65,6 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
 
 
 def _build_service(settings: Settings) -> Service:
-    settings.dataset_dir.mkdir(parents=True, exist_ok=True)
     store = open_store(settings)
     live_model = LiveModelHolder(settings.max_image_pixels)
     files = ModelFiles(settings.live_model)

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from shoe_classifier.errors import AppError
+from shoe_classifier.errors import AppError, StoreUnavailable
 from shoe_classifier.ml.features import features_of
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.ml.preprocessing import decode
@@ -183,5 +183,5 @@ def _lower_priority() -> None:
 def _logged() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError):  # such as a full disk
+    except (sqlite3.Error, OSError, StoreUnavailable):  # such as a full disk
         logger.exception("The cache of features failed; what is missing will be computed again.")

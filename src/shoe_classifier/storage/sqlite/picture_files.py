@@ -17,14 +17,13 @@ class PictureFiles:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        (folder / "images").mkdir(parents=True, exist_ok=True)
 
     def add(self, image_path: str, data: bytes | Path) -> None:
         """Keep a picture, from memory or by moving a file, unless it is already there."""
         if os.path.exists(f"{self._folder}/{image_path}"):  # noqa: PTH110 - five times as fast, in each prediction
             return
         path = self._folder / image_path
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=False) as part:
             if isinstance(data, Path):
                 shutil.move(data, part)
