@@ -132,11 +132,11 @@ class SqliteStore:
             db.execute("delete from Learned_Pictures where training_id = ?", [row_id])
 
     def delete_training(self, row: TrainingPicture) -> None:
-        self._pictures.delete(row.image_path)  # before the rows, which need the room that it frees on a full disk
         with self._db.transaction(durable=True) as db:
             db.execute("delete from Training_Data where id = ?", [row.id])
             db.execute("delete from Learned_Pictures where training_id = ?", [row.id])
             _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
+        self._pictures.delete(row.image_path)
 
     def deleted_pictures(self) -> frozenset[str]:
         return frozenset(row["sha256"] for row in self._db.select("select sha256 from Deleted_Pictures"))
