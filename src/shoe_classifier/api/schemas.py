@@ -87,6 +87,10 @@ _PREDICTION_ROW = {
     "model_version": PREDICTION["model_version"],
     "response_time": 1.42,
     "created_at": "2026-11-22T03:50:00.120Z",
+    "reviewed_label": None,
+    "reviewed_at": None,
+    "review_kind": None,
+    "image_bytes": 48_211,
     "file_url": PREDICTION["file_url"],
 }
 _TRAINING_ROW = {
