@@ -43,14 +43,14 @@ _ADD_PREDICTION = (
     f"insert into Predict ({', '.join(PREDICT.columns)}) values ({', '.join(f':{name}' for name in PREDICT.columns)})"
 )
 _LEARNED = "exists (select 1 from Training_Data where sha256 = substr({path}, 11, 64))"  # as `picture_path` builds it
-_EXPENDABLE = f"where id > ? and id < ? and reviewed_at is null and not {_LEARNED.format(path='image_path')}"
+_EXPENDABLE = f"where id > ? and id < ? and reviewed_at is null and not {_LEARNED.format(path='Predict.image_path')}"
 _UNUSED = f"""
 select value from json_each(?)
     where not exists (select 1 from Predict where image_path = value) and not {_LEARNED.format(path="value")}
 """
 _COUNT_ROWS = "select count(*) n, max(id) last from (select id from Predict where id > ? order by id limit ?)"
 _PICTURE_SIZES = f"""
-select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEARNED.format(path="image_path")} free
+select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
