@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,14 @@ from shoe_classifier.storage.tables import (
 )
 from shoe_classifier.types import (
     CANCELLING,
+    DecisionCount,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
     TrainingPicture,
+    first_id,
     new_id,
 )
 
@@ -127,13 +131,36 @@ class SupabaseStore:
         rows = {row.id: row for row in [*queued, *stored]}
         return sorted(rows.values(), key=lambda row: row.id, reverse=True)[:limit]
 
-    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        queued = [decode(PREDICT, row) for row in map(self._outbox.row, ids) if row]
+        stored = self._rows.some(PREDICT, "id", [row_id for row_id in ids if is_uuid(row_id)])
+        return {row.id: row for row in [*stored, *queued]}
+
+    def review_prediction(
+        self, prediction_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> None:
         review = {"label": label, "kind": kind, "reviewed": reviewed_at}
         queued = self._outbox.review(prediction_id, label, kind, reviewed_at)
         if not is_uuid(prediction_id) or not self._client.rpc(
             "review_prediction", prediction_id=prediction_id, queued=queued, **review
         ):
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Those that still wait in an outbox follow when they were sent."""
+        query = _waiting(self._client.table("Predict").select("*"), kind).order("id", desc=True).limit(limit)
+        return [decode(PREDICT, row) for row in self._client.call(query.execute).data]
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        query = _waiting(self._client.table("Predict").select("id", count="exact"), kind).limit(1)
+        return int(self._client.call(query.execute).count or 0)
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        rows = self._rows.all(PREDICT, "review_kind", "random", after=first_id(since))
+        return [row for row in rows if row.reviewed_at]
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
 
     def minutes(self, limit: int) -> list[MinuteMetrics]:
         return self._rows.newest(SYSTEM_METRICS, limit)
@@ -174,8 +201,9 @@ class SupabaseStore:
     def relabel(self, row_id: str, label: str) -> None:
         self._client.rpc("relabel_training_data", row_id=row_id, label=label)
 
-    def delete_training(self, row: TrainingPicture) -> None:
-        self._pictures.delete(row.image_path)
+    def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
+        if not keep_picture:
+            self._pictures.delete(row.image_path)
         # The row goes last, so that a caller who repeats a failed call still finds it.
         self._client.rpc("delete_training_data", row_id=row.id)
 
@@ -290,3 +318,11 @@ class SupabaseStore:
 
     def _fail_jobs(self, instance: str, reason: str) -> None:
         self._client.rpc("fail_lost_jobs", instance=instance, silent_seconds=_LOST_SECONDS, reason=reason)
+
+
+def _waiting(query: Any, kind: QueuedKind) -> Any:
+    """Restrict a query to the predictions that wait for a review; the columns are those of the indexes."""
+    query = query.is_("reviewed_at", "null").not_.is_("image_path", "null")
+    if kind == "random":
+        return query.eq("review_kind", kind)
+    return query.eq("decision", kind).is_("review_kind", "null")
