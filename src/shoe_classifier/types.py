@@ -25,6 +25,7 @@ DECISIONS: tuple[Decision, ...] = get_args(Decision)
 REVIEW_KINDS: tuple[ReviewKind, ...] = get_args(ReviewKind)
 QUEUED_KINDS: tuple[QueuedKind, ...] = get_args(QueuedKind)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
+NONE_OF_THESE = "none of these"  # label of training pictures that show none of the labels
 SKIPPED = ""  # `reviewed_label` of a prediction about which a person would not decide
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 

@@ -12,9 +12,12 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.corrections import CorrectionService
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.model_registry import ModelRegistry
+from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
+from shoe_classifier.services.review import ReviewService
+from shoe_classifier.services.review_queue import ReviewQueue
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
 
@@ -36,6 +39,9 @@ class Service:
     model_registry: ModelRegistry
     corrections: CorrectionService
     retrainer: Retrainer
+    monitor: Monitor
+    review_queue: ReviewQueue
+    review: ReviewService
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -55,5 +61,8 @@ IngestionDep = Annotated[IngestionService, _part(lambda service: service.ingesti
 RegistryDep = Annotated[ModelRegistry, _part(lambda service: service.model_registry)]
 CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corrections)]
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
+MonitorDep = Annotated[Monitor, _part(lambda service: service.monitor)]
+ReviewQueueDep = Annotated[ReviewQueue, _part(lambda service: service.review_queue)]
+ReviewDep = Annotated[ReviewService, _part(lambda service: service.review)]
 MetricsDep = Annotated[RequestMetrics, _part(lambda service: service.metrics)]
 StoppingDep = Annotated[threading.Event, _part(lambda service: service.stopping)]

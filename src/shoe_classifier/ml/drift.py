@@ -7,7 +7,6 @@ same kind.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -47,72 +46,64 @@ class Drift:
 
 
 class Reference:
-    """What a model learned, and what was held out, as features.
+    """What a model learned, and what was held out: some megabytes.
 
     Args:
         buffer: the model's replay buffer.
     """
 
     def __init__(self, buffer: ReplayBuffer):
-        rows = _unit(buffer.features)
-        self._kinds = buffer.labels.astype(int)[~buffer.held_out] * 2 + buffer.photo[~buffer.held_out]
-        self._learned = rows[~buffer.held_out]
-        self._held_out = rows[buffer.held_out]
-
-    @property
-    def usable(self) -> bool:
-        """Whether there are pictures to compare with."""
-        return len(self._learned) >= _NEIGHBOURS and len(self._held_out) >= LEAST
+        learned = buffer[~buffer.held_out]
+        self._learned = _unit(learned.features).astype(np.float16)  # (m, d)
+        self._kinds = learned.labels.astype(int) * 2 + learned.photo  # (m,)
+        held_out = buffer.features[buffer.held_out]
+        self.usable = len(learned) >= _NEIGHBOURS and len(held_out) >= LEAST
+        if self.usable:
+            differences, self._held_out_kinds, self._held_out_distances = self._compare(held_out)
+            self._directions = _principal_directions(differences)  # (d, k)
+            self._held_out = differences @ self._directions  # (n, k)
 
     def far(self, features: np.ndarray) -> np.ndarray:
         """Which pictures are unlike what was taught, `bool (n,)`; features `float (n, d)`."""
-        _, kinds, distances = self._compare(_unit(features))
+        _, kinds, distances = self._compare(features)
         return distances > np.array([self._limit(kind) for kind in kinds])
 
-    def measure(self, features: np.ndarray, seed: int = 0) -> Drift:
+    def measure(self, features: np.ndarray) -> Drift:
         """Compare recent pictures, features `float (n, d)` of at least `LEAST`, all different, with held-out ones."""
-        rng = np.random.default_rng(seed)
-        differences, kinds, _ = self._compare(_unit(features))
-        held_out, _, _ = self._held_out_compared
-        recent, matched = differences @ self._directions, held_out[self._matched(kinds, rng)] @ self._directions
-        order = rng.permutation(len(recent))  # neighbours in time, which are often alike, belong to different folds
-        recent, matched = recent[order], matched[order]
-        permuted = [_score(*_swapped(matched, recent, rng)) for _ in range(_PERMUTATIONS)]
-        half = 1.96 * np.std(permuted)
+        rng = np.random.default_rng(0)
+        shuffled = features[rng.permutation(len(features))]  # neighbours in time, often alike, go to different folds
+        differences, kinds, _ = self._compare(shuffled)
+        recent, matched = differences @ self._directions, self._held_out[self._matched(kinds, rng)]
+        half = 1.96 * np.std([_score(*_swapped(matched, recent, rng)) for _ in range(_PERMUTATIONS)])
         return Drift(_score(matched, recent), (float(0.5 - half), float(0.5 + half)), len(recent))
 
-    def _compare(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of rows `float32 (n, d)`: the difference from their nearest learned pictures `(n, d)`, the kind of the very
-        nearest one `int (n,)`, and the distance from it `(n,)`."""
-        cosines = rows @ self._learned.T
+    def _compare(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of features `(n, d)`: the difference from their nearest learned pictures `float32 (n, d)`, the kind of the
+        very nearest one `int (n,)`, and the distance from it `(n,)`."""
+        rows, learned = _unit(features), self._learned.astype(np.float32)
+        cosines = rows @ learned.T
         nearest = np.argpartition(-cosines, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
-        best = cosines.argmax(axis=1)
-        differences = rows - self._learned[nearest].mean(axis=1)
-        return differences, self._kinds[best], 1 - cosines[np.arange(len(rows)), best]
-
-    @cached_property
-    def _held_out_compared(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._compare(self._held_out)
-
-    @cached_property
-    def _directions(self) -> np.ndarray:
-        """Principal directions of the held-out pictures' differences, `float32 (d, k)`."""
-        differences = self._held_out_compared[0]
-        centred = differences - differences.mean(axis=0)
-        _, vectors = np.linalg.eigh(centred.T @ centred)  # in ascending order
-        return vectors[:, -_DIRECTIONS:]
+        differences = rows - learned[nearest].mean(axis=1)
+        return differences, self._kinds[cosines.argmax(axis=1)], 1 - cosines.max(axis=1)
 
     def _of_kind(self, kind: int) -> np.ndarray:
         """Positions of the held-out pictures of a kind; of all of them, if these are few."""
-        found = np.flatnonzero(self._held_out_compared[1] == kind)
+        found = np.flatnonzero(self._held_out_kinds == kind)
         return found if len(found) >= _ENOUGH else np.arange(len(self._held_out))
 
     def _limit(self, kind: int) -> float:
-        return float(np.quantile(self._held_out_compared[2][self._of_kind(kind)], _FAR))
+        return float(np.quantile(self._held_out_distances[self._of_kind(kind)], _FAR))
 
     def _matched(self, kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For each kind in `int (n,)`, the position of a held-out picture of that kind, drawn at random."""
         return np.array([rng.choice(self._of_kind(kind)) for kind in kinds])
+
+
+def _principal_directions(rows: np.ndarray) -> np.ndarray:
+    """The directions in which rows `(n, d)` vary most, `float32 (d, k)`."""
+    centred = rows - rows.mean(axis=0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)  # in ascending order
+    return vectors[:, -_DIRECTIONS:]
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -1,0 +1,120 @@
+"""Which predictions are worth a look, and why."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+
+from shoe_classifier.ml.diversity import Choice, choose
+from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
+from shoe_classifier.services.monitoring import CONSIDERED, Monitor
+from shoe_classifier.services.recent_features import RecentFeatures
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import QUEUED_KINDS, PredictionRecord, ReviewKind
+
+_RANDOM_EVERY = 5  # among those of all kinds
+
+
+@dataclass(frozen=True)
+class ReviewItem:
+    """A prediction worth a look.
+
+    Attributes:
+        kind: why it was chosen.
+        reason: the same for people.
+        similar_ids: of other predictions that wait, whose pictures look alike; one answer can cover them.
+    """
+
+    prediction: PredictionRecord
+    kind: ReviewKind
+    reason: str
+    similar_ids: list[str] = field(default_factory=list)
+
+
+class ReviewQueue:
+    """Orders the predictions that wait for a review.
+
+    Those that were drawn at random keep their own order, newest first: if the uncertain ones among them came first, the
+    accuracy of those that were answered would be too low.
+    """
+
+    def __init__(self, store: Store, holder: LiveModelHolder, features: RecentFeatures, monitor: Monitor):
+        self._store = store
+        self._holder = holder
+        self._features = features
+        self._monitor = monitor
+
+    def counts(self) -> dict[str, int]:
+        """Return how many predictions of each kind wait."""
+        counts: dict[str, int] = {kind: self._store.count_to_review(kind) for kind in QUEUED_KINDS}
+        return counts | {"drifted": len(self._waiting("drifted"))}
+
+    def items(self, kind: ReviewKind | Literal["all"], limit: int) -> list[ReviewItem]:
+        """Return at most `limit` predictions, the most informative ones that differ from each other first."""
+        if kind == "random":
+            return self._random(limit)
+        kinds: Sequence[ReviewKind] = ("uncertain", "unknown", "drifted") if kind == "all" else (kind,)
+        ordered = self._ordered(kinds)
+        return list(islice(_interleaved(ordered, self._random(limit)), limit)) if kind == "all" else ordered[:limit]
+
+    def _random(self, limit: int) -> list[ReviewItem]:
+        rows = self._store.to_review("random", limit)
+        return [ReviewItem(row, "random", "Drawn at random, to measure accuracy.") for row in rows]
+
+    def _waiting(self, kind: ReviewKind) -> list[PredictionRecord]:
+        if kind != "drifted":
+            return self._store.to_review(kind, CONSIDERED)
+        rows = self._store.predictions_with(self._monitor.drifted[:CONSIDERED]).values()
+        return sorted((row for row in rows if row.reviewed_at is None), key=lambda row: row.id, reverse=True)
+
+    def _ordered(self, kinds: Sequence[ReviewKind]) -> list[ReviewItem]:
+        rows = [(row, kind, score) for kind in kinds for row, score in _scored(self._waiting(kind))]
+        live = self._holder.live
+        ids = [row.id for row, _, _ in rows]
+        known = self._features.get(live.backbone_sha256, ids) if isinstance(live, LiveModel) else {}
+        files = [row.image_path for row, _, _ in rows]
+        choices = choose(np.array([score for *_, score in rows]), [known.get(row_id) for row_id in ids], files)
+        return [_item(choice, rows) for choice in choices]
+
+
+Scored = tuple[PredictionRecord, ReviewKind, float]
+
+
+def _item(choice: Choice, rows: list[Scored]) -> ReviewItem:
+    row, kind, _ = rows[choice.shown]
+    return ReviewItem(row, kind, _reason(row, kind), [rows[i][0].id for i in choice.alike])
+
+
+def _scored(rows: list[PredictionRecord]) -> Iterator[tuple[PredictionRecord, float]]:
+    """Score the rows of one kind by their rank, 0..1, so that kinds can be compared: a small lead of the most likely
+    label over the next says most."""
+    leads = np.array([_lead(row) for row in rows])
+    ranks = np.empty(len(rows))
+    ranks[np.argsort(leads, kind="stable")] = 1 - np.arange(len(rows)) / max(1, len(rows))
+    return zip(rows, ranks.tolist(), strict=True)
+
+
+def _lead(row: PredictionRecord) -> float:
+    first, second, *_ = [*sorted(row.probabilities.values(), reverse=True), 0.0, 0.0]
+    return first - second
+
+
+def _reason(row: PredictionRecord, kind: ReviewKind) -> str:
+    if kind == "unknown":
+        return f"Looks like none of the labels, most like {row.predicted_class}."
+    if kind == "drifted":
+        return "Unlike the pictures that were taught."
+    likely = sorted(row.probabilities.items(), key=lambda item: -item[1])[:2]
+    return " or ".join(f"{label} ({probability:.0%})" for label, probability in likely) + "?"
+
+
+def _interleaved(ordered: list[ReviewItem], drawn: list[ReviewItem]) -> Iterator[ReviewItem]:
+    """All items; one in `_RANDOM_EVERY` was drawn at random, while there are both."""
+    informative, random = iter(ordered), iter(drawn)
+    while True:
+        group = [*islice(informative, _RANDOM_EVERY - 1), *islice(random, 1)]
+        if not group:
+            return
+        yield from group
