@@ -90,10 +90,15 @@ def _item(choice: Choice, rows: list[Scored]) -> ReviewItem:
 def _scored(rows: list[PredictionRecord]) -> Iterator[tuple[PredictionRecord, float]]:
     """Score the rows of one kind by their rank, 0..1, so that kinds can be compared: a small lead of the most likely
     label over the next says most."""
-    leads = np.array([_lead(row) for row in rows])
-    ranks = np.empty(len(rows))
-    ranks[np.argsort(leads, kind="stable")] = 1 - np.arange(len(rows)) / max(1, len(rows))
+    ranks = lead_ranks(np.array([_lead(row) for row in rows]))
     return zip(rows, ranks.tolist(), strict=True)
+
+
+def lead_ranks(leads: np.ndarray) -> np.ndarray:
+    """Ranks, above 0 to 1 `(n,)`, of leads `(n,)`: the smallest lead has 1."""
+    ranks = np.empty(len(leads))
+    ranks[np.argsort(leads, kind="stable")] = 1 - np.arange(len(leads)) / max(1, len(leads))
+    return ranks
 
 
 def _lead(row: PredictionRecord) -> float:
