@@ -1,16 +1,17 @@
 """How many labels the review queue saves against random order.
 
-    python experiments/review_queue.py MODEL.h5 POOL.zip [TEST.zip] --start 2 --batch 50 --rounds 8 --chart docs/review-queue.svg
+    python experiments/review_queue.py MODEL.h5 POOL.zip [POOL.zip ...] [--test TEST.zip] [--chart CHART.svg]
 
-The pictures of POOL stand for predictions of which a person can label a few. From the same start, one service labels
-what its queue shows first, another one labels pictures at random. After each batch both learn all that they were told
-with a quick retrain, and name the pictures of TEST. Without TEST, a third of POOL, chosen by hash, is held back for it.
+The pictures of the pools stand for predictions, of which a person labels some. After the same few pictures of each new
+label, one service is told what its queue shows first, the other one what comes at random. After each batch, each
+learns all that it was told with a quick retrain, and names the pictures of TEST. Without TEST, a third of the pools,
+chosen by hash, is held back for it. Accuracy is the mean over labels, so that frequent ones do not decide alone.
 """
 
 import argparse
 import tempfile
 import time
-from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,13 @@ NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 
 def main() -> None:
     """Run the simulation, print its figures, and draw them."""
     options = _options()
-    pool, test, labels = _pictures(options.model, options.pool, options.test)
+    pool, test, labels = _pictures(options.model, options.pools, options.test)
+    known = len(bundles.read(options.model).labels)
     curves = {
-        name: np.array([_simulate(options, pool, test, labels, name, seed) for seed in range(options.seeds)])
+        name: np.array([_simulate(options, pool, test, labels, known, name, seed) for seed in range(options.seeds)])
         for name in ("queue", "random")
     }
-    sizes = len(_start(pool, options.start, 0)) + options.batch * np.arange(options.rounds + 1)
+    sizes = len(_start(pool, known, options.start, 0)) + options.batch * np.arange(options.rounds + 1)
     for name, runs in curves.items():
         print(name, *(f"{size}:{mean:.1%}" for size, mean in zip(sizes, runs.mean(axis=0), strict=True)))
     _print_savings(sizes, curves["queue"].mean(axis=0), curves["random"].mean(axis=0))
@@ -49,8 +51,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
-    parser.add_argument("pool", type=Path)
-    parser.add_argument("test", type=Path, nargs="?")
+    parser.add_argument("pools", type=Path, nargs="+")
+    parser.add_argument("--test", type=Path)
     for name, default in (("start", 2), ("batch", 50), ("rounds", 8), ("seeds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--chart", type=Path)
@@ -58,24 +60,28 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _pictures(model: Path, pool: Path, test: Path | None) -> tuple[LabelledFeatures, LabelledFeatures, list[str]]:
+def _pictures(
+    model: Path, pools: list[Path], test: Path | None
+) -> tuple[LabelledFeatures, LabelledFeatures, list[str]]:
     bundle = bundles.read(model)
     backbone, labels = bundle.backbone(), list(bundle.labels)
-    features = [
-        extract_features(backbone, load(read(data, NO_LIMITS), backbone.image_size, labels))
-        for data in (pool, test)
-        if data
-    ]
+
+    def extracted(*archives: Path) -> LabelledFeatures:
+        pictures = chain.from_iterable(read(archive, NO_LIMITS) for archive in archives)
+        return extract_features(backbone, load(pictures, backbone.image_size, labels))
+
+    pool = extracted(*pools)
     if test:
-        return features[0], features[1], labels
-    held_back = np.array([int(value[-6:], 16) % 3 == 0 for value in features[0].hashes])
-    return features[0][~held_back], features[0][held_back], labels
+        return pool, extracted(test), labels
+    held_back = np.array([int(value[-6:], 16) % 3 == 0 for value in pool.hashes])
+    return pool[~held_back], pool[held_back], labels
 
 
-def _start(pool: LabelledFeatures, each: int, seed: int) -> list[int]:
-    """The first pictures of each label that a person brings, at random."""
+def _start(pool: LabelledFeatures, known: int, each: int, seed: int) -> list[int]:
+    """A few pictures, at random, of each label but those that the model knows."""
     order = np.random.default_rng(seed).permutation(len(pool))
-    return [int(i) for label in np.unique(pool.labels) for i in order[pool.labels[order] == label][:each]]
+    new = [label for label in np.unique(pool.labels) if label >= known]
+    return [int(i) for label in new for i in order[pool.labels[order] == label][:each]]
 
 
 def _simulate(
@@ -83,15 +89,17 @@ def _simulate(
     pool: LabelledFeatures,
     test: LabelledFeatures,
     labels: list[str],
+    known: int,
     order: str,
     seed: int,
 ) -> list[float]:
     """Accuracy on the test pictures after each batch."""
-    taught, rng, curve = _start(pool, options.start, seed), np.random.default_rng(seed + 100), []
+    taught, rng, curve = _start(pool, known, options.start, seed), np.random.default_rng(seed + 100), []
     for _ in range(options.rounds + 1):
         head = _learn(options.model, pool[np.array(taught)], labels)
         guesses = head.probabilities(test.features.astype(np.float32)).argmax(axis=1)
-        curve.append(float((guesses == test.labels).mean()))
+        right = guesses == test.labels
+        curve.append(float(np.mean([right[test.labels == label].mean() for label in np.unique(test.labels)])))
         left = np.setdiff1d(np.arange(len(pool)), taught)
         shown = _queue(head, pool, left) if order == "queue" else rng.permutation(left)
         taught += [int(i) for i in shown[: options.batch]]
@@ -144,7 +152,7 @@ def _draw(sizes: np.ndarray, curves: dict[str, np.ndarray], path: Path, pool: in
         runs = curves[name] * 100
         axes.plot(sizes, runs.mean(axis=0), color=colour, marker=marker, linestyle=line, label=label)
         axes.fill_between(sizes, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-    axes.set(title=title, xlabel=f"labelled pictures, of {pool}", ylabel=f"% right, of {tested}")
+    axes.set(title=title, xlabel=f"labelled pictures, of {pool}", ylabel=f"% right, of {tested} others")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     plt.savefig(path, metadata={"Date": None})
