@@ -1,9 +1,10 @@
 """Which predictions are worth a look, and why."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.services.monitoring import CONSIDERED, Monitor
 from shoe_classifier.services.recent_features import RecentFeatures
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import QUEUED_KINDS, PredictionRecord, ReviewKind
+from shoe_classifier.types import REVIEW_KINDS, PredictionRecord, ReviewKind
+
+Result = TypeVar("Result")
 
 _RANDOM_EVERY = 5  # among those of all kinds
 
@@ -48,8 +51,10 @@ class ReviewQueue:
 
     def counts(self) -> dict[str, int]:
         """Return how many predictions of each kind wait."""
-        counts: dict[str, int] = {kind: self._store.count_to_review(kind) for kind in QUEUED_KINDS}
-        return counts | {"drifted": len(self._waiting("drifted"))}
+        return dict(zip(REVIEW_KINDS, _at_once(self._count, REVIEW_KINDS), strict=True))
+
+    def _count(self, kind: ReviewKind) -> int:
+        return len(self._drifted()) if kind == "drifted" else self._store.count_to_review(kind)
 
     def items(self, kind: ReviewKind | Literal["all"], limit: int) -> list[ReviewItem]:
         """Return at most `limit` predictions, the most informative ones that differ from each other first."""
@@ -64,19 +69,27 @@ class ReviewQueue:
         return [ReviewItem(row, "random", "Drawn at random, to measure accuracy.") for row in rows]
 
     def _waiting(self, kind: ReviewKind) -> list[PredictionRecord]:
-        if kind != "drifted":
-            return self._store.to_review(kind, CONSIDERED)
+        return self._drifted() if kind == "drifted" else self._store.to_review(kind, CONSIDERED)
+
+    def _drifted(self) -> list[PredictionRecord]:
         rows = self._store.predictions_with(self._monitor.drifted[:CONSIDERED]).values()
         return sorted((row for row in rows if row.reviewed_at is None), key=lambda row: row.id, reverse=True)
 
     def _ordered(self, kinds: Sequence[ReviewKind]) -> list[ReviewItem]:
-        rows = [(row, kind, score) for kind in kinds for row, score in _scored(self._waiting(kind))]
+        waiting = zip(kinds, _at_once(self._waiting, kinds), strict=True)
+        rows = [(row, kind, score) for kind, found in waiting for row, score in _scored(found)]
         live = self._holder.live
         ids = [row.id for row, _, _ in rows]
         known = self._features.get(live.backbone_sha256, ids) if isinstance(live, LiveModel) else {}
         files = [row.image_path for row, _, _ in rows]
         choices = choose(np.array([score for *_, score in rows]), [known.get(row_id) for row_id in ids], files)
         return [_item(choice, rows) for choice in choices]
+
+
+def _at_once(read: Callable[[ReviewKind], Result], kinds: Sequence[ReviewKind]) -> list[Result]:
+    """Read something of several kinds in the time of one: a shared store is far away."""
+    with ThreadPoolExecutor(len(kinds), "review") as threads:
+        return list(threads.map(read, kinds))
 
 
 Scored = tuple[PredictionRecord, ReviewKind, float]

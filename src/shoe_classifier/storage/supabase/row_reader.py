@@ -51,11 +51,19 @@ class RowReader:
             rows += [decode(table, row) for row in self._client.call(query.execute).data]
         return rows
 
-    def all(self, table: Table[Row], column: str, value: Any, after: str | None = None) -> list[Row]:
-        """Return all rows that have this value in a column, with keys above `after`, the smallest key first."""
+    def all(
+        self, table: Table[Row], column: str, value: Any, *, after: str | None = None, known: str | None = None
+    ) -> list[Row]:
+        """Return all rows that have this value in a column, the smallest key first.
+
+        Args:
+            after: only those with larger keys.
+            known: a column; only those that have some value there.
+        """
         rows: list[Row] = []
         while True:
             query = self._client.table(table.name).select("*").eq(column, value)
+            query = query.not_.is_(known, "null") if known else query
             after = getattr(rows[-1], table.key) if rows else after
             query = query.gt(table.key, after) if after else query
             page = self._client.call(query.order(table.key).limit(_PAGE).execute).data

@@ -156,8 +156,7 @@ class SupabaseStore:
         return int(self._client.call(query.execute).count or 0)
 
     def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
-        rows = self._rows.all(PREDICT, "review_kind", "random", after=first_id(since))
-        return [row for row in rows if row.reviewed_at]
+        return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
 
     def decision_counts(self, since: datetime) -> list[DecisionCount]:
         return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
