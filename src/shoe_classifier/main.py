@@ -14,6 +14,7 @@ from shoe_classifier.api.error_handlers import handle_error
 from shoe_classifier.api.lifespan import lifespan
 from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
 from shoe_classifier.api.routes import (
+    camera,
     corrections,
     models,
     monitoring,
@@ -58,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
     app.state.service = service
-    for noun in (predict, upload, retrain, models, records, corrections, review, monitoring, system):
+    for noun in (predict, upload, retrain, models, records, corrections, review, monitoring, system, camera):
         app.include_router(noun.router)
     for kind in (HTTPException, RequestValidationError):  # FastAPI answers these itself, unless it is told otherwise
         app.add_exception_handler(kind, handle_error)
