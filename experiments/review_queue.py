@@ -152,7 +152,9 @@ def _draw(sizes: np.ndarray, curves: dict[str, np.ndarray], path: Path, pool: in
         runs = curves[name] * 100
         axes.plot(sizes, runs.mean(axis=0), color=colour, marker=marker, linestyle=line, label=label)
         axes.fill_between(sizes, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-    axes.set(title=title, xlabel=f"labelled pictures, of {pool}", ylabel=f"% right, of {tested} others")
+    axes.set(
+        title=title, xlabel=f"labelled pictures, of {pool}", ylabel=f"% right of {tested} others, mean over labels"
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     plt.savefig(path, metadata={"Date": None})

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shoe_classifier.errors import AppError, NotFound
+from shoe_classifier.errors import NotFound, NotOffered
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.drift import LEAST, MOST, RAISED, Drift, Reference
 from shoe_classifier.ml.evaluation import interval
@@ -103,17 +103,19 @@ class Monitor:
         Also computes the features of pictures that wait for a review, where they are not known.
         """
         with self._lock, _one_core():
-            try:
-                live = self._holder.teachable
-            except AppError as error:
-                self.drift = DriftReport(None, error.detail, None)
-                return
-            rows = self._store.predictions(_LOOKED_AT, None)
-            self._decisions = Counter(row.decision for row in rows)
-            seen = (live.bundle.version, rows[0].id if rows else "")
+            newest = self._store.predictions(1, None)
+            seen = (self._holder.live.bundle.version, newest[0].id if newest else "")
             if seen != self._seen:
-                self._look(live, rows)
+                rows = self._store.predictions(_LOOKED_AT, None)
+                self._decisions = Counter(row.decision for row in rows)
+                self._compare(rows)
                 self._seen = seen
+
+    def _compare(self, rows: list[PredictionRecord]) -> None:
+        try:
+            self._look(self._holder.teachable, rows)
+        except NotOffered as error:
+            self.drift = DriftReport(None, error.detail, None)
 
     def _look(self, live: LiveModel, rows: list[PredictionRecord]) -> None:
         waiting = [row for kind in ("uncertain", "unknown") for row in self._store.to_review(kind, CONSIDERED)]
@@ -148,11 +150,13 @@ class Monitor:
         version = live.bundle.version
         if self._reference is None or self._reference[0] != version:
             self._reference = version, Reference(bundles.read_replay_buffer(self._files.live))
+            self._drifted = {}  # it may have learned what the one before did not know
         return self._reference[1]
 
     def _remember_drifted(self, rows: list[PredictionRecord]) -> None:
-        """Keep the newest ids. One that a person is asked about for another reason is not among them."""
-        found = [row.id for row in reversed(rows) if row.decision == "accepted" and row.review_kind is None]
+        """Keep the newest ids of those that nobody is asked about for another reason."""
+        asked = [row for row in reversed(rows) if row.decision == "accepted" and row.review_kind is None]
+        found = [row.id for row in asked if row.image_path]
         self._drifted = dict.fromkeys([*dict.fromkeys([*self._drifted, *found])][-_DRIFTED:])
 
     # ------------------------------------------------------------ reports

@@ -17,7 +17,7 @@ from shoe_classifier.types import ReviewKind
 
 router = APIRouter(tags=["review"])
 
-_MOST_BYTES = 64 << 10  # of a call's answers
+_MOST_BYTES = 128 << 10  # of a call's answers
 
 
 @router.get(
