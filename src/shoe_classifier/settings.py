@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for this long is disconnected.")
     shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
 
+    review_random_share: float = Field(
+        0.01, ge=0, le=1, description="Share of the predictions drawn for review at random; these measure accuracy."
+    )
+
     retrain_in: Literal["thread", "subprocess"] = Field("subprocess", description="Where a full retrain runs.")
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
     full_from_images: int = Field(1000, gt=0, description="Number of new pictures from which `auto` retrains fully.")

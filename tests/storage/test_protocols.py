@@ -5,6 +5,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,16 @@ from shoe_classifier.services.factories import open_store
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import (
     CANCELLING,
+    QUEUED_KINDS,
+    SKIPPED,
     AuditEntry,
+    Decision,
+    DecisionCount,
     KeptPredictions,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
     TrainingPicture,
     new_id,
@@ -27,6 +33,7 @@ from shoe_classifier.types import (
     utc_now,
 )
 
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 MODEL_FILE = Path(__file__)  # no store looks into a model file
 
 
@@ -474,3 +481,69 @@ def test_deleted_pictures_are_named_until_they_come_again(store: Store, tmp_path
     assert store.deleted_pictures() == {rows[0].sha256, rows[2].sha256}
     store.delete_training(again)
     assert again.sha256 in store.deleted_pictures()
+
+
+def predicted(store: Store, decision: Decision, kind: str | None = None, picture: bytes | None = b"1") -> str:
+    row = replace(prediction(picture=picture), decision=decision, review_kind=kind)
+    store.add_prediction(row, picture)
+    return row.id
+
+
+def waiting(store: Store, kind: QueuedKind) -> list[str]:
+    return [row.id for row in store.to_review(kind, 10)]
+
+
+def sent(store: Store, count: int) -> None:
+    """Wait until an outbox has sent all predictions."""
+    wait_for(lambda: sum(group.count for group in store.decision_counts(YESTERDAY)) == count)
+
+
+def test_predictions_wait_for_a_review_until_they_have_one(store: Store) -> None:
+    first, second = predicted(store, "uncertain"), predicted(store, "uncertain")
+    unknown, drawn = predicted(store, "unknown"), predicted(store, "uncertain", "random")
+    predicted(store, "accepted")
+    predicted(store, "unknown", picture=None)
+    sent(store, 6)
+    assert waiting(store, "uncertain") == [second, first]
+    assert [row.id for row in store.to_review("uncertain", 1)] == [second]
+    assert (waiting(store, "unknown"), waiting(store, "random")) == ([unknown], [drawn])
+    assert [store.count_to_review(kind) for kind in QUEUED_KINDS] == [2, 1, 1]
+    store.review_prediction(first, SKIPPED, "uncertain", utc_now())
+    assert waiting(store, "uncertain") == [second]
+    store.review_prediction(first, None, None, None)
+    assert waiting(store, "uncertain") == [second, first]
+
+
+def test_what_was_drawn_at_random_and_reviewed(store: Store) -> None:
+    ids = [predicted(store, decision, "random") for decision in ("accepted", "unknown", "accepted")]
+    other = predicted(store, "uncertain")
+    sent(store, 4)
+    for row_id, kind in ((ids[2], "random"), (ids[0], "random"), (other, "uncertain")):
+        store.review_prediction(row_id, "Boot", kind, utc_now())
+    assert [row.id for row in store.reviewed_at_random(YESTERDAY)] == [ids[0], ids[2]]
+    assert store.reviewed_at_random(datetime.now(UTC) + timedelta(minutes=1)) == []
+
+
+def test_decisions_are_counted_by_day_and_version(store: Store) -> None:
+    for decision in ("accepted", "accepted", "unknown"):
+        predicted(store, decision)
+    sent(store, 3)
+    today = utc_now()[:10]
+    counts = sorted(store.decision_counts(YESTERDAY), key=lambda group: group.decision)
+    assert counts == [DecisionCount(today, "v1", "accepted", 2), DecisionCount(today, "v1", "unknown", 1)]
+    assert store.decision_counts(datetime.now(UTC) + timedelta(minutes=1)) == []
+
+
+def test_several_predictions_at_once(store: Store) -> None:
+    rows = [prediction() for _ in range(3)]
+    for row in rows:
+        store.add_prediction(row, None)
+    assert store.predictions_with([rows[0].id, rows[2].id, "none", new_id()]) == {r.id: r for r in (rows[0], rows[2])}
+    assert store.predictions_with([]) == {}
+
+
+def test_a_training_row_is_deleted_without_its_picture(store: Store, tmp_path: Path) -> None:
+    row = added(store, tmp_path, 1)[0]
+    store.delete_training(row, keep_picture=True)
+    assert store.training_data(10, None) == [] and store.deleted_pictures() == {row.sha256}
+    assert store.find_picture(row.sha256)[0] == row.image_path

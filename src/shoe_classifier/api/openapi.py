@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from shoe_classifier import errors
-from shoe_classifier.api.schemas import ErrorBody, LabelBody
+from shoe_classifier.api.schemas import AnswersBody, ErrorBody, LabelBody
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import ACCEPTED_FORMATS
 
@@ -138,6 +138,7 @@ UPLOAD_FORM = _form(
     },
 )
 LABEL_BODY = _body("application/json", LabelBody.model_json_schema())
+REVIEW_BODY = _body("application/json", AnswersBody.model_json_schema())
 
 
 def retrain_inputs(options: type[BaseModel]) -> dict[str, Any]:

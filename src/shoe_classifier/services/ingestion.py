@@ -5,7 +5,7 @@ import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,6 +107,17 @@ class IngestionService:
         check = self._features.check(picture)
         check.result()
         return self._ingest([(picture, check)], folder, known_labels, source)
+
+    def ingest_pictures(
+        self, pictures: Iterable[Picture], folder: Path, known_labels: Iterable[str], source: str
+    ) -> UploadReport:
+        """Add pictures with their labels: all that are new, or, if one of them cannot be used, none.
+
+        Raises:
+            AppError: what `preprocessing.decode` raises, with the picture's name as `picture` among its extra fields.
+            NothingAccepted: none of them was new.
+        """
+        return self._ingest(_all_valid(self._features.check_all(pictures)), folder, known_labels, source)
 
     def spell(self, label: str, known_labels: Iterable[str]) -> str:
         """Return a label in its known spelling, or as given if it is new. Raises `InvalidLabel`."""
@@ -215,6 +226,20 @@ class _Waiting:
     name: str
     file: Path
     extracted: Extracted | None
+
+
+def _all_valid(
+    entries: Iterable[tuple[Picture, Check | None]],
+) -> Iterator[tuple[Picture | Skipped, Check | None]]:
+    """Pass pictures on; raise the error of the first one that cannot be used."""
+    for picture, check in entries:
+        try:
+            if check:
+                check.result()
+        except AppError as error:
+            error.extra["picture"] = picture.name
+            raise
+        yield picture, check
 
 
 def _known(name: str, label: str, known: str) -> Skipped:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from shoe_classifier.errors import Overloaded
 from shoe_classifier.ml.live_model import LiveModelHolder, Prediction
 from shoe_classifier.ml.preprocessing import sniff
+from shoe_classifier.services.recent_features import RecentFeatures
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import EXTENSIONS, PredictionRecord, new_id, picture_path, utc_now
@@ -25,6 +27,7 @@ class PredictionService:
     Attributes:
         threads: where the service runs `predict`.
         unrecorded: number of predictions that were answered but could not be recorded.
+        recent: what the backbone saw in the pictures of the newest predictions.
     """
 
     def __init__(self, settings: Settings, holder: LiveModelHolder, store: Store):
@@ -35,6 +38,7 @@ class PredictionService:
         self._lock = threading.Lock()
         self.threads = ThreadPoolExecutor(settings.threads, "predict")
         self.unrecorded = 0
+        self.recent = RecentFeatures()
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -98,9 +102,11 @@ class PredictionService:
                 model_version=prediction.model_version,
                 response_time=milliseconds,
                 created_at=utc_now(),
+                review_kind="random" if random.random() < self._settings.review_random_share else None,
                 image_bytes=len(data) if image_path else None,
             )
             self._store.add_prediction(row, data if image_path else None)
+            self.recent.add(prediction_id, prediction)
             return sha256
         except Exception:  # of any kind, such as a full disk or a locked database: the answer is valid all the same
             self.unrecorded += 1

@@ -5,15 +5,18 @@ answer; `add_prediction`, `add_audit` and `add_minute` never wait for it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from shoe_classifier.types import (
     AuditEntry,
+    DecisionCount,
     KeptPredictions,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
     TrainingPicture,
 )
@@ -43,13 +46,18 @@ class PredictionStore(Protocol):
     def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
         """Return at most `limit` rows whose id is smaller than `before`, newest first."""
 
-    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        """Return those of some predictions that exist, by their id."""
+
+    def review_prediction(
+        self, prediction_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> None:
         """Keep what a person said about a prediction, replacing what was said before. Repeating it changes nothing.
 
         Args:
-            label: what is in the picture; None if it is none of the labels.
+            label: what is in the picture; None if it is none of the labels, `SKIPPED` if the person would not decide.
             kind: why the person was asked.
-            reviewed_at: see `types.utc_now`.
+            reviewed_at: see `types.utc_now`; None takes back what was said.
 
         Raises:
             NotFound: there is no such prediction.
@@ -76,6 +84,20 @@ class PredictionStore(Protocol):
 
     def forget_unused(self) -> None:
         """Delete from this machine's cache the pictures that no row uses any more, whichever machine deleted them."""
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Return at most `limit` predictions of a kind whose picture was kept and that nobody reviewed, newest first.
+
+        One that was drawn at random is of no other kind.
+        """
+
+    def count_to_review(self, kind: QueuedKind) -> int: ...
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        """Return the predictions made since then that were drawn at random and reviewed, oldest first."""
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        """Count the predictions made since then, by day, version and decision."""
 
 
 class AuditStore(Protocol):
@@ -111,8 +133,12 @@ class TrainingStore(Protocol):
     def relabel(self, row_id: str, label: str) -> None:
         """Give a training picture another label. No version counts as having learned it any more."""
 
-    def delete_training(self, row: TrainingPicture) -> None:
-        """Delete a row, its picture, and the record of which versions learned it; from then on it counts as deleted."""
+    def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
+        """Delete a row, its picture, and the record of which versions learned it; from then on it counts as deleted.
+
+        Args:
+            keep_picture: leave the file: a prediction still shows it.
+        """
 
     def deleted_pictures(self) -> frozenset[str]:
         """Return the SHA-256 of each training picture that was deleted: models may still hold samples of them."""

@@ -12,9 +12,11 @@ from shoe_classifier import __version__, errors
 from shoe_classifier.api.dependencies import (
     MetricsDep,
     ModelDep,
+    MonitorDep,
     PredictionDep,
     RetentionDep,
     RetrainerDep,
+    ReviewQueueDep,
     SettingsDep,
     StoreDep,
 )
@@ -76,8 +78,9 @@ def get_status(
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}, **error_responses(*STORED)},
 )
-def get_metrics(store: StoreDep, metrics: MetricsDep) -> Response:
-    metrics.read_store(store)
+def get_metrics(store: StoreDep, metrics: MetricsDep, monitor: MonitorDep, queue: ReviewQueueDep) -> Response:
+    if metrics.read_store(store):
+        metrics.read_quality(monitor, queue)
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -3,7 +3,9 @@
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,13 +31,17 @@ from shoe_classifier.types import (
     CANCELLING,
     FINISHED,
     AuditEntry,
+    Decision,
+    DecisionCount,
     DeletedPicture,
     KeptPredictions,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
     TrainingPicture,
+    first_id,
     utc_now,
 )
 
@@ -54,6 +60,15 @@ select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEAR
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
+_TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
+    False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
+    True: "review_kind = ? and reviewed_at is null and image_path is not null",
+}
+_COUNT_STEP = """
+select substr(created_at, 1, 10) day, model_version, decision, count(*) n, max(id) last
+from (select id, created_at, model_version, decision from Predict where id > ? order by id limit 5000)
+group by 1, 2, 3
+"""
 _RECOMPUTE_PROCESSED = """
 with recursive lineage (version) as (
     select version from Model_Versions where state = 'live'
@@ -115,7 +130,13 @@ class SqliteStore:
     def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
         return self._page(PREDICT, limit, before)
 
-    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        rows = self._select(PREDICT, "where id in (select value from json_each(?))", json.dumps(list(ids)))
+        return {row.id: row for row in rows}
+
+    def review_prediction(
+        self, prediction_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> None:
         change = "update Predict set reviewed_label = ?, review_kind = ?, reviewed_at = ? where id = ?"
         with self._db.transaction(durable=True) as db:
             if not db.execute(change, [label, kind, reviewed_at, prediction_id]).rowcount:
@@ -163,6 +184,28 @@ class SqliteStore:
     def forget_unused(self) -> None:
         pass
 
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        return self._select(PREDICT, f"where {_TO_REVIEW[kind == 'random']} order by id desc limit ?", kind, limit)
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        return int(
+            self._db.select(f"select count(*) n from Predict where {_TO_REVIEW[kind == 'random']}", kind)[0]["n"]
+        )
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        where = "where review_kind = 'random' and id > ? and reviewed_at is not null order by id"
+        return self._select(PREDICT, where, first_id(since))
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        counts: Counter[tuple[str, str, Decision]] = Counter()
+        last = first_id(since)
+        while True:  # in steps, because each one blocks predictions
+            rows = self._db.select(_COUNT_STEP, last)
+            if not rows:
+                return [DecisionCount(*group, count) for group, count in counts.items()]
+            counts.update({(row["day"], row["model_version"], row["decision"]): row["n"] for row in rows})
+            last = max(row["last"] for row in rows)
+
     # ------------------------------------------------------------ audit log
 
     def add_audit(self, row: AuditEntry) -> None:
@@ -203,12 +246,13 @@ class SqliteStore:
             db.execute("update Training_Data set shoe_class = ?, is_processed = 0 where id = ?", [label, row_id])
             db.execute("delete from Learned_Pictures where training_id = ?", [row_id])
 
-    def delete_training(self, row: TrainingPicture) -> None:
+    def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
         with self._db.transaction(durable=True) as db:
             db.execute("delete from Training_Data where id = ?", [row.id])
             db.execute("delete from Learned_Pictures where training_id = ?", [row.id])
             _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
-        self._pictures.delete(row.image_path)
+        if not keep_picture:
+            self._pictures.delete(row.image_path)
 
     def deleted_pictures(self) -> frozenset[str]:
         return frozenset(row["sha256"] for row in self._db.select("select sha256 from Deleted_Pictures"))

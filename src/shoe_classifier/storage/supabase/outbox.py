@@ -112,7 +112,9 @@ class Outbox:
         )
         return rows[0]["image_path"] if rows else None
 
-    def review(self, row_id: str, label: str | None, kind: str, reviewed_at: str) -> dict[str, Any] | None:
+    def review(
+        self, row_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> dict[str, Any] | None:
         """Write a review into a queued prediction; return that row, or None if it is not queued."""
         change = "update Events set row = json_set(row, '$.reviewed_label', ?, '$.review_kind', ?, '$.reviewed_at', ?)"
         self._db.execute(f"{change} where id = ?", [label, kind, reviewed_at, row_id])

@@ -37,12 +37,15 @@ from shoe_classifier.storage.tables import (
 from shoe_classifier.types import (
     CANCELLING,
     AuditEntry,
+    DecisionCount,
     KeptPredictions,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
     TrainingPicture,
+    first_id,
     new_id,
     to_iso,
 )
@@ -142,7 +145,14 @@ class SupabaseStore:
             rows.setdefault(row[table.key], decode(table, row))
         return [rows[key] for key in sorted(rows, reverse=True)[:limit]]
 
-    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        queued = [decode(PREDICT, row) for row in map(self._outbox.row, ids) if row]
+        stored = self._rows.some(PREDICT, "id", [row_id for row_id in ids if is_uuid(row_id)])
+        return {row.id: row for row in [*stored, *queued]}
+
+    def review_prediction(
+        self, prediction_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> None:
         review = {"label": label, "kind": kind, "reviewed": reviewed_at}
         queued = self._outbox.review(prediction_id, label, kind, reviewed_at)
         if not is_uuid(prediction_id) or not self._client.rpc(
@@ -185,6 +195,21 @@ class SupabaseStore:
 
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Those that still wait in an outbox follow when they were sent."""
+        query = _waiting(self._client.table("Predict").select("*"), kind).order("id", desc=True).limit(limit)
+        return [decode(PREDICT, row) for row in self._client.call(query.execute).data]
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        query = _waiting(self._client.table("Predict").select("id", count="exact"), kind).limit(1)
+        return int(self._client.call(query.execute).count or 0)
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
 
     # ------------------------------------------------------------ audit log
 
@@ -240,8 +265,9 @@ class SupabaseStore:
     def relabel(self, row_id: str, label: str) -> None:
         self._client.rpc("relabel_training_data", row_id=row_id, label=label)
 
-    def delete_training(self, row: TrainingPicture) -> None:
-        self._pictures.delete(row.image_path)
+    def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
+        if not keep_picture:
+            self._pictures.delete(row.image_path)
         # The row goes last, so that a caller who repeats a failed call still finds it.
         self._client.rpc("delete_training_data", row_id=row.id)
 
@@ -356,3 +382,11 @@ class SupabaseStore:
 
     def _fail_jobs(self, instance: str, reason: str) -> None:
         self._client.rpc("fail_lost_jobs", instance=instance, silent_seconds=_LOST_SECONDS, reason=reason)
+
+
+def _waiting(query: Any, kind: QueuedKind) -> Any:
+    """Restrict a query to the predictions that wait for a review; the columns are those of the indexes."""
+    query = query.is_("reviewed_at", "null").not_.is_("image_path", "null")
+    if kind == "random":
+        return query.eq("review_kind", kind)
+    return query.eq("decision", kind).is_("review_kind", "null")
