@@ -49,6 +49,12 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def first_id_at(time: datetime) -> str:
+    """Return the smallest id of a time: all ids that `new_id` returned before then are smaller."""
+    milliseconds = int(time.timestamp() * 1e3)
+    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7000-8000-000000000000"
+
+
 def utc_now() -> str:
     """Return the current time in the format of all rows (see `to_iso`)."""
     return to_iso(datetime.now(UTC))
@@ -201,6 +207,22 @@ class MinuteMetrics:
     request_count: int
     avg_response_time: float
     model_uptime_status: str
+
+
+@dataclass(frozen=True)
+class KeptPredictions:
+    """What is kept of predictions.
+
+    Attributes:
+        rows: their number.
+        oldest: `created_at` of the first; None without any.
+        pictures, picture_bytes: those that retention may delete: of no reviewed prediction, and no training picture.
+    """
+
+    rows: int
+    oldest: str | None
+    pictures: int
+    picture_bytes: int
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         write_minutes(service.metrics, service.store, lambda: service.live_model.readiness.value)
     )
     watching = asyncio.create_task(_watch(service))
+    retention = asyncio.create_task(asyncio.to_thread(service.retention.run, service.stopping))
     yield
     service.stopping.set()
     for task in (following, minutes, watching):
         task.cancel()
-    await asyncio.gather(loading, following, minutes, watching, return_exceptions=True)
+    await asyncio.gather(loading, following, minutes, watching, retention, return_exceptions=True)
     await asyncio.to_thread(service.monitor.stop)
     await asyncio.to_thread(service.retrainer.stop)
     service.prediction.threads.shutdown()
@@ -50,15 +51,26 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _prepare(service: Service) -> None:
-    if service.settings.api_key is None:
-        logger.warning(
-            "No API_KEY is set: writing calls are open to direct requests from this machine, and to no others."
-        )
+    logger.log(*_describe_access(service.settings))
     if service.settings.uvicorn_workers == 1:  # otherwise uploads of other workers may be in flight
         await asyncio.to_thread(clear_uploads, service.settings)
     service.store.start()
     if service.store.shared:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+
+
+def _describe_access(settings: Settings) -> tuple[int, str]:
+    """A level for the log, and who may do what."""
+    reading = "Reading is open to all (OPEN_READING)" if settings.open_reading else ""
+    predicting = "predicting is open to all" if settings.open_predict else "predicting is not (OPEN_PREDICT)"
+    if settings.api_key is None:
+        rest = reading or "reading rows, pictures and model files, too"
+        return logging.WARNING, (
+            f"No API_KEY is set: writing is open to direct requests from this machine, and to no others; {rest};"
+            f" {predicting}."
+        )
+    keys = "API_KEY or READ_KEY" if settings.read_key else "API_KEY"
+    return logging.INFO, f"Writing needs API_KEY. {reading or f'Reading needs {keys}'}; {predicting}."
 
 
 def clear_uploads(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from shoe_classifier.types import (
+    AuditEntry,
     Decision,
     MinuteMetrics,
     ModelVersion,
@@ -113,11 +114,23 @@ _MINUTE = {
     "model_uptime_status": "ready",
 }
 
+_AUDIT_ENTRY = {
+    "id": "019a8f71-22bb-7d4f-9a10-6e3f5a9b4c21",
+    "created_at": "2026-11-22T04:05:00.120Z",
+    "action": "DELETE /training-data/{row_id}",
+    "target": "/training-data/019a8f6f-88bb-7c32-9b4f-2d3e4f5a6b7c",
+    "key_fingerprint": "9f86d081",
+    "client_address": "192.0.2.7",
+    "status": 204,
+    "calls": 1,
+}
+
 JobBody = _row("JobBody", RetrainJob, JOB)
 ModelBody = _row("ModelBody", ModelVersion, _VERSION)
 PredictionRow = _row("PredictionRow", PredictionRecord, _PREDICTION_ROW, file_url=str | None)
 TrainingRow = _row("TrainingRow", TrainingPicture, _TRAINING_ROW, file_url=str)
 MinuteBody = _row("MinuteBody", MinuteMetrics, _MINUTE)
+AuditBody = _row("AuditBody", AuditEntry, _AUDIT_ENTRY)
 
 
 class ErrorBody(BaseModel):
@@ -364,7 +377,10 @@ class UploadBody(BaseModel):
 
 
 class StatusBody(BaseModel):
-    """`model` is None until one is live; `training_data` has None while the store does not answer."""
+    """`model` is None until one is live; `training_data` has None while the store does not answer.
+
+    `kept_predictions` says what was kept of predictions a minute or so ago; None before the first count.
+    """
 
     status: Literal["ready", "loading", "failing"]
     detail: str
@@ -374,6 +390,7 @@ class StatusBody(BaseModel):
     store: dict[str, Any]
     training_data: dict[str, Any]
     retrain: JobBody | None  # type: ignore[valid-type] # a model that is made at run time
+    kept_predictions: dict[str, Any] | None
     requests: dict[str, float]
     limits: dict[str, int]
 

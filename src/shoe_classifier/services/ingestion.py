@@ -1,6 +1,7 @@
 """Ingestion of training pictures: check them, find duplicates, store them durably."""
 
 import hashlib
+import re
 import threading
 import unicodedata
 from collections import Counter
@@ -28,6 +29,10 @@ from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
 
 MAX_LABEL = 64
+# Characters that look like nothing but count as letters, marks or symbols: fillers, selectors, the empty Braille cell.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 Check = Future[Extracted | None]  # see `FeatureExtractor.check`
 
 
@@ -251,7 +256,7 @@ def clean_label(raw: str) -> str:
     label = " ".join(unicodedata.normalize("NFC", raw).split())
     if not label or len(label) > MAX_LABEL:
         raise InvalidLabel(f"Expected a label of 1 to {MAX_LABEL} characters; received {len(label)}.")
-    bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C")]
+    bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C") or _INVISIBLE.match(c)]
     if bad or label in (".", ".."):
         raise InvalidLabel(
             "Expected a label of letters, digits, punctuation and spaces; received one with other characters."

@@ -1,7 +1,7 @@
-"""What a store must be able to do with rows, pictures and model files: five small protocols, and one that joins them.
+"""What a store must be able to do with rows, pictures and model files: six small protocols, and one that joins them.
 
 All methods block and may be called from any thread. Those of a shared store raise `StoreUnavailable` when it does not
-answer; `add_prediction` and `add_minute` never wait for it.
+answer; `add_prediction`, `add_audit` and `add_minute` never wait for it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shoe_classifier.types import (
+    AuditEntry,
     DecisionCount,
+    KeptPredictions,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
@@ -74,6 +76,41 @@ class PredictionStore(Protocol):
 
     def decision_counts(self, since: datetime) -> list[DecisionCount]:
         """Count the predictions made since then, by day, version and decision."""
+
+    def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
+        """Delete rows, and those of their pictures that no other row uses. A shared store may do so a moment later."""
+
+    def drop_pictures(self, rows: Sequence[PredictionRecord]) -> None:
+        """Keep rows without their pictures, which are deleted unless another row uses them; see above."""
+
+    def expendable_predictions(
+        self, after: str, before: str, *, with_picture: bool, limit: int
+    ) -> list[PredictionRecord]:
+        """Return the oldest rows that nobody has reviewed and whose picture is no training picture.
+
+        Args:
+            after, before: the ids between which to look.
+            with_picture: only rows that have a picture.
+        """
+
+    def count_predictions(self) -> KeptPredictions:
+        """Count what is kept of predictions, in steps that do not hold up predictions."""
+
+    def forget_unused(self) -> None:
+        """Delete from this machine's cache the pictures that no row uses any more, whichever machine deleted them."""
+
+
+class AuditStore(Protocol):
+    """The rows of `Audit_Log`."""
+
+    def add_audit(self, row: AuditEntry) -> None:
+        """Keep a row. Never waits for a shared store."""
+
+    def audit_log(self, limit: int, before: str | None) -> list[AuditEntry]:
+        """Return at most `limit` rows whose id is smaller than `before`, newest first."""
+
+    def trim_audit(self, refused: int) -> None:
+        """Delete the oldest rows of refused calls (401 and 403) beyond this number of them."""
 
 
 class TrainingStore(Protocol):
@@ -204,7 +241,7 @@ class JobStore(Protocol):
         """End the jobs in a shared store whose machines have stopped reporting."""
 
 
-class Store(PictureStore, PredictionStore, TrainingStore, VersionStore, JobStore, Protocol):
+class Store(PictureStore, PredictionStore, AuditStore, TrainingStore, VersionStore, JobStore, Protocol):
     """All of the above, the minutes of traffic, and the life of the store itself.
 
     Attributes:

@@ -6,10 +6,10 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import ModelDep, ReviewDep, ReviewQueueDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
-from shoe_classifier.api.openapi import REVIEW_BODY, STORED, UPLOADING, WRITING, error_responses
+from shoe_classifier.api.openapi import READING, REVIEW_BODY, STORED, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import AnsweredBody, AnswersBody, ReviewBody
 from shoe_classifier.services.review import Answer
 from shoe_classifier.services.review_queue import ReviewItem
@@ -23,8 +23,9 @@ _MOST_BYTES = 128 << 10  # of a call's answers
 @router.get(
     "/review",
     summary="Predictions worth a look, most informative and different first",
+    dependencies=[MayRead],
     response_model=ReviewBody,
-    responses=error_responses(errors.InvalidRequest, errors.NotReady, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, errors.NotReady, *STORED),
 )
 def list_review(
     queue: ReviewQueueDep,

@@ -14,6 +14,7 @@ from shoe_classifier.api.dependencies import (
     ModelDep,
     MonitorDep,
     PredictionDep,
+    RetentionDep,
     RetrainerDep,
     ReviewQueueDep,
     SettingsDep,
@@ -55,6 +56,7 @@ def get_status(
     model: ModelDep,
     prediction: PredictionDep,
     retrainer: RetrainerDep,
+    retention: RetentionDep,
     metrics: MetricsDep,
 ) -> dict[str, Any]:
     state = store.state()
@@ -64,6 +66,7 @@ def get_status(
         **_describe_model(model),
         "store": {"kind": store.kind, "unrecorded_predictions": prediction.unrecorded, **state},
         **_describe_learning(store, retrainer, answers=state.get("error") is None),
+        "kept_predictions": retention.kept and asdict(retention.kept),
         "requests": {"count": metrics.total, "average_ms": metrics.average_ms},
         "limits": {name: getattr(settings, name) for name in type(settings).model_fields if name.startswith("max_")},
     }
