@@ -74,7 +74,7 @@ def ids(rows: list[PredictionRecord]) -> list[str]:
 def has_picture(store: Store, picture: bytes) -> bool:
     try:
         return store.find_picture(hashlib.sha256(picture).hexdigest())[1] == picture
-    except Exception:
+    except Exception:  # noqa: BLE001 - either way it is not there
         return False
 
 
