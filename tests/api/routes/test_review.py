@@ -116,6 +116,7 @@ def test_one_wrong_answer_and_nothing_is_changed(client: httpx.Client, settings:
         (small, {"label": "Boot"}, 422, "too_small"),
         (deleted, {"none": True}, 404, "not_found"),
         (second, {"label": "a/b"}, 422, "invalid_label"),
+        (second, {"label": ""}, 422, "invalid_label"),
         (second, {"label": "Boot", "skip": True}, 422, "invalid_request"),
         (second, {}, 422, "invalid_request"),
     ]
