@@ -21,6 +21,7 @@ Phase = Literal[  # in the order of a job; the phase of a finished job equals it
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
+NONE_OF_THESE = "none of these"  # label of training pictures that show none of the labels
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 
 EXTENSIONS = {  # of the accepted picture formats
