@@ -63,8 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
     app.state.service = service
-    nouns = (predict, upload, retrain, models, records, corrections, review, monitoring, audit, system, camera)
-    for noun in nouns:
+    for noun in (predict, upload, retrain, models, records, corrections, review, monitoring, audit, system, camera):
         app.include_router(noun.router)
     for kind in (HTTPException, RequestValidationError):  # FastAPI answers these itself, unless it is told otherwise
         app.add_exception_handler(kind, handle_error)
@@ -104,9 +103,9 @@ def _build_service(settings: Settings) -> Service:
         prediction=prediction,
         features=features,
         ingestion=ingestion,
+        corrections=corrections,
         audit=audit,
         retention=Retention(settings, store, audit),
-        corrections=corrections,
         model_registry=registry,
         retrainer=retrainer,
         monitor=monitor,

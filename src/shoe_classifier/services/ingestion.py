@@ -26,7 +26,7 @@ from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labe
 from shoe_classifier.services.picture_features import Extracted, FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
+from shoe_classifier.types import EXTENSIONS, NONE_OF_THESE, TrainingPicture, new_id, picture_path, utc_now
 
 MAX_LABEL = 64
 # Characters that look like nothing but count as letters, marks or symbols: fillers, selectors, the empty Braille cell.
@@ -125,7 +125,7 @@ class IngestionService:
         return self._spelling(known_labels).get(_key_of(label), label)
 
     def _spelling(self, known_labels: Iterable[str]) -> dict[str, str]:
-        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
+        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels, NONE_OF_THESE]}
 
     def _ingest(
         self,

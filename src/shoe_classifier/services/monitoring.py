@@ -108,8 +108,8 @@ class Monitor:
             if seen != self._seen:
                 rows = self._store.predictions(_LOOKED_AT, None)
                 self._decisions = Counter(row.decision for row in rows)
-                self._compare(rows)
                 self._seen = seen
+                self._compare(rows)
 
     def _compare(self, rows: list[PredictionRecord]) -> None:
         try:
@@ -136,8 +136,10 @@ class Monitor:
 
     def _features_of(self, live: LiveModel, rows: dict[str, PredictionRecord]) -> Features:
         known = self._recent.get(live.backbone_sha256, rows)
-        missing = [row for row in rows.values() if row.id not in known and row.image_path][:_COMPUTED]
-        known |= self._extractor.compute_for_now(live, self._files_of(missing))
+        missing = [row for row in rows.values() if row.id not in known and row.image_path]
+        if len(missing) > _COMPUTED:
+            self._seen = None  # the next look goes on
+        known |= self._extractor.compute_for_now(live, self._files_of(missing[:_COMPUTED]))
         self._recent.choose(live.backbone_sha256, known)
         return known
 

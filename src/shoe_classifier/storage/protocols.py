@@ -63,6 +63,20 @@ class PredictionStore(Protocol):
             NotFound: there is no such prediction.
         """
 
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Return at most `limit` predictions of a kind whose picture was kept and that nobody reviewed, newest first.
+
+        One that was drawn at random is of no other kind.
+        """
+
+    def count_to_review(self, kind: QueuedKind) -> int: ...
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        """Return the predictions made since then that were drawn at random and reviewed, oldest first."""
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        """Count the predictions made since then, by day, version and decision."""
+
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         """Delete rows, and those of their pictures that no other row uses. A shared store may do so a moment later."""
 
@@ -84,20 +98,6 @@ class PredictionStore(Protocol):
 
     def forget_unused(self) -> None:
         """Delete from this machine's cache the pictures that no row uses any more, whichever machine deleted them."""
-
-    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
-        """Return at most `limit` predictions of a kind whose picture was kept and that nobody reviewed, newest first.
-
-        One that was drawn at random is of no other kind.
-        """
-
-    def count_to_review(self, kind: QueuedKind) -> int: ...
-
-    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
-        """Return the predictions made since then that were drawn at random and reviewed, oldest first."""
-
-    def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        """Count the predictions made since then, by day, version and decision."""
 
 
 class AuditStore(Protocol):

@@ -16,6 +16,7 @@ router = APIRouter(tags=["system"], dependencies=[MayRead])
 @router.get(
     "/monitoring",
     summary="Accuracy, drift, and how often it is unsure",
+    dependencies=[MayRead],
     response_model=MonitoringBody,
     responses=error_responses(*READING, errors.InvalidRequest, *STORED),
 )

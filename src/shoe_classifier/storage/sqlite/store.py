@@ -48,6 +48,15 @@ from shoe_classifier.types import (
 _ADD_PREDICTION = (
     f"insert into Predict ({', '.join(PREDICT.columns)}) values ({', '.join(f':{name}' for name in PREDICT.columns)})"
 )
+_TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
+    False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
+    True: "review_kind = ? and reviewed_at is null and image_path is not null",
+}
+_COUNT_STEP = """
+select substr(created_at, 1, 10) day, model_version, decision, count(*) n, max(id) last
+from (select id, created_at, model_version, decision from Predict where id > ? order by id limit 5000)
+group by 1, 2, 3
+"""
 _LEARNED = "exists (select 1 from Training_Data where sha256 = substr({path}, 11, 64))"  # as `picture_path` builds it
 _EXPENDABLE = f"where id > ? and id < ? and reviewed_at is null and not {_LEARNED.format(path='Predict.image_path')}"
 _UNUSED = f"""
@@ -60,15 +69,6 @@ select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEAR
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
-_TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
-    False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
-    True: "review_kind = ? and reviewed_at is null and image_path is not null",
-}
-_COUNT_STEP = """
-select substr(created_at, 1, 10) day, model_version, decision, count(*) n, max(id) last
-from (select id, created_at, model_version, decision from Predict where id > ? order by id limit 5000)
-group by 1, 2, 3
-"""
 _RECOMPUTE_PROCESSED = """
 with recursive lineage (version) as (
     select version from Model_Versions where state = 'live'
@@ -142,6 +142,28 @@ class SqliteStore:
             if not db.execute(change, [label, kind, reviewed_at, prediction_id]).rowcount:
                 raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
 
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        return self._select(PREDICT, f"where {_TO_REVIEW[kind == 'random']} order by id desc limit ?", kind, limit)
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        return int(
+            self._db.select(f"select count(*) n from Predict where {_TO_REVIEW[kind == 'random']}", kind)[0]["n"]
+        )
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        where = "where review_kind = 'random' and id > ? and reviewed_at is not null order by id"
+        return self._select(PREDICT, where, first_id(since))
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        counts: Counter[tuple[str, str, Decision]] = Counter()
+        last = first_id(since)
+        while True:  # in steps, because each one blocks predictions
+            rows = self._db.select(_COUNT_STEP, last)
+            if not rows:
+                return [DecisionCount(*group, count) for group, count in counts.items()]
+            counts.update({(row["day"], row["model_version"], row["decision"]): row["n"] for row in rows})
+            last = max(row["last"] for row in rows)
+
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         self._release(rows, "delete from Predict")
 
@@ -183,28 +205,6 @@ class SqliteStore:
 
     def forget_unused(self) -> None:
         pass
-
-    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
-        return self._select(PREDICT, f"where {_TO_REVIEW[kind == 'random']} order by id desc limit ?", kind, limit)
-
-    def count_to_review(self, kind: QueuedKind) -> int:
-        return int(
-            self._db.select(f"select count(*) n from Predict where {_TO_REVIEW[kind == 'random']}", kind)[0]["n"]
-        )
-
-    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
-        where = "where review_kind = 'random' and id > ? and reviewed_at is not null order by id"
-        return self._select(PREDICT, where, first_id(since))
-
-    def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        counts: Counter[tuple[str, str, Decision]] = Counter()
-        last = first_id(since)
-        while True:  # in steps, because each one blocks predictions
-            rows = self._db.select(_COUNT_STEP, last)
-            if not rows:
-                return [DecisionCount(*group, count) for group, count in counts.items()]
-            counts.update({(row["day"], row["model_version"], row["decision"]): row["n"] for row in rows})
-            last = max(row["last"] for row in rows)
 
     # ------------------------------------------------------------ audit log
 

@@ -160,6 +160,21 @@ class SupabaseStore:
         ):
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
 
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Those that still wait in an outbox follow when they were sent."""
+        query = _waiting(self._client.table("Predict").select("*"), kind).order("id", desc=True).limit(limit)
+        return [decode(PREDICT, row) for row in self._client.call(query.execute).data]
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        query = _waiting(self._client.table("Predict").select("id", count="exact"), kind).limit(1)
+        return int(self._client.call(query.execute).count or 0)
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
+
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         self._queue_release("Deleted", rows)
 
@@ -195,21 +210,6 @@ class SupabaseStore:
 
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
-
-    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
-        """Those that still wait in an outbox follow when they were sent."""
-        query = _waiting(self._client.table("Predict").select("*"), kind).order("id", desc=True).limit(limit)
-        return [decode(PREDICT, row) for row in self._client.call(query.execute).data]
-
-    def count_to_review(self, kind: QueuedKind) -> int:
-        query = _waiting(self._client.table("Predict").select("id", count="exact"), kind).limit(1)
-        return int(self._client.call(query.execute).count or 0)
-
-    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
-        return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
-
-    def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
 
     # ------------------------------------------------------------ audit log
 
