@@ -1,7 +1,8 @@
-"""Builds what the settings ask for: the store, the model registry, and the model that would serve."""
+"""Builds what the settings ask for: the store, the webhooks, the model registry, and the model that would serve."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel, open_external
@@ -14,6 +15,9 @@ from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.storage.sqlite.store import SqliteStore
 
+if TYPE_CHECKING:
+    from shoe_classifier.services.webhooks import Webhooks
+
 
 def open_store(settings: Settings) -> Store:
     """Open the store. Raises `ConfigurationError` if SUPABASE_URL or SUPABASE_KEY are malformed."""
@@ -22,6 +26,15 @@ def open_store(settings: Settings) -> Store:
     from shoe_classifier.storage.supabase.store import SupabaseStore  # its import takes half a second, and memory
 
     return SupabaseStore(settings)
+
+
+def open_webhooks(settings: Settings) -> "Webhooks | None":
+    """Open the delivery of webhooks, if the settings name a receiver."""
+    if settings.webhook_url is None:
+        return None
+    from shoe_classifier.services.webhooks import Webhooks  # its HTTP client takes time and memory
+
+    return Webhooks(settings)
 
 
 def open_registry(settings: Settings, store: Store, files: ModelFiles, holder: LiveModelHolder) -> ModelRegistry:
