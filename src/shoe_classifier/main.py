@@ -15,14 +15,16 @@ from shoe_classifier.api.lifespan import lifespan
 from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
 from shoe_classifier.api.routes import corrections, models, predict, records, retrain, system, upload
 from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
-from shoe_classifier.services.factories import open_registry, open_store
+from shoe_classifier.services.factories import open_registry, open_store, open_webhooks
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.storage.model_files import ModelFiles
+from shoe_classifier.types import publish_nothing
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -71,7 +73,10 @@ def _build_service(settings: Settings) -> Service:
     files = ModelFiles(settings.live_model)
     registry = open_registry(settings, store, files, live_model)
     features = FeatureExtractor(settings, live_model)
-    ingestion = IngestionService(settings, store, features)
+    webhooks = open_webhooks(settings)
+    publish = webhooks.publish if webhooks else publish_nothing
+    ingestion = IngestionService(settings, store, features, publish)
+    retrainer = Retrainer(settings, store, live_model, files, registry, features, publish)
     return Service(
         settings=settings,
         store=store,
@@ -81,5 +86,7 @@ def _build_service(settings: Settings) -> Service:
         ingestion=ingestion,
         corrections=CorrectionService(store, ingestion, features),
         model_registry=registry,
-        retrainer=Retrainer(settings, store, live_model, files, registry, features),
+        retrainer=retrainer,
+        auto_retrain=AutoRetrain(settings, store, retrainer),
+        webhooks=webhooks,
     )

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.model_registry import ModelRegistry
@@ -18,12 +19,16 @@ from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
 
+if TYPE_CHECKING:
+    from shoe_classifier.services.webhooks import Webhooks
+
 
 @dataclass(frozen=True)
 class Service:
     """All parts of one running app, built in `main` and kept in `app.state.service`.
 
     Attributes:
+        webhooks: None when the settings name no receiver.
         stopping: set when the app begins to shut down; streams and retries end then.
     """
 
@@ -36,6 +41,8 @@ class Service:
     model_registry: ModelRegistry
     corrections: CorrectionService
     retrainer: Retrainer
+    auto_retrain: AutoRetrain
+    webhooks: "Webhooks | None"
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -55,5 +62,7 @@ IngestionDep = Annotated[IngestionService, _part(lambda service: service.ingesti
 RegistryDep = Annotated[ModelRegistry, _part(lambda service: service.model_registry)]
 CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corrections)]
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
+AutoRetrainDep = Annotated[AutoRetrain, _part(lambda service: service.auto_retrain)]
+WebhooksDep = Annotated[Any, _part(lambda service: service.webhooks)]  # `Webhooks`, or None
 MetricsDep = Annotated[RequestMetrics, _part(lambda service: service.metrics)]
 StoppingDep = Annotated[threading.Event, _part(lambda service: service.stopping)]

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _REFRESH_SECONDS = 0.5
 _BEAT_SECONDS = 2.0
 _RETRY_SECONDS = 2.0
+_DUE_SECONDS = 5.0  # between two looks at whether a retrain is due
 _THREADS = 200  # the default of 40 is for stores on this disk; endpoints that wait for a network hold theirs for longer
 _INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
 
@@ -35,12 +36,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     minutes = asyncio.create_task(
         write_minutes(service.metrics, service.store, lambda: service.live_model.readiness.value)
     )
+    retraining = asyncio.create_task(_retrain_when_due(service, loading))
     yield
     service.stopping.set()
-    following.cancel()
-    minutes.cancel()
-    await asyncio.gather(loading, following, minutes, return_exceptions=True)
+    for task in (following, minutes, retraining):
+        task.cancel()
+    await asyncio.gather(loading, following, minutes, retraining, return_exceptions=True)
     await asyncio.to_thread(service.retrainer.stop)
+    if service.webhooks:
+        await asyncio.to_thread(service.webhooks.stop)
     service.prediction.threads.shutdown()
     await asyncio.to_thread(service.features.close)
     await asyncio.to_thread(service.store.close)
@@ -54,6 +58,8 @@ async def _prepare(service: Service) -> None:
     if service.settings.uvicorn_workers == 1:  # otherwise uploads of other workers may be in flight
         await asyncio.to_thread(clear_uploads, service.settings)
     service.store.start()
+    if service.webhooks:
+        service.webhooks.start()
     if service.store.shared:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
 
@@ -113,10 +119,18 @@ async def _follow_live_model(service: Service, loading: asyncio.Task[None]) -> N
             next_beat = time.monotonic() + _BEAT_SECONDS
 
 
+async def _retrain_when_due(service: Service, loading: asyncio.Task[None]) -> None:
+    """Start retrains that nobody asks for, if the settings say so."""
+    await asyncio.wait([loading])
+    while service.auto_retrain.enabled:
+        await _try(service.auto_retrain.start_if_due)
+        await asyncio.sleep(_DUE_SECONDS)
+
+
 async def _try(step: Callable[[], None]) -> None:
     try:
         await asyncio.to_thread(step)
     except StoreUnavailable as error:
         logger.warning("%s", error.detail)
     except Exception:  # a busy store or disk now must not end the loop for good
-        logger.exception("Following the live model failed; trying again.")
+        logger.exception("A regular task failed; trying again.")

@@ -185,7 +185,10 @@ class UploadBody(BaseModel):
 
 
 class StatusBody(BaseModel):
-    """`model` is None until one is live; `training_data` has None while the store does not answer."""
+    """`model` is None until one is live; `training_data` has None while the store does not answer.
+
+    `auto_retrain` says when the next retrain starts by itself, `webhooks` how their delivery goes; None when off.
+    """
 
     status: Literal["ready", "loading", "failing"]
     detail: str
@@ -195,6 +198,8 @@ class StatusBody(BaseModel):
     store: dict[str, Any]
     training_data: dict[str, Any]
     retrain: JobBody | None  # type: ignore[valid-type] # a model that is made at run time
+    auto_retrain: dict[str, Any] | None
+    webhooks: dict[str, Any] | None
     requests: dict[str, float]
     limits: dict[str, int]
 

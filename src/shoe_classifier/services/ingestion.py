@@ -25,7 +25,7 @@ from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labe
 from shoe_classifier.services.picture_features import Extracted, FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
+from shoe_classifier.types import EXTENSIONS, Publish, TrainingPicture, new_id, picture_path, publish_nothing, utc_now
 
 MAX_LABEL = 64
 Check = Future[Extracted | None]  # see `FeatureExtractor.check`
@@ -49,10 +49,13 @@ class UploadReport:
 class IngestionService:
     """Checks uploaded pictures and adds them to the training data."""
 
-    def __init__(self, settings: Settings, store: Store, features: FeatureExtractor):
+    def __init__(
+        self, settings: Settings, store: Store, features: FeatureExtractor, publish: Publish = publish_nothing
+    ):
         self._settings = settings
         self._store = store
         self._features = features
+        self._publish = publish
         self._lock = threading.Lock()
         self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
 
@@ -133,6 +136,7 @@ class IngestionService:
                 f"Expected at least one new picture, in a ZIP below a folder named by its label; received {received}.",
                 extra={"report": report.as_json()},
             )
+        self._publish("upload.accepted", {**report.as_json(), "skipped": len(report.skipped)})
         return report
 
     def _stage(

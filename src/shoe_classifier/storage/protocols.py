@@ -74,7 +74,8 @@ class TrainingStore(Protocol):
     def processed(self) -> list[TrainingPicture]:
         """Return the pictures that the live version or one of its ancestors learned, oldest first."""
 
-    def count_unprocessed(self) -> int: ...
+    def count_unprocessed(self, after: str | None = None) -> int:
+        """Count the pictures that `unprocessed` returns; with `after`, only those whose id is greater."""
 
 
 class VersionStore(Protocol):

@@ -147,8 +147,9 @@ class SqliteStore:
     def processed(self) -> list[TrainingPicture]:
         return self._select(TRAINING_DATA, "where is_processed = 1 order by id")
 
-    def count_unprocessed(self) -> int:
-        return int(self._db.select("select count(*) n from Training_Data where is_processed = 0")[0]["n"])
+    def count_unprocessed(self, after: str | None = None) -> int:
+        query = "select count(*) n from Training_Data where is_processed = 0 and id > ?"
+        return int(self._db.select(query, after or "")[0]["n"])
 
     # ------------------------------------------------------------ versions
 
