@@ -11,6 +11,7 @@ from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.picture_features import FeatureExtractor
@@ -43,6 +44,7 @@ class Service:
     retrainer: Retrainer
     auto_retrain: AutoRetrain
     webhooks: "Webhooks | None"
+    export: TrainingExport
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -64,5 +66,6 @@ CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corr
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
 AutoRetrainDep = Annotated[AutoRetrain, _part(lambda service: service.auto_retrain)]
 WebhooksDep = Annotated[Any, _part(lambda service: service.webhooks)]  # `Webhooks`, or None
+ExportDep = Annotated[TrainingExport, _part(lambda service: service.export)]
 MetricsDep = Annotated[RequestMetrics, _part(lambda service: service.metrics)]
 StoppingDep = Annotated[threading.Event, _part(lambda service: service.stopping)]

@@ -20,6 +20,7 @@ from shoe_classifier.errors import (
     TooSmall,
 )
 from shoe_classifier.ml.dataset import is_held_out
+from shoe_classifier.ml.label_lists import Origin
 from shoe_classifier.ml.preprocessing import sniff
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labelled
 from shoe_classifier.services.picture_features import Extracted, FeatureExtractor
@@ -68,7 +69,7 @@ class IngestionService:
         known_labels: Iterable[str],
         source: str = "image",
     ) -> UploadReport:
-        """Add a ZIP of labelled folders, or a single picture with its label.
+        """Add a ZIP of pictures with their labels (see `zip_reader.read_labelled`), or a single picture with its label.
 
         An upload is added as a whole or, if it raises, not at all. Files of a ZIP that cannot be used are skipped, and
         the report says why.
@@ -76,7 +77,7 @@ class IngestionService:
         Args:
             file: the upload.
             name: the client's name for it.
-            label: of a single picture; a ZIP has its labels in its folders.
+            label: of a single picture; a ZIP has its own labels.
             folder: a folder of this upload alone, for pictures that are not stored yet.
             known_labels: labels of the live model. A label that differs only in case is spelled as there.
             source: the origin of a single picture, kept with its row.
@@ -154,12 +155,16 @@ class IngestionService:
             sha256 = hashlib.sha256(picture.data).hexdigest()
             if sha256 in waiting:
                 return _known(picture.name, label, waiting[sha256].label)
+            if picture.origin and picture.origin.sha256 not in (None, sha256):
+                return Skipped(
+                    picture.name, "corrupt", "Expected the picture of the SHA-256 in the list; it is another."
+                )
             extracted = check.result() if check else None
         except AppError as error:
             return Skipped(picture.name, _reason(error), error.detail)
         file = folder / f"{sha256}{EXTENSIONS[sniff(picture.data) or 'JPEG']}"
         file.write_bytes(picture.data)
-        waiting[sha256] = _Waiting(sha256, label, picture.name, file, extracted)
+        waiting[sha256] = _Waiting(sha256, label, picture.name, file, extracted, picture.origin or Origin())
         return None
 
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
@@ -189,9 +194,9 @@ class IngestionService:
                 shoe_class=item.label,
                 is_processed=False,
                 split="holdout" if is_held_out(item.sha256) else "train",
-                source=source,
+                source=item.origin.source or source,
                 upload_id=report.upload_id,
-                uploaded_at=utc_now(),
+                uploaded_at=item.origin.uploaded_at or utc_now(),
             )
             for item in waiting
         ]
@@ -214,6 +219,7 @@ class _Waiting:
     name: str
     file: Path
     extracted: Extracted | None
+    origin: Origin
 
 
 def _known(name: str, label: str, known: str) -> Skipped:

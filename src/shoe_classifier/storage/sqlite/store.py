@@ -112,6 +112,10 @@ class SqliteStore:
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         return self._page(TRAINING_DATA, limit, before)
 
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data order by id"
+        return (_decode(TRAINING_DATA, row) for row in self._db.stream(query))
+
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._one(TRAINING_DATA, "id", row_id)
 

@@ -1,6 +1,7 @@
 """Reads rows of a Supabase project's tables as instances of their dataclasses."""
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -43,14 +44,21 @@ class RowReader:
 
     def all(self, table: Table[Row], column: str, value: Any) -> list[Row]:
         """Return all rows that have this value in a column, the smallest key first."""
-        rows: list[Row] = []
+        return list(self.each(table, **{column: value}))
+
+    def each(self, table: Table[Row], **values: Any) -> Iterator[Row]:
+        """Yield all rows that have these values, the smallest key first, a page at a time."""
+        last: str | None = None
         while True:
-            query = self._client.table(table.name).select("*").eq(column, value)
-            query = query.gt(table.key, getattr(rows[-1], table.key)) if rows else query
+            query = self._client.table(table.name).select("*")
+            for column, value in values.items():
+                query = query.eq(column, value)
+            query = query.gt(table.key, last) if last else query
             page = self._client.call(query.order(table.key).limit(_PAGE).execute).data
             if not page:
-                return rows
-            rows += [decode(table, row) for row in page]
+                return
+            yield from (decode(table, row) for row in page)
+            last = page[-1][table.key]
 
 
 def decode(table: Table[Row], row: dict[str, Any]) -> Row:

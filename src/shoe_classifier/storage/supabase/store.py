@@ -157,6 +157,9 @@ class SupabaseStore:
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         return self._rows.newest(TRAINING_DATA, limit, before)
 
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        return self._rows.each(TRAINING_DATA)
+
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "id", row_id)
 
