@@ -23,6 +23,7 @@ from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
+from shoe_classifier.services.shadow import Shadow
 from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.types import publish_nothing
@@ -77,12 +78,13 @@ def _build_service(settings: Settings) -> Service:
     webhooks = open_webhooks(settings)
     publish = webhooks.publish if webhooks else publish_nothing
     ingestion = IngestionService(settings, store, features, publish)
+    shadow = Shadow(settings, store, live_model, registry)
     retrainer = Retrainer(settings, store, live_model, files, registry, features, publish)
     return Service(
         settings=settings,
         store=store,
         live_model=live_model,
-        prediction=PredictionService(settings, live_model, store),
+        prediction=PredictionService(settings, live_model, store, shadow.observe),
         features=features,
         ingestion=ingestion,
         corrections=CorrectionService(store, ingestion, features),
@@ -90,5 +92,6 @@ def _build_service(settings: Settings) -> Service:
         retrainer=retrainer,
         auto_retrain=AutoRetrain(settings, store, retrainer),
         webhooks=webhooks,
+        shadow=shadow,
         export=TrainingExport(settings, store),
     )

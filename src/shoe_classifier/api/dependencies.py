@@ -17,6 +17,7 @@ from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
+from shoe_classifier.services.shadow import Shadow
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
 
@@ -44,6 +45,7 @@ class Service:
     retrainer: Retrainer
     auto_retrain: AutoRetrain
     webhooks: "Webhooks | None"
+    shadow: Shadow
     export: TrainingExport
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -66,6 +68,7 @@ CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corr
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
 AutoRetrainDep = Annotated[AutoRetrain, _part(lambda service: service.auto_retrain)]
 WebhooksDep = Annotated[Any, _part(lambda service: service.webhooks)]  # `Webhooks`, or None
+ShadowDep = Annotated[Shadow, _part(lambda service: service.shadow)]
 ExportDep = Annotated[TrainingExport, _part(lambda service: service.export)]
 MetricsDep = Annotated[RequestMetrics, _part(lambda service: service.metrics)]
 StoppingDep = Annotated[threading.Event, _part(lambda service: service.stopping)]

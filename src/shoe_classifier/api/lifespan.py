@@ -46,6 +46,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if service.webhooks:
         await asyncio.to_thread(service.webhooks.stop)
     service.prediction.threads.shutdown()
+    await asyncio.to_thread(service.shadow.stop)
     await asyncio.to_thread(service.features.close)
     await asyncio.to_thread(service.store.close)
 
@@ -110,6 +111,7 @@ async def _follow_live_model(service: Service, loading: asyncio.Task[None]) -> N
     while True:
         await asyncio.sleep(_REFRESH_SECONDS)
         await _try(service.model_registry.refresh)
+        await _try(service.shadow.refresh)
         if service.store.shared and time.monotonic() > next_poll:
             await _try(service.model_registry.follow)
             await _try(service.store.fail_lost_jobs)

@@ -47,6 +47,9 @@ class PredictionStore(Protocol):
             NotFound: there is no such prediction.
         """
 
+    def reviews(self, prediction_ids: Sequence[str]) -> dict[str, str | None]:
+        """Map those predictions that a person has reviewed to what is in the picture; None for none of the labels."""
+
 
 class TrainingStore(Protocol):
     """The rows of `Training_Data` and their pictures."""

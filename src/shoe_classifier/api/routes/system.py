@@ -16,6 +16,7 @@ from shoe_classifier.api.dependencies import (
     PredictionDep,
     RetrainerDep,
     SettingsDep,
+    ShadowDep,
     StoreDep,
     WebhooksDep,
 )
@@ -57,6 +58,7 @@ def get_status(
     retrainer: RetrainerDep,
     auto_retrain: AutoRetrainDep,
     webhooks: WebhooksDep,
+    shadow: ShadowDep,
     metrics: MetricsDep,
 ) -> dict[str, Any]:
     state = store.state()
@@ -68,6 +70,7 @@ def get_status(
         "store": {"kind": store.kind, "unrecorded_predictions": prediction.unrecorded, **state},
         **_describe_learning(store, retrainer, answers=answers),
         "auto_retrain": auto_retrain.state() if answers else None,
+        "shadow": shadow.state() if answers else None,
         "webhooks": webhooks.state() if webhooks else None,
         "requests": {"count": metrics.total, "average_ms": metrics.average_ms},
         "limits": {name: getattr(settings, name) for name in type(settings).model_fields if name.startswith("max_")},

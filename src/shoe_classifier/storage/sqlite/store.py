@@ -105,6 +105,13 @@ class SqliteStore:
             if not db.execute(change, [label, kind, reviewed_at, prediction_id]).rowcount:
                 raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
 
+    def reviews(self, prediction_ids: Sequence[str]) -> dict[str, str | None]:
+        query = (
+            "select id, reviewed_label from Predict"
+            " where reviewed_at is not null and id in (select value from json_each(?))"
+        )
+        return {row["id"]: row["reviewed_label"] for row in self._db.select(query, json.dumps(list(prediction_ids)))}
+
     # ------------------------------------------------------------ training data
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
