@@ -98,6 +98,29 @@ def test_a_review_is_kept_wherever_the_row_is(store: Store) -> None:
     for unknown in (new_id(), "none"):
         with pytest.raises(NotFound, match=unknown):
             store.review_prediction(unknown, "Shoe", "random", "2026-11-25T10:00:00.000Z")
+    assert store.reviews([rows[0].id, rows[1].id, new_id()]) == {rows[0].id: "Boot", rows[1].id: None}
+    assert store.reviews([]) == {}
+
+
+def test_a_prediction_without_a_review_has_none(store: Store) -> None:
+    row = prediction()
+    store.add_prediction(row, None)
+    assert store.reviews([row.id]) == {}
+    wait_for(lambda: not store.state().get("outbox", {}).get("rows"))
+    assert store.reviews([row.id]) == {}
+
+
+def test_all_training_rows_as_they_are_now(store: Store, tmp_path: Path) -> None:
+    assert list(store.training_rows()) == []
+    rows = added(store, tmp_path, 12)
+    reading = store.training_rows()
+    assert next(reading) == rows[0]
+    store.relabel(rows[-1].id, "Shoe")
+    assert store.count_unprocessed(rows[8].id) == 3
+    rest = list(reading)
+    assert [row.id for row in rest] == [row.id for row in rows[1:]]
+    if not store.shared:
+        assert rest == rows[1:]
 
 
 def test_pictures_are_kept_once_under_their_hash(store: Store) -> None:
