@@ -4,6 +4,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import comb
@@ -22,6 +23,7 @@ from shoe_classifier.types import utc_now
 logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # pictures that wait for the shadow; when it is busy, further ones are not shown to it
+_REST = 9  # times as long as an answer took: a thread that is preempted may hold what predictions wait for
 _LEAST_DISCORDANT = 6  # reviewed disagreements from which chance can be excluded at all: 2 / 2 ** 6 < 0.05
 _SIGNIFICANCE = 0.05
 
@@ -48,6 +50,7 @@ class Shadow:
         self._log = ShadowLog(settings.dataset_dir / "shadow.sqlite3")
         self._tasks: queue.Queue[_Task | None] = queue.Queue(_AHEAD)
         self._lock = threading.Lock()  # held while the model changes
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._run: ShadowRun | None = None
         self._model: LiveModel | None = None
@@ -119,6 +122,7 @@ class Shadow:
     def stop(self) -> None:
         """End the thread, and close the file. The run goes on after the next start."""
         self._run = None
+        self._stopping.set()
         if self._thread:
             self._tasks.put(None)
             self._thread.join()
@@ -154,12 +158,14 @@ class Shadow:
     def _answer_all(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
         while (task := self._tasks.get()) is not None:
+            started = time.monotonic()
             try:
                 self._answer(task)
             except AppError as error:
                 logger.debug("The shadow has no answer to %s: %s", task.prediction_id, error.detail)
             except Exception:  # whatever it was, such as a full disk, predictions are answered all the same
                 logger.exception("The shadow failed on prediction %s.", task.prediction_id)
+            self._stopping.wait(_REST * (time.monotonic() - started))
 
     def _answer(self, task: _Task) -> None:
         run, model = self._run, self._model
