@@ -109,8 +109,8 @@ UPLOAD_FORM = _form(
     ["file"],
     file={
         **_FILE,
-        "description": "A ZIP of labelled folders, of an export, or of pictures with a CSV, COCO or Label Studio list; a "
-        "Teachable Machine project; or one picture together with its label.",
+        "description": "A ZIP of labelled folders, or of pictures with a CSV, COCO or Label Studio list; a Teachable "
+        "Machine project; an export of this service; or one picture together with its label.",
     },
     label={
         "type": "string",
