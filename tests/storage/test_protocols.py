@@ -98,16 +98,17 @@ def test_a_review_is_kept_wherever_the_row_is(store: Store) -> None:
     for unknown in (new_id(), "none"):
         with pytest.raises(NotFound, match=unknown):
             store.review_prediction(unknown, "Shoe", "random", "2026-11-25T10:00:00.000Z")
-    assert store.reviews([rows[0].id, rows[1].id, new_id()]) == {rows[0].id: "Boot", rows[1].id: None}
-    assert store.reviews([]) == {}
 
 
-def test_a_prediction_without_a_review_has_none(store: Store) -> None:
-    row = prediction()
-    store.add_prediction(row, None)
-    assert store.reviews([row.id]) == {}
-    wait_for(lambda: not store.state().get("outbox", {}).get("rows"))
-    assert store.reviews([row.id]) == {}
+def test_some_predictions_at_once(store: Store) -> None:
+    rows = [prediction(), prediction(), prediction()]
+    for row in rows:
+        store.add_prediction(row, None)
+    for _ in ("in the outbox", "stored"):
+        found = store.predictions_with([rows[0].id, rows[2].id, "none", new_id()])
+        assert found == {row.id: row for row in (rows[0], rows[2])}
+        wait_for(lambda: not store.state().get("outbox", {}).get("rows"))
+    assert store.predictions_with([]) == {}
 
 
 def test_all_training_rows_as_they_are_now(store: Store, tmp_path: Path) -> None:

@@ -145,8 +145,9 @@ class Shadow:
 
     def _verdict(self) -> "Verdict":
         disagreements = self._log.disagreements()
-        reviews = self._store.reviews([one.prediction_id for one in disagreements]) if disagreements else {}
-        reviewed = [(one, reviews[one.prediction_id]) for one in disagreements if one.prediction_id in reviews]
+        rows = self._store.predictions_with([one.prediction_id for one in disagreements]) if disagreements else {}
+        pairs = [(one, rows[one.prediction_id]) for one in disagreements if one.prediction_id in rows]
+        reviewed = [(one, row.reviewed_label) for one, row in pairs if row.reviewed_at]
         return verdict(
             shadow_right=sum(one.shadow_label == label for one, label in reviewed),
             live_right=sum(one.live_label == label for one, label in reviewed),

@@ -35,6 +35,9 @@ class PredictionStore(Protocol):
     def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
         """Return at most `limit` rows whose id is smaller than `before`, newest first."""
 
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        """Return those of some predictions that exist, by their id."""
+
     def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
         """Keep what a person said about a prediction, replacing what was said before. Repeating it changes nothing.
 
@@ -46,9 +49,6 @@ class PredictionStore(Protocol):
         Raises:
             NotFound: there is no such prediction.
         """
-
-    def reviews(self, prediction_ids: Sequence[str]) -> dict[str, str | None]:
-        """Map those predictions that a person has reviewed to what is in the picture; None for none of the labels."""
 
 
 class TrainingStore(Protocol):

@@ -99,18 +99,15 @@ class SqliteStore:
     def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
         return self._page(PREDICT, limit, before)
 
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        rows = self._select(PREDICT, "where id in (select value from json_each(?))", json.dumps(list(ids)))
+        return {row.id: row for row in rows}
+
     def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
         change = "update Predict set reviewed_label = ?, review_kind = ?, reviewed_at = ? where id = ?"
         with self._db.transaction(durable=True) as db:
             if not db.execute(change, [label, kind, reviewed_at, prediction_id]).rowcount:
                 raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
-
-    def reviews(self, prediction_ids: Sequence[str]) -> dict[str, str | None]:
-        query = (
-            "select id, reviewed_label from Predict"
-            " where reviewed_at is not null and id in (select value from json_each(?))"
-        )
-        return {row["id"]: row["reviewed_label"] for row in self._db.select(query, json.dumps(list(prediction_ids)))}
 
     # ------------------------------------------------------------ training data
 

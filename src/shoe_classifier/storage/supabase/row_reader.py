@@ -1,7 +1,7 @@
 """Reads rows of a Supabase project's tables as instances of their dataclasses."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from shoe_classifier.storage.tables import Row, Table
 from shoe_classifier.types import to_iso
 
 _PAGE = 1000  # rows; a project silently cuts longer answers there, or at a smaller number of its own
+_LISTED = 100  # values in one address, which a proxy may cut at 8 KB
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UUID_COLUMNS = ("id", "job_id")
 
@@ -40,6 +41,14 @@ class RowReader:
                 break
             rows += page
             before = getattr(page[-1], table.key)
+        return rows
+
+    def some(self, table: Table[Row], column: str, values: Sequence[str]) -> list[Row]:
+        """Return the rows that have one of these values in a column that has each value once."""
+        rows: list[Row] = []
+        for start in range(0, len(values), _LISTED):
+            query = self._client.table(table.name).select("*").in_(column, values[start : start + _LISTED])
+            rows += [decode(table, row) for row in self._client.call(query.execute).data]
         return rows
 
     def all(self, table: Table[Row], column: str, value: Any) -> list[Row]:

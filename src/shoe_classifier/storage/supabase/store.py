@@ -41,7 +41,6 @@ from shoe_classifier.types import (
 )
 
 _CHUNK = 5000  # rows added in one call; a hosted project ends a statement after 8 seconds
-_IDS = 100  # in the address of one call
 _LOST_SECONDS = 90.0  # without a report, after which a job counts as lost
 _LOST = "The machine that ran this retrain has stopped. Its pictures stay for the next one."
 _PING_SECONDS = 2.0
@@ -128,6 +127,11 @@ class SupabaseStore:
         rows = {row.id: row for row in [*queued, *stored]}
         return sorted(rows.values(), key=lambda row: row.id, reverse=True)[:limit]
 
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        queued = [decode(PREDICT, row) for row in map(self._outbox.row, ids) if row]
+        stored = self._rows.some(PREDICT, "id", [row_id for row_id in ids if is_uuid(row_id)])
+        return {row.id: row for row in [*stored, *queued]}
+
     def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
         review = {"label": label, "kind": kind, "reviewed": reviewed_at}
         queued = self._outbox.review(prediction_id, label, kind, reviewed_at)
@@ -135,13 +139,6 @@ class SupabaseStore:
             "review_prediction", prediction_id=prediction_id, queued=queued, **review
         ):
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
-
-    def reviews(self, prediction_ids: Sequence[str]) -> dict[str, str | None]:
-        rows = [row for prediction_id in prediction_ids if (row := self._outbox.row(prediction_id))]
-        for start in range(0, len(prediction_ids), _IDS):
-            query = self._client.table("Predict").select("id, reviewed_label, reviewed_at")
-            rows += self._client.call(query.in_("id", prediction_ids[start : start + _IDS]).execute).data
-        return {row["id"]: row["reviewed_label"] for row in rows if row.get("reviewed_at")}
 
     def minutes(self, limit: int) -> list[MinuteMetrics]:
         return self._rows.newest(SYSTEM_METRICS, limit)
