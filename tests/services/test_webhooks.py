@@ -45,7 +45,9 @@ def test_events_arrive_once_and_in_order(settings: Settings, receiver: Receiver)
     webhooks.stop()
 
 
-def test_a_failure_is_repeated_under_the_same_id(settings: Settings, receiver: Receiver) -> None:
+def test_a_failure_is_repeated_under_the_same_id(
+    settings: Settings, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver.answers = [500, 302]
     webhooks = start(settings)
     webhooks.publish("upload.accepted", {})
@@ -53,6 +55,7 @@ def test_a_failure_is_repeated_under_the_same_id(settings: Settings, receiver: R
     assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
     assert len(receiver.received) == 3
     assert webhooks.state()["last_error"] is None
+    assert [record.levelname for record in caplog.records if "tried again" in record.message] == ["WARNING"]
     webhooks.stop()
 
 

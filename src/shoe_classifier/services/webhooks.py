@@ -41,6 +41,7 @@ class Webhooks:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="webhooks", daemon=True)
         self._running = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
         self._counts = {"delivered": 0, "given_up": 0, "refused": 0}
         self._last_error: str | None = None
         self._gone = False
@@ -70,8 +71,9 @@ class Webhooks:
 
     def stop(self) -> None:
         """End the delivery; what waits is delivered after the next start."""
-        if self._loop:
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        if self._loop and self._task:
+            with suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._task.cancel)
             self._thread.join(timeout=_STOP_SECONDS)
         self._queue.close()
 
@@ -87,54 +89,47 @@ class Webhooks:
     # ------------------------------------------------------------ on the thread
 
     async def _main(self) -> None:
-        self._added = asyncio.Event()
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._loop = task, asyncio.get_running_loop()
+        self._added, self._task = asyncio.Event(), asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
         self._running.set()
+        with suppress(asyncio.CancelledError):
+            await self._deliver_all()
+        self._lock.release()
+
+    async def _deliver_all(self) -> None:
+        """Deliver, one after the other, for as long as there is a receiver; while another worker does, wait."""
         locked = False
-        try:
-            while not self._gone:
-                self._added.clear()
-                locked = locked or self._lock.acquire()
-                pause = await self._deliver_one() if locked else _IDLE_SECONDS
-                if pause:
-                    await self._rest(pause)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            if locked:
-                self._lock.release()
-
-    async def _rest(self, seconds: float) -> None:
-        """Wait; when idle, only until something is added."""
-        if seconds == _IDLE_SECONDS:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._added.wait(), seconds)
-        else:
-            await asyncio.sleep(seconds)
-
-    async def _deliver_one(self) -> float:
-        """Deliver what has been due for longest; return how many seconds to wait before the next."""
-        try:
-            delivery = self._queue.due(time.time())
-            if delivery is None:
-                return _IDLE_SECONDS
+        while not self._gone:
+            self._added.clear()
             try:
-                await self._endpoint.send(delivery.id, delivery.body)
-            except DeliveryFailed as failure:
-                self._note_failure(delivery, failure)
-                return _PAUSE_SECONDS
-            self._queue.remove(delivery.id)
-            self._counts["delivered"] += 1
-            self._last_error = None
-            return 0.0
-        except Exception:  # whatever it was, such as a full disk, the thread must live on
-            logger.exception("Webhooks could not be delivered; trying again.")
-            return _PAUSE_SECONDS
+                locked = locked or self._lock.acquire()
+                delivery = self._queue.due(time.time()) if locked else None
+                if delivery is None:
+                    await self._wait_for_more()
+                elif not await self._deliver(delivery):
+                    await asyncio.sleep(_PAUSE_SECONDS)
+            except Exception:  # whatever it was, such as a full disk, the thread must live on
+                logger.exception("Webhooks could not be delivered; trying again.")
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _wait_for_more(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._added.wait(), _IDLE_SECONDS)
+
+    async def _deliver(self, delivery: Delivery) -> bool:
+        """Try a delivery once; return whether the receiver took it."""
+        try:
+            await self._endpoint.send(delivery.id, delivery.body)
+        except DeliveryFailed as failure:
+            self._note_failure(delivery, failure)
+            return False
+        self._queue.remove(delivery.id)
+        self._counts["delivered"] += 1
+        self._last_error = None
+        return True
 
     def _note_failure(self, delivery: Delivery, failure: DeliveryFailed) -> None:
-        self._last_error = str(failure)
+        first, self._last_error = self._last_error is None, str(failure)
         if failure.gone:
             logger.error("The receiver of webhooks is gone (410); nothing more is sent until the next start.")
             self._gone = True
@@ -143,7 +138,7 @@ class Webhooks:
             self._queue.remove(delivery.id)
             self._counts["given_up"] += 1
         else:
-            level = logging.INFO if delivery.attempts else logging.WARNING
+            level = logging.WARNING if first else logging.DEBUG  # one line for each outage
             logger.log(level, "Webhook %s was not delivered and is tried again: %s", delivery.id, failure)
             pause = self._retry_seconds[delivery.attempts]
             self._queue.postpone(delivery.id, time.time() + pause * random.uniform(1.0, 1.2))
