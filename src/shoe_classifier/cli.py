@@ -183,6 +183,7 @@ def openapi() -> None:
         print(json.dumps(service.openapi(), indent=2, ensure_ascii=False))
         service.state.service.features.close()
         service.state.service.store.close()
+        service.state.service.shadow.stop()
 
 
 @benchmark.callback()

@@ -12,7 +12,8 @@ import pytest
 
 from helpers.receiver import Receiver
 from helpers.service import make_settings
-from shoe_classifier.services.webhook_endpoint import DeliveryFailed, WebhookEndpoint, is_public
+from shoe_classifier.services.webhook_endpoint import WebhookEndpoint, is_public
+from shoe_classifier.services.webhooks import DeliveryFailed
 
 
 @pytest.fixture

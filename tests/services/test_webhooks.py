@@ -7,6 +7,7 @@ import pytest
 from helpers.receiver import SECRET, Receiver
 from helpers.service import make_settings, wait_for
 from shoe_classifier.services import webhooks as module
+from shoe_classifier.services.webhook_endpoint import WebhookEndpoint
 from shoe_classifier.services.webhooks import Webhooks
 from shoe_classifier.settings import Settings
 
@@ -26,7 +27,7 @@ def settings(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 
 
 def start(settings: Settings, *retry_seconds: float) -> Webhooks:
-    webhooks = Webhooks(settings, retry_seconds or (0.01, 0.01))
+    webhooks = Webhooks(settings.dataset_dir, WebhookEndpoint(settings), retry_seconds or (0.01, 0.01))
     webhooks.start()
     return webhooks
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -18,11 +18,9 @@ from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.services.shadow import Shadow
+from shoe_classifier.services.webhooks import Webhooks
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-
-if TYPE_CHECKING:
-    from shoe_classifier.services.webhooks import Webhooks
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Service:
     corrections: CorrectionService
     retrainer: Retrainer
     auto_retrain: AutoRetrain
-    webhooks: "Webhooks | None"
+    webhooks: Webhooks | None
     shadow: Shadow
     export: TrainingExport
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
@@ -67,7 +65,7 @@ RegistryDep = Annotated[ModelRegistry, _part(lambda service: service.model_regis
 CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corrections)]
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
 AutoRetrainDep = Annotated[AutoRetrain, _part(lambda service: service.auto_retrain)]
-WebhooksDep = Annotated[Any, _part(lambda service: service.webhooks)]  # `Webhooks`, or None
+WebhooksDep = Annotated[Webhooks | None, _part(lambda service: service.webhooks)]
 ShadowDep = Annotated[Shadow, _part(lambda service: service.shadow)]
 ExportDep = Annotated[TrainingExport, _part(lambda service: service.export)]
 MetricsDep = Annotated[RequestMetrics, _part(lambda service: service.metrics)]

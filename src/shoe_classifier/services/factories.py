@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel, open_external
@@ -10,13 +9,11 @@ from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_fil
 from shoe_classifier.services.local_registry import ExternalModelRegistry, LocalModelRegistry
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.shared_registry import SharedModelRegistry
+from shoe_classifier.services.webhooks import Webhooks
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.storage.sqlite.store import SqliteStore
-
-if TYPE_CHECKING:
-    from shoe_classifier.services.webhooks import Webhooks
 
 
 def open_store(settings: Settings) -> Store:
@@ -28,13 +25,13 @@ def open_store(settings: Settings) -> Store:
     return SupabaseStore(settings)
 
 
-def open_webhooks(settings: Settings) -> "Webhooks | None":
+def open_webhooks(settings: Settings) -> Webhooks | None:
     """Open the delivery of webhooks, if the settings name a receiver."""
     if settings.webhook_url is None:
         return None
-    from shoe_classifier.services.webhooks import Webhooks  # its HTTP client takes time and memory
+    from shoe_classifier.services.webhook_endpoint import WebhookEndpoint  # its HTTP client takes time and memory
 
-    return Webhooks(settings)
+    return Webhooks(settings.dataset_dir, WebhookEndpoint(settings))
 
 
 def open_registry(settings: Settings, store: Store, files: ModelFiles, holder: LiveModelHolder) -> ModelRegistry:

@@ -34,7 +34,7 @@ class PredictionService:
         store: Store,
         observe: Callable[[str, bytes, Prediction], None] = lambda prediction_id, picture, prediction: None,
     ):
-        """`observe` is told of each prediction, with its id and its picture; it must not wait."""
+        """`observe` is told of each recorded prediction, with its id and its picture; it must not wait."""
         self._settings = settings
         self._observe = observe
         self._holder = holder
@@ -60,8 +60,8 @@ class PredictionService:
             with self._lock:
                 self._pending -= 1
 
-    def predict(self, data: bytes, name: str, started: float) -> dict[str, Any]:
-        """Classify a picture file and record the prediction.
+    def predict(self, data: bytes, name: str, started: float, *, record: bool = True) -> dict[str, Any]:
+        """Classify a picture file and, unless told otherwise, record the prediction.
 
         Args:
             data: the bytes of the file.
@@ -77,8 +77,9 @@ class PredictionService:
         prediction = self._holder.predict(data, name)
         prediction_id = new_id()
         milliseconds = round((time.perf_counter() - started) * 1e3, 3)
-        sha256 = self._record(prediction_id, data, prediction, milliseconds)
-        self._observe(prediction_id, data, prediction)
+        sha256 = self._record(prediction_id, data, prediction, milliseconds) if record else None
+        if record:
+            self._observe(prediction_id, data, prediction)
         return {
             "prediction_id": prediction_id,
             "predicted_class": prediction.predicted_class,

@@ -9,18 +9,11 @@ from datetime import UTC, datetime
 import httpx
 from standardwebhooks import Webhook
 
+from shoe_classifier.services.webhooks import DeliveryFailed
 from shoe_classifier.settings import Settings
 
 _SECONDS = 15.0  # for an attempt as a whole, as the specification recommends
 _GONE = 410
-
-
-class DeliveryFailed(Exception):
-    """The receiver did not take a delivery. `gone`: it wants no further ones, either."""
-
-    def __init__(self, reason: str, *, gone: bool = False):
-        super().__init__(reason)
-        self.gone = gone
 
 
 class WebhookEndpoint:
@@ -40,11 +33,7 @@ class WebhookEndpoint:
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each address, which may hold a key
 
     async def send(self, delivery_id: str, body: str) -> None:
-        """Send a delivery once.
-
-        Raises:
-            DeliveryFailed: no answer, or one other than 2xx.
-        """
+        """See `webhooks.Endpoint`."""
         try:
             async with asyncio.timeout(self._seconds):  # as a whole: a receiver may send its answer byte by byte
                 status = await self._post(delivery_id, body)

@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import orjson
 
-from shoe_classifier.services.webhook_endpoint import DeliveryFailed, WebhookEndpoint
-from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.webhook_queue import Delivery, WebhookQueue
 from shoe_classifier.types import WebhookEvent, new_id, utc_now
@@ -26,17 +25,37 @@ _IDLE_SECONDS = 1.0  # before the queue is read again: another worker may have a
 _STOP_SECONDS = 2.0
 
 
+class DeliveryFailed(Exception):
+    """The receiver did not take a delivery. `gone`: it wants no further ones, either."""
+
+    def __init__(self, reason: str, *, gone: bool = False):
+        super().__init__(reason)
+        self.gone = gone
+
+
+class Endpoint(Protocol):
+    """Where deliveries go."""
+
+    async def send(self, delivery_id: str, body: str) -> None:
+        """Send a delivery once.
+
+        Raises:
+            DeliveryFailed: no answer, or one other than 2xx.
+        """
+
+
 class Webhooks:
-    """Delivers events to the receiver that the settings name.
+    """Delivers events to an endpoint.
 
     Args:
+        folder: of the queue.
         retry_seconds: the pauses before the second attempt, the third, and so on; after the last, it is given up.
     """
 
-    def __init__(self, settings: Settings, retry_seconds: Sequence[float] = _RETRY_SECONDS):
-        self._endpoint = WebhookEndpoint(settings)
-        self._queue = WebhookQueue(settings.dataset_dir / "webhooks.sqlite3", _MAX_WAITING)
-        self._lock = FileLock(settings.dataset_dir / "webhooks.lock")  # one worker of this machine delivers
+    def __init__(self, folder: Path, endpoint: Endpoint, retry_seconds: Sequence[float] = _RETRY_SECONDS):
+        self._endpoint = endpoint
+        self._queue = WebhookQueue(folder / "webhooks.sqlite3", _MAX_WAITING)
+        self._lock = FileLock(folder / "webhooks.lock")  # one worker of this machine delivers
         self._retry_seconds = retry_seconds
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="webhooks", daemon=True)
         self._running = threading.Event()
