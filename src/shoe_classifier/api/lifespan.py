@@ -38,14 +38,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         write_minutes(service.metrics, service.store, lambda: service.live_model.readiness.value)
     )
     watching = asyncio.create_task(_watch(service))
-    retention = asyncio.create_task(asyncio.to_thread(service.retention.run, service.stopping))
-    yield
-    service.stopping.set()
-    for task in (following, minutes, watching):
-        task.cancel()
-    await asyncio.gather(loading, following, minutes, watching, retention, return_exceptions=True)
-    await asyncio.to_thread(service.monitor.stop)
-    watching = asyncio.create_task(_watch(service))
     retraining = asyncio.create_task(_retrain_when_due(service, loading))
     retention = asyncio.create_task(asyncio.to_thread(service.retention.run, service.stopping))
     yield
