@@ -41,6 +41,17 @@ def test_half_a_pair_stops_the_start(half: str) -> None:
         load_settings(_env_file=None, **{half: "x"})
 
 
+def test_a_read_key_needs_an_api_key() -> None:
+    with pytest.raises(ConfigurationError, match="API_KEY together with READ_KEY; received READ_KEY alone"):
+        load_settings(_env_file=None, read_key="reader")
+
+
+def test_one_key_cannot_have_both_purposes() -> None:
+    with pytest.raises(ConfigurationError, match="READ_KEY to differ from API_KEY") as caught:
+        load_settings(_env_file=None, read_key="hidden", api_key="hidden")
+    assert "hidden" not in str(caught.value)
+
+
 def test_class_names_need_a_model_path() -> None:
     with pytest.raises(ConfigurationError, match="MODEL_PATH together with CLASS_NAMES"):
         load_settings(_env_file=None, class_names="a,b")

@@ -20,7 +20,10 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    api_key: SecretStr | None = Field(None, description="Key that writing calls must send as X-API-Key.")
+    api_key: SecretStr | None = Field(None, description="Key that opens all calls; sent as X-API-Key.")
+    read_key: SecretStr | None = Field(None, description="Key that opens only predicting and reading.")
+    open_reading: bool = Field(False, description="Show rows, pictures and model files without a key.")
+    open_predict: bool = Field(True, description="Predict without a key.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
 
     supabase_url: str | None = Field(None, description="Supabase project; set it together with SUPABASE_KEY.")
@@ -39,6 +42,8 @@ class Settings(BaseSettings):
     model_input: InputRange = Field("auto", description="Its pixel range; auto: 0..1, or 0..255 if it rescales.")
     dataset_dir: Path = Field(Path("dataset"), description="Folder of the records and the stored pictures.")
     temp_uploads_dir: Path = Field(Path("temp_uploads"), description="Folder of uploads in flight.")
+    keep_predictions_days: int | None = Field(None, gt=0, description="Age at which predictions are deleted.")
+    keep_prediction_images_bytes: int = Field(5 << 30, gt=0, description="Most bytes of predicted pictures.")
     store_prediction_images: bool = Field(True, description="Keep predicted pictures with their rows.")
 
     max_image_bytes: int = Field(15 << 20, gt=0, description="Largest picture, in bytes.")
@@ -53,6 +58,10 @@ class Settings(BaseSettings):
     max_pending: int = Field(256, gt=0, description="Most predictions in flight; above it, 503 with Retry-After.")
     silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for this long is disconnected.")
     shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
+
+    review_random_share: float = Field(
+        0.01, ge=0, le=1, description="Share of the predictions drawn for review at random; these measure accuracy."
+    )
 
     retrain_in: Literal["thread", "subprocess"] = Field("subprocess", description="Where a full retrain runs.")
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
@@ -81,7 +90,7 @@ def load_settings(**overrides: object) -> Settings:
     """Read and check the settings.
 
     Raises:
-        ConfigurationError: a value of the wrong type, or one half of a pair.
+        ConfigurationError: a value of the wrong type, one half of a pair, or one key for two purposes.
     """
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
@@ -93,6 +102,7 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigurationError(
             f"Expected SUPABASE_URL and SUPABASE_KEY together; received {there} without {missing}."
         )
+    _check_keys(settings)
     labels = settings.external_labels
     if labels and settings.model_path is None:
         raise ConfigurationError("Expected MODEL_PATH together with CLASS_NAMES; received CLASS_NAMES alone.")
@@ -101,3 +111,12 @@ def load_settings(**overrides: object) -> Settings:
             f"Expected two or more different names in CLASS_NAMES, as in a,b,c; received {settings.class_names!r}."
         )
     return settings
+
+
+def _check_keys(settings: Settings) -> None:
+    if settings.read_key and settings.api_key is None:
+        raise ConfigurationError(
+            "Expected API_KEY together with READ_KEY; received READ_KEY alone, with which nobody could write."
+        )
+    if settings.read_key and settings.read_key == settings.api_key:
+        raise ConfigurationError("Expected READ_KEY to differ from API_KEY; received the same key, which opens all.")

@@ -158,6 +158,15 @@ def test_bad_labels(raw: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "character", "\u3164\u115f\u1160\uffa0\u2800\ufe0f\ufe00\u034f\u180b\u17b4\u200b\u2060\U000e0101\U000e0061"
+)
+def test_labels_with_characters_that_nobody_sees(character: str) -> None:
+    for raw in (character, f"Boot{character}"):
+        with pytest.raises(InvalidLabel, match="Expected a label"):
+            clean_label(raw)
+
+
+@pytest.mark.parametrize(
     ("raw", "label"), [(" hiking   boot ", "hiking boot"), ("Stövel", "Stövel"), ("靴", "靴"), ("x" * 64, "x" * 64)]
 )
 def test_good_labels(raw: str, label: str) -> None:

@@ -1,10 +1,11 @@
 """Ingestion of training pictures: check them, find duplicates, store them durably."""
 
 import hashlib
+import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,10 @@ from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import EXTENSIONS, NONE_OF_THESE, TrainingPicture, new_id, picture_path, utc_now
 
 MAX_LABEL = 64
+# Characters that look like nothing but count as letters, marks or symbols: fillers, selectors, the empty Braille cell.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 Check = Future[Extracted | None]  # see `FeatureExtractor.check`
 
 
@@ -102,6 +107,17 @@ class IngestionService:
         check = self._features.check(picture)
         check.result()
         return self._ingest([(picture, check)], folder, known_labels, source)
+
+    def ingest_pictures(
+        self, pictures: Iterable[Picture], folder: Path, known_labels: Iterable[str], source: str
+    ) -> UploadReport:
+        """Add pictures with their labels: all that are new, or, if one of them cannot be used, none.
+
+        Raises:
+            AppError: what `preprocessing.decode` raises, with the picture's name as `picture` among its extra fields.
+            NothingAccepted: none of them was new.
+        """
+        return self._ingest(_all_valid(self._features.check_all(pictures)), folder, known_labels, source)
 
     def spell(self, label: str, known_labels: Iterable[str]) -> str:
         """Return a label in its known spelling, or as given if it is new. Raises `InvalidLabel`."""
@@ -212,6 +228,20 @@ class _Waiting:
     extracted: Extracted | None
 
 
+def _all_valid(
+    entries: Iterable[tuple[Picture, Check | None]],
+) -> Iterator[tuple[Picture | Skipped, Check | None]]:
+    """Pass pictures on; raise the error of the first one that cannot be used."""
+    for picture, check in entries:
+        try:
+            if check:
+                check.result()
+        except AppError as error:
+            error.extra["picture"] = picture.name
+            raise
+        yield picture, check
+
+
 def _known(name: str, label: str, known: str) -> Skipped:
     reason = "duplicate" if known == label else "conflict"
     return Skipped(name, reason, f"The same picture is already stored as {known!r}.")
@@ -226,7 +256,7 @@ def clean_label(raw: str) -> str:
     label = " ".join(unicodedata.normalize("NFC", raw).split())
     if not label or len(label) > MAX_LABEL:
         raise InvalidLabel(f"Expected a label of 1 to {MAX_LABEL} characters; received {len(label)}.")
-    bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C")]
+    bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C") or _INVISIBLE.match(c)]
     if bad or label in (".", ".."):
         raise InvalidLabel(
             "Expected a label of letters, digits, punctuation and spaces; received one with other characters."

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, StoreDep
-from shoe_classifier.api.openapi import STORED, WRITING, error_responses
+from shoe_classifier.api.openapi import READING, STORED, WRITING, error_responses
 from shoe_classifier.api.schemas import ModelBody
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion
@@ -17,7 +17,11 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 @router.get(
-    "", summary="All versions, newest first", response_model=list[ModelBody], responses=error_responses(*STORED)
+    "",
+    summary="All versions, newest first",
+    response_model=list[ModelBody],
+    responses=error_responses(*READING, *STORED),
+    dependencies=[MayRead],
 )
 def list_models(store: StoreDep) -> list[ModelVersion]:
     return store.versions()
@@ -27,7 +31,8 @@ def list_models(store: StoreDep) -> list[ModelVersion]:
     "/{version}",
     summary="One version, with its metrics",
     response_model=ModelBody,
-    responses=error_responses(errors.NotFound, *STORED),
+    responses=error_responses(*READING, errors.NotFound, *STORED),
+    dependencies=[MayRead],
 )
 def get_model(version: str, registry: RegistryDep) -> ModelVersion:
     return registry.known(version)
@@ -39,8 +44,9 @@ def get_model(version: str, registry: RegistryDep) -> ModelVersion:
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "The metrics as a picture."},
-        **error_responses(errors.NotFound, errors.NotOffered, *STORED),
+        **error_responses(*READING, errors.NotFound, errors.NotOffered, *STORED),
     },
+    dependencies=[MayRead],
 )
 def get_model_report(version: str, registry: RegistryDep) -> Response:
     row = registry.known(version)
@@ -76,8 +82,9 @@ def activate_model(version: str, retrainer: RetrainerDep) -> ModelVersion:
     response_class=FileResponse,
     responses={
         200: {"content": {"application/x-hdf5": {}}, "description": "The model file."},
-        **error_responses(errors.NotFound, errors.InvalidRequest, errors.NotReady, *STORED),
+        **error_responses(*READING, errors.NotFound, errors.InvalidRequest, errors.NotReady, *STORED),
     },
+    dependencies=[MayRead],
 )
 def download_model(
     version: str, registry: RegistryDep, format: Annotated[Literal["h5"], Query(description="File format.")] = "h5"
