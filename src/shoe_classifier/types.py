@@ -1,6 +1,6 @@
 """Types that several layers share: ids and times, picture formats, rows, features, and the events of a training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -20,6 +20,7 @@ Phase = Literal[  # in the order of a job; the phase of a finished job equals it
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",
 ]  # fmt: skip
+WebhookEvent = Literal["retrain.published", "retrain.rejected", "drift.raised", "upload.accepted"]
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 REVIEW_KINDS: tuple[ReviewKind, ...] = get_args(ReviewKind)
@@ -282,3 +283,8 @@ class TrainingEvent:
 
 
 Report = Callable[[TrainingEvent], None]  # may raise `errors.Cancelled` to stop the training
+Publish = Callable[[WebhookEvent, Mapping[str, Any]], None]  # tells who listens to webhooks; never waits, never raises
+
+
+def publish_nothing(event: WebhookEvent, data: Mapping[str, Any]) -> None:
+    """A `Publish` for when nobody listens."""

@@ -204,6 +204,19 @@ def test_an_empty_store_keeps_nothing(store: Store) -> None:
     store.forget_unused()
 
 
+def test_all_training_rows_as_they_are_now(store: Store, tmp_path: Path) -> None:
+    assert list(store.training_rows()) == []
+    rows = added(store, tmp_path, 12)
+    reading = store.training_rows()
+    assert next(reading) == rows[0]
+    store.relabel(rows[-1].id, "Shoe")
+    assert store.count_unprocessed(rows[8].id) == 3
+    rest = list(reading)
+    assert [row.id for row in rest] == [row.id for row in rows[1:]]
+    if not store.shared:
+        assert rest == rows[1:]
+
+
 def test_pictures_are_kept_once_under_their_hash(store: Store) -> None:
     rows = [prediction(picture=b"one"), prediction(picture=b"one")]
     for row in rows:

@@ -130,11 +130,15 @@ BATCH_FORM = _form(
 )
 UPLOAD_FORM = _form(
     ["file"],
-    file={**_FILE, "description": "A ZIP of labelled folders, or one picture together with its label."},
+    file={
+        **_FILE,
+        "description": "A ZIP of labelled folders, or of pictures with a CSV, COCO or Label Studio list; a Teachable "
+        "Machine project; an export of this service; or one picture together with its label.",
+    },
     label={
         "type": "string",
         "example": "",  # or Swagger UI fills the field with "string", and a label of that name is taught
-        "description": "The label of a single picture; a ZIP has its labels in its folders.",
+        "description": "The label of a single picture; a ZIP has its own labels.",
     },
 )
 LABEL_BODY = _body("application/json", LabelBody.model_json_schema())

@@ -124,6 +124,16 @@ _AUDIT_ENTRY = {
     "status": 204,
     "calls": 1,
 }
+SHADOW: dict[str, Any] = {
+    "version": "20261122-040103-07bc",
+    "live_version": "20261122-034512-9f3a",
+    "wanted": 200,
+    "seen": 200,
+    "agreed": 191,
+    "started_at": "2026-11-22T05:00:00.120Z",
+    "running": False,
+    "verdict": {"reviewed": 9, "shadow_right": 8, "live_right": 1, "p_value": 0.0391, "conclusion": "better"},
+}
 
 JobBody = _row("JobBody", RetrainJob, JOB)
 ModelBody = _row("ModelBody", ModelVersion, _VERSION)
@@ -168,6 +178,36 @@ class BatchBody(BaseModel):
             }
         }
     )
+
+
+class VerdictBody(BaseModel):
+    """McNemar's test on reviewed disagreements. `p_value` is None while there are too few; `conclusion` is about the
+    shadow.
+    """
+
+    reviewed: int
+    shadow_right: int
+    live_right: int
+    p_value: float | None
+    conclusion: Literal["too_few_reviewed", "no_difference", "better", "worse"]
+
+
+class ShadowBody(BaseModel):
+    """A version that answers live pictures silently: `seen` so far of `wanted`, `agreed` with the live version."""
+
+    version: str
+    live_version: str
+    wanted: int
+    seen: int
+    agreed: int
+    started_at: str
+    running: bool
+    verdict: VerdictBody
+
+    model_config = ConfigDict(json_schema_extra={"example": SHADOW})
+
+
+OneModelBody = _row("OneModelBody", ModelVersion, {**_VERSION, "shadow": None}, shadow=ShadowBody | None)
 
 
 class LabelBody(BaseModel):
@@ -380,6 +420,8 @@ class StatusBody(BaseModel):
     """`model` is None until one is live; `training_data` has None while the store does not answer.
 
     `kept_predictions` says what was kept of predictions a minute or so ago; None before the first count.
+    `auto_retrain` says when the next retrain starts by itself, `shadow` which version answers silently, `webhooks` how
+    their delivery goes; None when off.
     """
 
     status: Literal["ready", "loading", "failing"]
@@ -391,6 +433,9 @@ class StatusBody(BaseModel):
     training_data: dict[str, Any]
     retrain: JobBody | None  # type: ignore[valid-type] # a model that is made at run time
     kept_predictions: dict[str, Any] | None
+    auto_retrain: dict[str, Any] | None
+    shadow: ShadowBody | None
+    webhooks: dict[str, Any] | None
     requests: dict[str, float]
     limits: dict[str, int]
 

@@ -126,6 +126,9 @@ class TrainingStore(Protocol):
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         """Return at most `limit` rows whose id is smaller than `before`, newest first."""
 
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        """Yield all rows, oldest first, without holding them all: of a SQLite file as they are at one moment."""
+
     def training_picture(self, row_id: str) -> TrainingPicture | None: ...
 
     def training_with(self, sha256: str) -> TrainingPicture | None: ...
@@ -155,7 +158,8 @@ class TrainingStore(Protocol):
     def processed(self) -> list[TrainingPicture]:
         """Return the pictures that the live version or one of its ancestors learned, oldest first."""
 
-    def count_unprocessed(self) -> int: ...
+    def count_unprocessed(self, after: str | None = None) -> int:
+        """Count the pictures that `unprocessed` returns; with `after`, only those whose id is greater."""
 
 
 class VersionStore(Protocol):

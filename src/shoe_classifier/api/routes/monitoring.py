@@ -10,7 +10,7 @@ from shoe_classifier.api.dependencies import MonitorDep
 from shoe_classifier.api.openapi import READING, STORED, error_responses
 from shoe_classifier.api.schemas import MonitoringBody
 
-router = APIRouter(tags=["system"], dependencies=[MayRead])
+router = APIRouter(tags=["system"])
 
 
 @router.get(

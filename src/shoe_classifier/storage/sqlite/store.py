@@ -235,6 +235,10 @@ class SqliteStore:
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         return self._page(TRAINING_DATA, limit, before)
 
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data order by id"
+        return (_decode(TRAINING_DATA, row) for row in self._db.stream(query))
+
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._one(TRAINING_DATA, "id", row_id)
 
@@ -271,8 +275,9 @@ class SqliteStore:
     def processed(self) -> list[TrainingPicture]:
         return self._select(TRAINING_DATA, "where is_processed = 1 order by id")
 
-    def count_unprocessed(self) -> int:
-        return int(self._db.select("select count(*) n from Training_Data where is_processed = 0")[0]["n"])
+    def count_unprocessed(self, after: str | None = None) -> int:
+        query = "select count(*) n from Training_Data where is_processed = 0 and id > ?"
+        return int(self._db.select(query, after or "")[0]["n"])
 
     # ------------------------------------------------------------ versions
 

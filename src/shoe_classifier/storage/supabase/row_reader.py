@@ -1,7 +1,7 @@
 """Reads rows of a Supabase project's tables as instances of their dataclasses."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,16 +60,28 @@ class RowReader:
             after: only those with larger keys.
             known: a column; only those that have some value there.
         """
-        rows: list[Row] = []
+        return list(self.each(table, {column: value}, after=after, known=known))
+
+    def each(
+        self,
+        table: Table[Row],
+        values: Mapping[str, Any] | None = None,
+        *,
+        after: str | None = None,
+        known: str | None = None,
+    ) -> Iterator[Row]:
+        """Yield all rows that have these values, a page at a time; see `all`."""
         while True:
-            query = self._client.table(table.name).select("*").eq(column, value)
+            query = self._client.table(table.name).select("*")
+            for column, value in (values or {}).items():
+                query = query.eq(column, value)
             query = query.not_.is_(known, "null") if known else query
-            after = getattr(rows[-1], table.key) if rows else after
             query = query.gt(table.key, after) if after else query
             page = self._client.call(query.order(table.key).limit(_PAGE).execute).data
             if not page:
-                return rows
-            rows += [decode(table, row) for row in page]
+                return
+            yield from (decode(table, row) for row in page)
+            after = page[-1][table.key]
 
 
 def is_uuid(text: str) -> bool:

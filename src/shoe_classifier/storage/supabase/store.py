@@ -256,6 +256,9 @@ class SupabaseStore:
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         return self._rows.newest(TRAINING_DATA, limit, before)
 
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        return self._rows.each(TRAINING_DATA)
+
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "id", row_id)
 
@@ -288,9 +291,10 @@ class SupabaseStore:
     def processed(self) -> list[TrainingPicture]:
         return self._rows.all(TRAINING_DATA, "is_processed", True)
 
-    def count_unprocessed(self) -> int:
-        query = self._client.table("Training_Data").select("id", count="exact").eq("is_processed", False).limit(1)
-        return int(self._client.call(query.execute).count or 0)
+    def count_unprocessed(self, after: str | None = None) -> int:
+        query = self._client.table("Training_Data").select("id", count="exact").eq("is_processed", False)
+        query = query.gt("id", after) if after else query
+        return int(self._client.call(query.limit(1).execute).count or 0)
 
     # ------------------------------------------------------------ versions
 
