@@ -14,6 +14,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService, UploadReport, clean_label, clean_name
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.sqlite.store import SqliteStore
+from shoe_classifier.types import NONE_OF_THESE
 
 KNOWN = ("Boot", "Sandal")
 
@@ -89,6 +90,10 @@ def test_what_is_in_the_store_counts_once(intake: Intake) -> None:
 def test_labels_that_differ_in_case_are_one(intake: Intake) -> None:
     report = intake.zip({"boot/a.jpg": draw("Boot", 1), "HAT/a.jpg": draw("hat", 1), "hat/b.jpg": draw("hat", 2)})
     assert report.labels == {"Boot": 1, "HAT": 2}
+
+
+def test_none_of_these_is_spelled_as_reserved(intake: Intake) -> None:
+    assert intake.zip({"None of These/a.jpg": draw("hat", 1)}).labels == {NONE_OF_THESE: 1}
 
 
 def test_nothing_accepted_comes_with_the_report(intake: Intake) -> None:

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from shoe_classifier import errors
+from shoe_classifier.api.auth import MayRead
 from shoe_classifier.api.dependencies import ExportDep
-from shoe_classifier.api.openapi import STORED, error_responses
+from shoe_classifier.api.openapi import READING, STORED, error_responses
 from shoe_classifier.services.export import ExportFormat
 from shoe_classifier.types import utc_now
 
-router = APIRouter(tags=["records"])
+router = APIRouter(tags=["records"], dependencies=[MayRead])
 
 _FILES: dict[ExportFormat, tuple[str, str]] = {
     "zip": ("application/zip", ".zip"),
@@ -29,7 +30,7 @@ _FILES: dict[ExportFormat, tuple[str, str]] = {
             "content": {media_type.partition(";")[0]: {} for media_type, _ in _FILES.values()},
             "description": "A ZIP of labelled folders with a manifest; the manifest alone; or a COCO file.",
         },
-        **error_responses(errors.InvalidRequest, *STORED),
+        **error_responses(*READING, errors.InvalidRequest, *STORED),
     },
 )
 def export_training_data(
