@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -106,6 +107,11 @@ def _try_to_load(service: Service) -> str | None:
         if not service.store.shared:  # nothing will change by itself
             raise
         return error.detail
+    except OSError as error:  # such as a folder without rights
+        return (
+            f"Expected to read and write {Path(error.filename or '').name}; received: {error.strerror}."
+            " Check the folder of the models, its owner and its mode."
+        )
     return None
 
 

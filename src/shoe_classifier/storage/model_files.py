@@ -1,5 +1,6 @@
 """The model files of this machine: which one is live, which are archived, and how one replaces the other."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -44,7 +45,8 @@ class ModelFiles:
         for folder in (self.live.parent, self.archive):
             for path in folder.glob(".*"):
                 if (match := _TEMPORARY.fullmatch(path.name)) and not _runs(match["writer"] or match["owner"]):
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # of a read-only folder: the next start tries again
+                        path.unlink()
 
     def replace_live(self, candidate: Path, live_version: str | None) -> None:
         """Archive the live file and put a candidate in its place.
