@@ -47,7 +47,7 @@ class LocalModelRegistry(RegistryBase):
                 self._note_live()
 
     def _do_without_live(self, error: InvalidModel | OSError, identity: tuple[int, int] | None) -> None:
-        """Serve an archived version. Otherwise say why no model serves until the file is replaced, or raise `OSError`."""
+        """Serve an archived version. Without one, say why no model serves, or raise an `OSError`, which may pass."""
         if self._fall_back():
             logger.error("The live model did not load: %s", error)
         elif isinstance(error, OSError):

@@ -18,7 +18,7 @@ from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import IngestionDep, ModelDep, RetrainerDep, SettingsDep, StoppingDep, StoreDep
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
-from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
+from shoe_classifier.api.openapi import KEEPING, READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import JobBody
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -80,7 +80,7 @@ async def _options_after_upload(
             errors.NothingAccepted,
             errors.NotReady,
             *STORED,
-            errors.StorageFull,
+            *KEEPING,
         ),
     },
     openapi_extra=retrain_inputs(RetrainOptions),
