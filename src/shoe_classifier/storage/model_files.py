@@ -1,15 +1,13 @@
 """The model files of this machine: which one is live, which are archived, and how one replaces the other."""
 
-import contextlib
 import os
 import re
 import shutil
 from pathlib import Path
 
-from shoe_classifier.files import fsync, replacing
+from shoe_classifier.files import fsync, remove_leftovers, replacing
 
-# `.candidate-<name>.<pid>.h5`, `.<stem>.<pid>.<thread>.part.h5` as `files.replacing` names them, and older part files.
-_TEMPORARY = re.compile(r"\.candidate-.+?(?:\.(?P<writer>\d+))?\.h5|\..+?(?:\.(?P<owner>\d+)\.\d+)?\.part(?:\.h5)?")
+_CANDIDATE = re.compile(r"\.candidate-.+?(?:\.(?P<writer>\d+))?\.h5")  # `.candidate-<name>.<pid>.h5`
 
 
 class ModelFiles:
@@ -43,10 +41,8 @@ class ModelFiles:
     def remove_candidates(self) -> None:
         """Remove the unfinished files of processes that have ended, but not what another worker is writing."""
         for folder in (self.live.parent, self.archive):
-            for path in folder.glob(".*"):
-                if (match := _TEMPORARY.fullmatch(path.name)) and not _runs(match["writer"] or match["owner"]):
-                    with contextlib.suppress(OSError):  # of a read-only folder: the next start tries again
-                        path.unlink()
+            remove_leftovers(folder, _CANDIDATE)
+            remove_leftovers(folder)
 
     def replace_live(self, candidate: Path, live_version: str | None) -> None:
         """Archive the live file and put a candidate in its place.
@@ -85,16 +81,3 @@ class ModelFiles:
         # A copy and not a hard link, because somebody may write into the live file instead of replacing it.
         with replacing(self.file_of(version)) as part:
             shutil.copyfile(self.live, part)
-
-
-def _runs(process: str | None) -> bool:
-    """Whether another process with this id runs. Files of this process are leftovers of an earlier one with its id."""
-    if process is None or int(process) == os.getpid():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it belongs to another user
-        return True
-    return True

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shoe_classifier.errors import NotFound
-from shoe_classifier.files import fsync, replacing
+from shoe_classifier.files import fsync, remove_leftovers, replacing
 from shoe_classifier.types import picture_url
 
 _SYNC_ALL_FROM = 8  # files; a single `sync` is then faster than flushing each
@@ -29,6 +29,11 @@ class PictureFiles:
                 shutil.move(data, part)
             else:
                 part.write_bytes(data)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left of pictures that they were writing."""
+        for folder in self._folder.glob("images/*/"):
+            remove_leftovers(folder)
 
     def flush(self, image_paths: Sequence[str]) -> None:
         """Flush pictures and their names to the disk."""

@@ -93,6 +93,7 @@ class SqliteStore:
 
     def __init__(self, folder: Path):
         self._pictures = PictureFiles(folder)
+        self._tidy = False
         self._db = Database(folder / "records.sqlite3", RECORDS)
 
     def start(self) -> None:
@@ -207,7 +208,9 @@ class SqliteStore:
         return KeptPredictions(rows, oldest[0]["created_at"] if oldest else None, pictures, size)
 
     def forget_unused(self) -> None:
-        pass
+        if not self._tidy:  # once, for it looks at the name of each picture
+            self._pictures.remove_leftovers()
+            self._tidy = True
 
     # ------------------------------------------------------------ audit log
 
