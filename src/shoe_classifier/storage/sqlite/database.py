@@ -64,6 +64,28 @@ class Database:
         with self._lock:
             return self._opened().execute(statement, values)
 
+    def execute_within(self, seconds: float, statement: str, values: Any) -> bool:
+        """Run a single statement as `execute` does; return False when the file is in use for longer than that.
+
+        Another thread and another process may each take the time.
+        """
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        try:
+            connection = self._opened()
+            connection.execute(f"pragma busy_timeout = {round(seconds * 1e3)}")
+            try:
+                connection.execute(statement, values)
+            finally:
+                connection.execute(f"pragma busy_timeout = {_BUSY_MS}")
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error):
+                raise
+            return False
+        finally:
+            self._lock.release()
+        return True
+
     def script(self, statements: str) -> None:
         """Run statements to their end, without results."""
         with self._lock:
@@ -122,13 +144,17 @@ class Database:
         return connection
 
 
+def _is_locked(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def _advice(name: str, error: OSError | sqlite3.Error) -> str:
     """Say why a file does not open, and what to do about it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the bits that say more
     number = getattr(error, "errno", None)
     if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
         return f"Expected room for {name}; the disk is full. Free some space: the service then goes on by itself."
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if _is_locked(error):
         return f"Expected to open {name}; another program has locked it. Close that program, such as a database viewer."
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return (
