@@ -1,11 +1,12 @@
 """Several processes on one port, one set of model files and one store."""
 
+import logging
 import os
 import re
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,17 @@ from helpers.supabase_stack import free_port
 from shoe_classifier.api import server
 from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Restore what `serve` changes when a test calls it in this process."""
+    root, ours = logging.getLogger(), logging.getLogger("shoe_classifier")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
 
 
 def request(process: Process, method: str, path: str, **options: object) -> httpx.Response:

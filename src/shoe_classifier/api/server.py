@@ -1,7 +1,7 @@
 """Runs the app under uvicorn."""
 
 import contextlib
-import logging
+import logging.config
 import shutil
 import signal
 import socket
@@ -15,6 +15,7 @@ from uvicorn.supervisors import multiprocess
 
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.http_protocol import Connection
+from shoe_classifier.api.logs import log_config
 from shoe_classifier.api.multipart import FOLDER_PREFIX
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.settings import Settings
@@ -50,12 +51,13 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         create_app: a function at the top of its module. Workers are new processes, which import it by its name and
             call it without arguments, so that they read the settings themselves.
     """
+    logging.config.dictConfig(log_config(settings))
     with _listen(settings) as listener, _own_folders(settings):
         try:
             app = create_app(settings)
         except ConfigurationError as error:
             sys.exit(str(error))
-        print(f"Open http://{_shown_host(settings)}:{listener.getsockname()[1]}/docs to try it.", flush=True)
+        _invite(settings, listener)
         if settings.uvicorn_workers == 1:
             _serve_alone(_config(settings, app), listener)
         else:
@@ -110,6 +112,14 @@ def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> None
     supervisor.run()
 
 
+def _invite(settings: Settings, listener: socket.socket) -> None:
+    invitation = f"Open http://{_shown_host(settings)}:{listener.getsockname()[1]}/docs to try it."
+    if settings.log_format == "json":
+        logger.info("%s", invitation)
+    else:
+        print(invitation, flush=True)
+
+
 def _shown_host(settings: Settings) -> str:
     everywhere = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - compared with, not bound
     if settings.host in everywhere:
@@ -125,6 +135,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         http=Connection,
+        log_config=log_config(settings),
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
         proxy_headers=False,  # a forged X-Forwarded-For must not make a remote client look like this machine

@@ -89,7 +89,7 @@ def _await_evidence(child: BaseProcess, messages: Any, report: Report) -> GateEv
         if isinstance(message, GateEvidence):
             return message
         if isinstance(message, _Failure):
-            logger.error("The training process failed:\n%s", message.log)
+            logger.error("The training process failed.", extra={"details": message.log})
             raise AppError(message.detail) if message.detail else TrainingProcessError("The training process failed.")
         event = message
 
