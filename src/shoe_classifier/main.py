@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -13,11 +13,24 @@ from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.error_handlers import handle_error
 from shoe_classifier.api.lifespan import lifespan
 from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
-from shoe_classifier.api.routes import corrections, models, predict, records, retrain, system, upload
+from shoe_classifier.api.query import refuse_unknown_parameters
+from shoe_classifier.api.routes import (
+    corrections,
+    data_quality,
+    labels,
+    models,
+    predict,
+    records,
+    retrain,
+    system,
+    upload,
+)
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.factories import open_registry, open_store
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.services.retraining import Retrainer
@@ -41,11 +54,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         static_url="/docs/static",
         telemetry={"tracing": False, "metrics": False, "logs": False},  # off: each request would look for providers
+        dependencies=[Depends(refuse_unknown_parameters)],
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
     app.state.service = service
-    for noun in (predict, upload, retrain, models, records, corrections, system):
+    for noun in (predict, upload, retrain, models, records, data_quality, corrections, labels, system):
         app.include_router(noun.router)
     for kind in (HTTPException, RequestValidationError):  # FastAPI answers these itself, unless it is told otherwise
         app.add_exception_handler(kind, handle_error)
@@ -80,6 +94,8 @@ def _build_service(settings: Settings) -> Service:
         features=features,
         ingestion=ingestion,
         corrections=CorrectionService(store, ingestion, features),
+        labels=LabelService(store, live_model, ingestion, features, files.live),
+        data_quality=DataQualityService(settings, store, live_model, features),
         model_registry=registry,
         retrainer=Retrainer(settings, store, live_model, files, registry, features),
     )

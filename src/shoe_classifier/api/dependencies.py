@@ -10,7 +10,9 @@ from fastapi import Depends, Request
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
@@ -35,6 +37,8 @@ class Service:
     ingestion: IngestionService
     model_registry: ModelRegistry
     corrections: CorrectionService
+    labels: LabelService
+    data_quality: DataQualityService
     retrainer: Retrainer
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -54,6 +58,8 @@ PredictionDep = Annotated[PredictionService, _part(lambda service: service.predi
 IngestionDep = Annotated[IngestionService, _part(lambda service: service.ingestion)]
 RegistryDep = Annotated[ModelRegistry, _part(lambda service: service.model_registry)]
 CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corrections)]
+LabelsDep = Annotated[LabelService, _part(lambda service: service.labels)]
+DataQualityDep = Annotated[DataQualityService, _part(lambda service: service.data_quality)]
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
 MetricsDep = Annotated[RequestMetrics, _part(lambda service: service.metrics)]
 StoppingDep = Annotated[threading.Event, _part(lambda service: service.stopping)]

@@ -40,6 +40,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     following.cancel()
     minutes.cancel()
     await asyncio.gather(loading, following, minutes, return_exceptions=True)
+    await asyncio.to_thread(service.data_quality.stop)
     await asyncio.to_thread(service.retrainer.stop)
     service.prediction.threads.shutdown()
     await asyncio.to_thread(service.features.close)

@@ -86,7 +86,8 @@ class PredictFastPath:
         self._route = Route("/predict", endpoint, methods=["POST"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != "/predict":
+        direct = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == "/predict"
+        if not direct or scope["query_string"]:  # it has no query parameters; the framework says so
             await self._app(scope, receive, send)
             return
         scope["route"] = self._route  # as the router does; `CountRequests` reads it

@@ -6,6 +6,8 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from shoe_classifier.types import (
     DeletedPicture,
+    KeptPicture,
+    LabelChange,
     LearnedPicture,
     MinuteMetrics,
     ModelVersion,
@@ -15,7 +17,16 @@ from shoe_classifier.types import (
 )
 
 Row = TypeVar(
-    "Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, MinuteMetrics, LearnedPicture, DeletedPicture
+    "Row",
+    PredictionRecord,
+    TrainingPicture,
+    ModelVersion,
+    RetrainJob,
+    MinuteMetrics,
+    LearnedPicture,
+    DeletedPicture,
+    LabelChange,
+    KeptPicture,
 )
 
 
@@ -54,6 +65,9 @@ RETRAIN_JOBS = Table("Retrain_Jobs", RetrainJob, key="job_id")
 SYSTEM_METRICS = Table("System_Metrics", MinuteMetrics, key="timestamp")
 LEARNED_PICTURES = Table("Learned_Pictures", LearnedPicture, key="training_id")
 DELETED_PICTURES = Table("Deleted_Pictures", DeletedPicture, key="sha256")
+LABEL_CHANGES = Table("Label_Changes", LabelChange, key="id")
+KEPT_PICTURES = Table("Kept_Pictures", KeptPicture, key="training_id")
 TABLES: tuple[Table[Any], ...] = (
     PREDICT, TRAINING_DATA, MODEL_VERSIONS, RETRAIN_JOBS, SYSTEM_METRICS, LEARNED_PICTURES, DELETED_PICTURES,
+    LABEL_CHANGES, KEPT_PICTURES,
 )  # fmt: skip

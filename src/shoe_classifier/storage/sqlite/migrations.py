@@ -59,7 +59,21 @@ alter table Retrain_Jobs add column epochs integer;
 alter table Retrain_Jobs add column loss real;
 """
 
-RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES)
+_LABELS = """
+create table Label_Changes (
+    id text primary key, label text not null, name text, changed_at text not null
+) without rowid;
+create table Kept_Pictures (
+    training_id text not null, kind text not null, shoe_class text not null, kept_at text not null,
+    primary key (training_id, kind)
+) without rowid;
+create index predict_class on Predict (predicted_class);
+create index predict_decision on Predict (decision);
+create index predict_version on Predict (model_version);
+create index training_data_split on Training_Data (split);
+"""
+
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _LABELS)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

@@ -1,15 +1,18 @@
 """Reads rows of a Supabase project's tables as instances of their dataclasses."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from shoe_classifier.storage.filters import Condition
 from shoe_classifier.storage.supabase.client import SupabaseClient
 from shoe_classifier.storage.tables import Row, Table
 from shoe_classifier.types import to_iso
 
 _PAGE = 1000  # rows; a project silently cuts longer answers there, or at a smaller number of its own
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OPERATORS = {"=": "eq", ">=": "gte", "<": "lt"}  # PostgREST's names
 _UUID_COLUMNS = ("id", "job_id")
 
 
@@ -21,17 +24,19 @@ class RowReader:
 
     def one(self, table: Table[Row], column: str, value: str) -> Row | None:
         """Return a row that has this value in a column."""
-        if column in _UUID_COLUMNS and not _UUID.fullmatch(value):  # Postgres rejects non-UUIDs
+        if column in _UUID_COLUMNS and not is_uuid(value):
             return None
         query = self._client.table(table.name).select("*").eq(column, value).limit(1)
         rows = self._client.call(query.execute).data
         return decode(table, rows[0]) if rows else None
 
-    def newest(self, table: Table[Row], limit: int, before: str | None = None) -> list[Row]:
+    def newest(
+        self, table: Table[Row], limit: int, before: str | None = None, conditions: Sequence[Condition] = ()
+    ) -> list[Row]:
         """Return at most `limit` rows whose key is smaller than `before`, the largest key first."""
         rows: list[Row] = []
         while len(rows) < limit:
-            query = self._client.table(table.name).select("*")
+            query = _filtered(self._client.table(table.name).select("*"), conditions)
             query = query.lt(table.key, before) if before else query
             query = query.order(table.key, desc=True).limit(limit - len(rows))
             page = [decode(table, row) for row in self._client.call(query.execute).data]
@@ -40,6 +45,11 @@ class RowReader:
             rows += page
             before = getattr(page[-1], table.key)
         return rows
+
+    def count(self, table: Table[Row], conditions: Sequence[Condition]) -> int:
+        """Count the rows of a table that meet conditions."""
+        query = self._client.table(table.name).select(table.key, count="exact")
+        return int(self._client.call(_filtered(query, conditions).limit(1).execute).count or 0)
 
     def all(self, table: Table[Row], column: str, value: Any) -> list[Row]:
         """Return all rows that have this value in a column, the smallest key first."""
@@ -51,6 +61,17 @@ class RowReader:
             if not page:
                 return rows
             rows += [decode(table, row) for row in page]
+
+
+def _filtered(query: Any, conditions: Sequence[Condition]) -> Any:
+    for column, operator, value in conditions:
+        query = query.filter(column, _OPERATORS[operator], value)
+    return query
+
+
+def is_uuid(text: str) -> bool:
+    """Whether Postgres takes a text for a UUID; it rejects a query with any other."""
+    return _UUID.fullmatch(text) is not None
 
 
 def decode(table: Table[Row], row: dict[str, Any]) -> Row:

@@ -17,13 +17,16 @@ import uuid_utils
 from shoe_classifier.errors import InvalidModel, RetrainRunning, StoreUnavailable
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
+from shoe_classifier.storage.filters import conditions_of
 from shoe_classifier.storage.supabase.cache import PictureCache
 from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
 from shoe_classifier.storage.supabase.outbox import Outbox
 from shoe_classifier.storage.supabase.outbox_relay import OutboxRelay
 from shoe_classifier.storage.supabase.picture_bucket import PictureBucket
-from shoe_classifier.storage.supabase.row_reader import RowReader, decode
+from shoe_classifier.storage.supabase.row_reader import RowReader, decode, is_uuid
 from shoe_classifier.storage.tables import (
+    KEPT_PICTURES,
+    LABEL_CHANGES,
     MODEL_VERSIONS,
     PREDICT,
     RETRAIN_JOBS,
@@ -32,10 +35,17 @@ from shoe_classifier.storage.tables import (
 )
 from shoe_classifier.types import (
     CANCELLING,
+    EVERY_PICTURE,
+    EVERY_PREDICTION,
+    KeptPicture,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
     new_id,
 )
@@ -120,12 +130,19 @@ class SupabaseStore:
             return decode(PREDICT, queued)
         return self._rows.one(PREDICT, "id", prediction_id)
 
-    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
+    def predictions(
+        self, limit: int, before: str | None, which: PredictionFilter = EVERY_PREDICTION
+    ) -> list[PredictionRecord]:
+        conditions = conditions_of(which)
         # The outbox first: a row that is sent in between is then found twice instead of not at all.
-        queued = [decode(PREDICT, row) for row in self._outbox.newest(PREDICT.name, limit, before)]
-        stored = self._rows.newest(PREDICT, limit, before)
+        queued = [decode(PREDICT, row) for row in self._outbox.newest(PREDICT.name, limit, before, conditions)]
+        stored = self._rows.newest(PREDICT, limit, before, conditions)
         rows = {row.id: row for row in [*queued, *stored]}
         return sorted(rows.values(), key=lambda row: row.id, reverse=True)[:limit]
+
+    def count_predictions(self, which: PredictionFilter) -> int:
+        conditions = conditions_of(which)
+        return self._outbox.count(PREDICT.name, conditions) + self._rows.count(PREDICT, conditions)
 
     def minutes(self, limit: int) -> list[MinuteMetrics]:
         return self._rows.newest(SYSTEM_METRICS, limit)
@@ -154,8 +171,13 @@ class SupabaseStore:
             self._pictures.keep(image_path, file)
         return added
 
-    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
-        return self._rows.newest(TRAINING_DATA, limit, before)
+    def training_data(
+        self, limit: int, before: str | None, which: TrainingFilter = EVERY_PICTURE
+    ) -> list[TrainingPicture]:
+        return self._rows.newest(TRAINING_DATA, limit, before, conditions_of(which))
+
+    def count_training(self, which: TrainingFilter) -> int:
+        return self._rows.count(TRAINING_DATA, conditions_of(which))
 
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "id", row_id)
@@ -163,13 +185,23 @@ class SupabaseStore:
     def training_with(self, sha256: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "sha256", sha256)
 
+    def training_pictures(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
+        rows = self._client.rpc("training_pictures", row_ids=[row_id for row_id in row_ids if is_uuid(row_id)])
+        return [decode(TRAINING_DATA, row) for row in rows]
+
     def relabel(self, row_id: str, label: str) -> None:
-        self._client.rpc("relabel_training_data", row_id=row_id, label=label)
+        self.relabel_all([row_id], label)
+
+    def relabel_all(self, row_ids: Sequence[str], label: str) -> None:
+        self._client.rpc("relabel_pictures", row_ids=list(row_ids), label=label)
 
     def delete_training(self, row: TrainingPicture) -> None:
-        self._pictures.delete(row.image_path)
-        # The row goes last, so that a caller who repeats a failed call still finds it.
-        self._client.rpc("delete_training_data", row_id=row.id)
+        self.delete_all([row])
+
+    def delete_all(self, rows: Sequence[TrainingPicture]) -> None:
+        self._pictures.delete([row.image_path for row in rows])
+        # The rows go last, so that a caller who repeats a failed call still finds them.
+        self._client.rpc("delete_pictures", row_ids=[row.id for row in rows])
 
     def deleted_pictures(self) -> frozenset[str]:
         return frozenset(self._client.rpc("deleted_pictures"))
@@ -181,6 +213,25 @@ class SupabaseStore:
     def training_labels(self) -> dict[str, int]:
         labels: dict[str, int] = self._client.rpc("training_labels")
         return labels
+
+    def label_counts(self) -> dict[str, LabelCounts]:
+        return {label: LabelCounts(**counts) for label, counts in self._client.rpc("label_counts").items()}
+
+    def change_label(self, change: LabelChange) -> int:
+        if change.name is None:
+            rows = self._rows.all(TRAINING_DATA, "shoe_class", change.label)
+            self._pictures.delete([row.image_path for row in rows])
+        return int(self._client.rpc("change_label", change=asdict(change)))
+
+    def label_changes(self) -> list[LabelChange]:
+        return [decode(LABEL_CHANGES, row) for row in self._client.rpc("label_changes")]
+
+    def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
+        query = self._client.table("Kept_Pictures").upsert([asdict(row) for row in rows], returning="minimal")
+        self._client.call(query.execute)
+
+    def kept_pictures(self) -> list[KeptPicture]:
+        return [decode(KEPT_PICTURES, row) for row in self._client.rpc("kept_pictures")]
 
     def unprocessed(self) -> list[TrainingPicture]:
         return self._rows.all(TRAINING_DATA, "is_processed", False)
