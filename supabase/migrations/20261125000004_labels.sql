@@ -111,7 +111,7 @@ create or replace function public.describe_shoe_classifier() returns json langua
             where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
                 and c.relname in (
                     'Predict', 'Training_Data', 'Model_Versions', 'Retrain_Jobs', 'System_Metrics', 'Learned_Pictures',
-                    'Deleted_Pictures', 'Label_Changes', 'Kept_Pictures'
+                    'Deleted_Pictures', 'Audit_Log', 'Label_Changes', 'Kept_Pictures'
                 )
         ),
         'functions', (
@@ -123,8 +123,9 @@ create or replace function public.describe_shoe_classifier() returns json langua
                     'add_training_data', 'labels_of_hashes', 'training_labels', 'relabel_training_data',
                     'delete_training_data', 'deleted_pictures',
                     'fail_lost_jobs', 'start_retrain', 'report_retrain', 'finish_retrain', 'prepare_publication',
-                    'set_live_version', 'describe_shoe_classifier', 'training_pictures', 'relabel_pictures',
-                    'delete_pictures', 'label_counts', 'change_label', 'label_changes', 'kept_pictures'
+                    'set_live_version', 'review_prediction', 'pictures_in_use', 'expendable_predictions',
+                    'kept_predictions', 'training_pictures', 'relabel_pictures', 'delete_pictures', 'label_counts',
+                    'change_label', 'label_changes', 'kept_pictures', 'describe_shoe_classifier'
                 )
                 group by p.proname
             ) found

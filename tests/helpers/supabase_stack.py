@@ -59,6 +59,9 @@ TABLES = (
     "System_Metrics",
     "Learned_Pictures",
     "Deleted_Pictures",
+    "Audit_Log",
+    "Label_Changes",
+    "Kept_Pictures",
 )
 
 

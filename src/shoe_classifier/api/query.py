@@ -1,6 +1,5 @@
 """Refuses query parameters that an endpoint does not have: a filter that is misspelled must not list everything."""
 
-from functools import cache
 from typing import Any
 
 from fastapi import Request, params
@@ -22,7 +21,6 @@ async def refuse_unknown_parameters(request: Request) -> None:
         raise InvalidRequest(f"Expected {expected}; received {unknown[:80]!r}.", headers=CLOSE)
 
 
-@cache
 def _parameters(route: APIRoute) -> frozenset[str]:
     """The query parameters of an endpoint, with those that it reads from the request itself and only describes."""
     declared = {field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, params.Query)}

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from shoe_classifier.types import (
+    AuditEntry,
     DeletedPicture,
     KeptPicture,
     LabelChange,
@@ -27,6 +28,7 @@ Row = TypeVar(
     DeletedPicture,
     LabelChange,
     KeptPicture,
+    AuditEntry,
 )
 
 
@@ -65,9 +67,10 @@ RETRAIN_JOBS = Table("Retrain_Jobs", RetrainJob, key="job_id")
 SYSTEM_METRICS = Table("System_Metrics", MinuteMetrics, key="timestamp")
 LEARNED_PICTURES = Table("Learned_Pictures", LearnedPicture, key="training_id")
 DELETED_PICTURES = Table("Deleted_Pictures", DeletedPicture, key="sha256")
+AUDIT_LOG = Table("Audit_Log", AuditEntry, key="id")
 LABEL_CHANGES = Table("Label_Changes", LabelChange, key="id")
 KEPT_PICTURES = Table("Kept_Pictures", KeptPicture, key="training_id")
 TABLES: tuple[Table[Any], ...] = (
     PREDICT, TRAINING_DATA, MODEL_VERSIONS, RETRAIN_JOBS, SYSTEM_METRICS, LEARNED_PICTURES, DELETED_PICTURES,
-    LABEL_CHANGES, KEPT_PICTURES,
+    AUDIT_LOG, LABEL_CHANGES, KEPT_PICTURES,
 )  # fmt: skip

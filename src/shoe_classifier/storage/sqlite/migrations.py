@@ -59,6 +59,21 @@ alter table Retrain_Jobs add column epochs integer;
 alter table Retrain_Jobs add column loss real;
 """
 
+# The indexes: the rows of a picture and its size, without the table; and the oldest pictures that nobody has reviewed.
+_AUDIT_LOG = """
+create table Audit_Log (
+    id text primary key, created_at text not null, action text not null, target text not null, key_fingerprint text,
+    client_address text not null, status integer not null, calls integer not null
+) without rowid;
+create index audit_log_refused on Audit_Log (id) where status in (401, 403);
+alter table Predict add column reviewed_label text;
+alter table Predict add column reviewed_at text;
+alter table Predict add column review_kind text;
+alter table Predict add column image_bytes integer;
+create index predict_pictures on Predict (image_path, reviewed_at, image_bytes) where image_path is not null;
+create index predict_unreviewed on Predict (id) where image_path is not null and reviewed_at is null;
+"""
+
 _LABELS = """
 create table Label_Changes (
     id text primary key, label text not null, name text, changed_at text not null
@@ -73,7 +88,7 @@ create index predict_version on Predict (model_version);
 create index training_data_split on Training_Data (split);
 """
 
-RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _LABELS)
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG, _LABELS)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

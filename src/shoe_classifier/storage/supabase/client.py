@@ -20,7 +20,7 @@ REVISION = 4  # of supabase/migrations
 _MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
 _COLUMNS = {table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES}
 _INDEXES = {
-    "Predict": "Predict_pkey predict_class predict_decision predict_version",
+    "Predict": "Predict_pkey predict_pictures predict_unreviewed predict_class predict_decision predict_version",
     "Training_Data": "Training_Data_pkey Training_Data_sha256_key training_data_unprocessed training_data_processed"
     " training_data_class training_data_split",
     "Model_Versions": "Model_Versions_pkey model_versions_sha256 model_versions_created model_versions_one_live",
@@ -30,6 +30,7 @@ _INDEXES = {
     "Deleted_Pictures": "Deleted_Pictures_pkey",
     "Label_Changes": "Label_Changes_pkey",
     "Kept_Pictures": "Kept_Pictures_pkey",
+    "Audit_Log": "Audit_Log_pkey audit_log_refused",
 }
 _FUNCTIONS = {
     "add_training_data": "rows json",
@@ -51,6 +52,10 @@ _FUNCTIONS = {
     "change_label": "change json",
     "label_changes": "",
     "kept_pictures": "",
+    "review_prediction": "prediction_id uuid, label text, kind text, reviewed timestamp with time zone, queued json",
+    "pictures_in_use": "image_paths text[]",
+    "expendable_predictions": "after uuid, before uuid, with_picture boolean, max_rows integer",
+    "kept_predictions": "",
     "describe_shoe_classifier": "",
 }
 _ATTEMPTS = 3

@@ -75,8 +75,11 @@ def is_uuid(text: str) -> bool:
 
 
 def decode(table: Table[Row], row: dict[str, Any]) -> Row:
-    """Make a row of its JSON, without the columns that only Supabase has."""
-    values: dict[str, Any] = {column: row[column] for column in table.columns}
-    for column in table.time_columns:  # Postgres formats times in another way
+    """Make a row of its JSON, without the columns that only Supabase has.
+
+    Columns that are missing have their defaults: an earlier release may have queued the row.
+    """
+    values: dict[str, Any] = {column: row[column] for column in table.columns if column in row}
+    for column in table.time_columns & values.keys():  # Postgres formats times in another way
         values[column] = values[column] and to_iso(datetime.fromisoformat(values[column]))
     return table.row_type(**values)

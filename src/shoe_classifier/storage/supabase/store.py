@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import uuid_utils
 
-from shoe_classifier.errors import InvalidModel, RetrainRunning, StoreUnavailable
+from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.filters import conditions_of
@@ -143,6 +143,14 @@ class SupabaseStore:
     def count_predictions(self, which: PredictionFilter) -> int:
         conditions = conditions_of(which)
         return self._outbox.count(PREDICT.name, conditions) + self._rows.count(PREDICT, conditions)
+
+    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+        review = {"label": label, "kind": kind, "reviewed": reviewed_at}
+        queued = self._outbox.review(prediction_id, label, kind, reviewed_at)
+        if not is_uuid(prediction_id) or not self._client.rpc(
+            "review_prediction", prediction_id=prediction_id, queued=queued, **review
+        ):
+            raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
 
     def minutes(self, limit: int) -> list[MinuteMetrics]:
         return self._rows.newest(SYSTEM_METRICS, limit)
