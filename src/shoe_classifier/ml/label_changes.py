@@ -43,7 +43,7 @@ def take_over(live: Bundle, buffer: ReplayBuffer, names: Sequence[str | None]) -
     """Give a model and its replay buffer the present labels.
 
     Samples of merged labels follow them, those of removed ones are dropped. Of labels that are one now, the head keeps
-    the weights of one; a retrain fits them to the samples of all.
+    the weights of one, which a retrain fits to the samples of all, and the strictest threshold.
     """
     outputs = kept_outputs(live.labels, names)
     labels = present_labels(live.labels, names)
@@ -51,12 +51,15 @@ def take_over(live: Bundle, buffer: ReplayBuffer, names: Sequence[str | None]) -
     place = {name: index for index, name in enumerate(labels)}
     places = np.array([gone if name is None else place[name] for name in names], np.int16)
     moved = np.where(buffer.labels == BACKGROUND, BACKGROUND, places[buffer.labels]).astype(np.int16)
-    bundle = replace(live, labels=tuple(labels), head=_with_outputs(live.head, np.array(outputs, int)))
+    thresholds = np.full(gone + 1, np.inf, np.float32)
+    np.minimum.at(thresholds, places, live.head.unknown_thresholds)
+    head = _with_outputs(live.head, np.array(outputs, int), thresholds[: len(labels)])
+    bundle = replace(live, labels=tuple(labels), head=head)
     return bundle, replace(buffer, labels=moved)[moved != gone]
 
 
-def _with_outputs(head: Head | CentroidHead, outputs: np.ndarray) -> Head | CentroidHead:
-    kernel, bias, thresholds = head.kernel[:, outputs], head.bias[outputs], head.unknown_thresholds[outputs]
+def _with_outputs(head: Head | CentroidHead, outputs: np.ndarray, thresholds: np.ndarray) -> Head | CentroidHead:
+    kernel, bias = head.kernel[:, outputs], head.bias[outputs]
     if isinstance(head, Head):
         return replace(head, kernel=kernel, bias=bias, unknown_thresholds=thresholds)
     mine = np.isin(head.centroid_labels, outputs)
