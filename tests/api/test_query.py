@@ -6,7 +6,7 @@ from helpers.pictures import draw
 
 @pytest.mark.parametrize(
     "path",
-    ["/predictions?lable=Boot", "/training-data?label=x&page=2", "/retrain?before_=x", "/labels?x=1", "/status?x"],
+    ["/predictions?class=Boot", "/training-data?label=x&page=2", "/retrain?before_=x", "/labels?x=1", "/status?x"],
 )
 def test_unknown_parameters_are_refused(client: httpx.Client, path: str) -> None:
     response = client.get(path)

@@ -385,7 +385,7 @@ def test_deleted_pictures_are_named_until_they_come_again(store: Store, tmp_path
 
 
 def test_filters_choose_predictions_by_what_they_say_and_when(store: Store) -> None:
-    old = replace(prediction(), id="01800000-0000-7000-8000-000000000000", created_at="2022-04-05T00:00:00.000Z")
+    old = replace(prediction(), id="01800000-0000-7000-8000-000000000000", created_at="2022-04-06T17:50:41.664Z")
     rows = [
         old,
         prediction("Shoe"),
@@ -402,7 +402,7 @@ def test_filters_choose_predictions_by_what_they_say_and_when(store: Store) -> N
         PredictionFilter(until="2023-01-01T00:00:00.000Z"): rows[:1],
         PredictionFilter(since="2023-01-01T00:00:00.000Z"): rows[1:],
         PredictionFilter(since=rows[1].created_at, until=rows[1].created_at): [],
-        PredictionFilter(since=old.created_at, until="2022-04-05T00:00:00.001Z"): rows[:1],
+        PredictionFilter(since=old.created_at, until="2022-04-06T17:50:41.665Z"): rows[:1],
         PredictionFilter(label="it's, (odd)"): [],
     }
     for which, expected in chosen.items():

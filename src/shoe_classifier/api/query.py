@@ -23,6 +23,7 @@ async def refuse_unknown_parameters(request: Request) -> None:
 
 def _parameters(route: APIRoute) -> frozenset[str]:
     """The query parameters of an endpoint, with those that it reads from the request itself and only describes."""
-    declared = {field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, params.Query)}
+    fields = get_flat_params(route.dependant)  # codespell:ignore dependant
+    declared = {field.alias for field in fields if isinstance(field.field_info, params.Query)}
     described: list[dict[str, Any]] = (route.openapi_extra or {}).get("parameters", [])
     return frozenset(declared | {parameter["name"] for parameter in described if parameter["in"] == "query"})

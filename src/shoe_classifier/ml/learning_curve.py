@@ -10,7 +10,7 @@ MORE = 20  # pictures whose gain is estimated
 _SHARES = (0.25, 0.5, 1.0)
 _FEWEST = 8  # pictures of a label for which a curve says anything
 _MOST = 200  # pictures of a label that are examined
-_MOST_IN_ALL = 4000
+_MOST_IN_ALL = 2000
 _HARDLY = 0.01  # gain of recall that is not worth more pictures
 
 
