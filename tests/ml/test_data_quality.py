@@ -2,22 +2,19 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image
 
 from helpers.pictures import SHAPES, SIDE, draw, drawn, encode
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml.appearance import appearance_of, problem_of
 from shoe_classifier.ml.cross_validation import Examined, examine
 from shoe_classifier.ml.data_quality import (
     compare,
     find_label_errors,
-    find_low_quality,
     find_near_duplicates,
     find_outliers,
 )
 from shoe_classifier.ml.dataset import load
 from shoe_classifier.ml.features import LabelledFeatures, extract_features
-from shoe_classifier.ml.learning_curve import learning_curves
 from shoe_classifier.ml.zip_reader import Picture
 
 NO_OTHERS = np.zeros(0, np.int64)
@@ -82,37 +79,3 @@ def test_a_picture_that_fits_nowhere_is_an_outlier(lesson: LabelledFeatures) -> 
     thumbnails = np.random.default_rng(1).integers(0, 256, (30, 16, 16), np.uint8)
     findings = find_outliers(compare(coordinates, thumbnails), np.zeros(30, int))
     assert [(one.picture, one.action) for one in findings] == [(7, "delete")]
-
-
-def test_bad_photos_are_told_from_good_ones() -> None:
-    rng = np.random.default_rng(0)
-    photo = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((320, 240), Image.Resampling.NEAREST)
-    bad = {
-        "blurred": photo.filter(ImageFilter.GaussianBlur(12)),
-        "dark": ImageEnhance.Brightness(photo).enhance(0.12),
-        "bright": Image.blend(photo, Image.new("RGB", photo.size, "white"), 0.95),
-        "edge": photo.resize((28, 21)),
-    }
-    measured = {name: appearance_of(encode(image), max_pixels=10**7) for name, image in bad.items()}
-    for name, appearance in measured.items():
-        problem = problem_of(appearance)
-        assert problem and name in problem[0] and 0 < problem[1] <= 1, (name, appearance)
-    good = appearance_of(encode(photo), max_pixels=10**7)
-    assert [one.picture for one in find_low_quality([good, None, measured["dark"]])] == [2]
-
-
-def test_curves_rise_and_say_what_more_would_bring(lesson: LabelledFeatures) -> None:
-    curves = learning_curves(examined(lesson, lesson.labels))
-    assert set(curves) == {0, 1, 2}
-    for curve in curves.values():
-        assert [pictures for pictures, _ in curve.points] == [8, 16, 32]
-        assert curve.points[-1][1] > 0.8 and 0 <= curve.expected_gain < 0.2
-    unsure = lesson.labels.copy()
-    np.random.default_rng(0).shuffle(unsure)
-    assert not all(curve.enough for curve in learning_curves(examined(lesson, unsure)).values())
-
-
-def test_a_single_label_can_be_examined(lesson: LabelledFeatures) -> None:
-    mine = lesson[lesson.labels == 0]
-    exam = examine(mine.features, mine.labels, mine.features[:0], NO_OTHERS, 1)
-    assert np.allclose(exam.probabilities(), 1)
