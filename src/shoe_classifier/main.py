@@ -15,6 +15,7 @@ from shoe_classifier.api.lifespan import lifespan
 from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
 from shoe_classifier.api.query import refuse_unknown_parameters
 from shoe_classifier.api.routes import (
+    camera,
     corrections,
     data_quality,
     labels,
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
     app.state.service = service
-    for noun in (predict, upload, retrain, models, records, data_quality, corrections, labels, system):
+    for noun in (predict, upload, retrain, models, records, data_quality, corrections, labels, system, camera):
         app.include_router(noun.router)
     for kind in (HTTPException, RequestValidationError):  # FastAPI answers these itself, unless it is told otherwise
         app.add_exception_handler(kind, handle_error)

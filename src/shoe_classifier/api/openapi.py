@@ -113,6 +113,17 @@ def _form(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, An
 
 
 PREDICT_FORM = _form(["file"], file={**_FILE, "description": f"A {ACCEPTED_FORMATS} picture."})
+RECORD = {
+    "parameters": [
+        {
+            "name": "record",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "boolean", "default": True},
+            "description": "false keeps neither the picture nor its row: for the frames of a camera.",
+        }
+    ]
+}
 BATCH_FORM = _form(
     ["files"], files={"type": "array", "items": _FILE, "description": "Pictures, or one ZIP that holds pictures."}
 )

@@ -52,8 +52,8 @@ class PredictionService:
             with self._lock:
                 self._pending -= 1
 
-    def predict(self, data: bytes, name: str, started: float) -> dict[str, Any]:
-        """Classify a picture file and record the prediction.
+    def predict(self, data: bytes, name: str, started: float, *, record: bool = True) -> dict[str, Any]:
+        """Classify a picture file and, unless told otherwise, record the prediction.
 
         Args:
             data: the bytes of the file.
@@ -69,7 +69,7 @@ class PredictionService:
         prediction = self._holder.predict(data, name)
         prediction_id = new_id()
         milliseconds = round((time.perf_counter() - started) * 1e3, 3)
-        sha256 = self._record(prediction_id, data, prediction, milliseconds)
+        sha256 = self._record(prediction_id, data, prediction, milliseconds) if record else None
         return {
             "prediction_id": prediction_id,
             "predicted_class": prediction.predicted_class,

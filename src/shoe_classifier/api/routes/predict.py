@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from shoe_classifier.api.dependencies import IngestionDep, MetricsDep, ModelDep,
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.api.multipart import private_folder, read_form
-from shoe_classifier.api.openapi import BATCH_FORM, PREDICT_FORM, UPLOADING, error_responses
+from shoe_classifier.api.openapi import BATCH_FORM, PREDICT_FORM, RECORD, UPLOADING, error_responses
 from shoe_classifier.api.schemas import BatchBody, PredictionBody
 from shoe_classifier.ml.explanation import explain
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_pictures
@@ -33,14 +34,14 @@ _PREDICTING = (*UPLOADING, errors.InvalidImage, errors.UnsupportedImage, errors.
     summary="Classify a picture",
     response_model=PredictionBody,
     responses=error_responses(*_PREDICTING),
-    openapi_extra=PREDICT_FORM,
+    openapi_extra={**PREDICT_FORM, **RECORD},
 )
 async def predict(request: Request, settings: SettingsDep, prediction: PredictionDep, metrics: MetricsDep) -> Response:
-    started = time.perf_counter()
+    started, record = time.perf_counter(), _is_recorded(request)
     form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
     file = form.file("file")
     with prediction.slot():  # only now: a slow sender must not keep others out
-        answer = await _predict(prediction, metrics, file.data, file.name, started)
+        answer = await _predict(prediction, metrics, file.data, file.name, started, record=record)
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
@@ -93,11 +94,26 @@ async def predict_batch(
     return Response(orjson.dumps({"results": results}), media_type="application/json")
 
 
+def _is_recorded(request: Request) -> bool:
+    """What the query says of `record`. Raises `InvalidRequest` when it is neither true nor false."""
+    value = request.query_params.get("record", "true")
+    if value not in ("true", "false"):
+        raise errors.InvalidRequest(f"Expected record=true or record=false; received {value[:80]!r}.")
+    return value == "true"
+
+
 async def _predict(
-    prediction: PredictionService, metrics: RequestMetrics, data: bytes, name: str, started: float
+    prediction: PredictionService,
+    metrics: RequestMetrics,
+    data: bytes,
+    name: str,
+    started: float,
+    *,
+    record: bool = True,
 ) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    answer = await loop.run_in_executor(prediction.threads, prediction.predict, data, name, started)
+    predict = partial(prediction.predict, data, name, started, record=record)
+    answer = await loop.run_in_executor(prediction.threads, predict)
     metrics.count_prediction(answer["predicted_class"], answer["decision"])
     return answer
 
