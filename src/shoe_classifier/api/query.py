@@ -17,7 +17,7 @@ async def refuse_unknown_parameters(request: Request) -> None:
     known = _parameters(request.scope["route"])
     unknown = next((name for name in request.query_params if name not in known), None)
     if unknown is not None:
-        expected = f"one of the query parameters {', '.join(sorted(known))}" if known else "no query parameters"
+        expected = f"query parameters out of {', '.join(sorted(known))}" if known else "no query parameters"
         raise InvalidRequest(f"Expected {expected}; received {unknown[:80]!r}.", headers=CLOSE)
 
 
