@@ -1,5 +1,6 @@
 """What heads that were fitted without a training picture say about it, for all pictures in turn."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,17 +48,19 @@ class Examined:
             self.classes,
         )
 
-    def probabilities(self, share: float = 1.0) -> np.ndarray:
+    def probabilities(self, share: float = 1.0, go_on: Callable[[], None] = lambda: None) -> np.ndarray:
         """Probabilities of each label, `float32 (n, classes)`, from heads that have not seen the picture.
 
         Args:
             share: of the pictures of each label that may be learned from, above 0 and up to 1.
+            go_on: called before each fit; may raise to stop.
         """
         place = _places(self.labels)
         counts = np.bincount(self.labels, minlength=self.classes)
         allowed = place < np.ceil(share * counts)[self.labels]
         result = np.zeros((len(self.labels), self.classes), np.float32)
         for fold in range(FOLDS):
+            go_on()
             out = place % FOLDS == fold
             if out.any():
                 result[out] = self._fit(allowed & ~out, self.coordinates[out])

@@ -1,6 +1,6 @@
 """What may be wrong with training pictures: their labels, copies of one another, bad photos, and what fits nowhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,18 +72,20 @@ class Similarities:
         return tuple(among[order[:_NEIGHBOURS]].tolist())
 
 
-def compare(coordinates: np.ndarray, thumbnails: np.ndarray) -> Similarities:
+def compare(coordinates: np.ndarray, thumbnails: np.ndarray, go_on: Callable[[], None] = lambda: None) -> Similarities:
     """Compare all pictures with each other.
 
     Args:
         coordinates: `float32 (n, r)`, as `cross_validation.Examined` has them.
         thumbnails: `uint8 (n, 16, 16)`.
+        go_on: called every few pictures; may raise to stop.
     """
     directions = coordinates / np.maximum(np.linalg.norm(coordinates, axis=1, keepdims=True), 1e-9)
     looks = thumbnails.reshape(len(thumbnails), -1)
     closest = np.zeros(len(directions), np.float32)
     copies, alike = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
     for start in range(0, len(directions), _BLOCK):
+        go_on()
         cosines = directions[start : start + _BLOCK] @ directions.T  # (b, n)
         rows = np.arange(start, start + len(cosines))
         cosines[np.arange(len(rows)), rows] = -1.0
@@ -212,9 +214,10 @@ def find_all(
     held_out: np.ndarray,
     appearances: Sequence[Appearance | None],
     names: Sequence[str],
+    go_on: Callable[[], None] = lambda: None,
 ) -> list[Finding]:
     """Find everything that is suspect, the worst of each kind first. Arguments are as in the functions above."""
-    similarities = compare(examined.coordinates, thumbnails)
+    similarities = compare(examined.coordinates, thumbnails, go_on)
     findings = [
         *find_label_errors(probabilities, examined.labels, names, similarities),
         *find_near_duplicates(similarities, examined.labels, held_out, names, probabilities),

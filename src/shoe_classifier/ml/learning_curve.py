@@ -1,5 +1,6 @@
 """How well a label is recognised with fewer pictures of it, and what more pictures would bring."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +33,12 @@ class LearningCurve:
         return self.expected_gain < _HARDLY
 
 
-def learning_curves(examined: Examined) -> dict[int, LearningCurve]:
-    """Draw the curves of all labels with enough pictures, by their index."""
+def learning_curves(examined: Examined, go_on: Callable[[], None] = lambda: None) -> dict[int, LearningCurve]:
+    """Draw the curves of all labels with enough pictures, by their index. `go_on` may raise to stop."""
     counts = np.bincount(examined.labels, minlength=examined.classes)
     few = _sample(examined.labels)
     exam = examined[few]
-    hits = [exam.probabilities(share).argmax(axis=1) == exam.labels for share in _SHARES]
+    hits = [exam.probabilities(share, go_on).argmax(axis=1) == exam.labels for share in _SHARES]
     curves = {}
     for label in np.flatnonzero(counts >= _FEWEST):
         mine = exam.labels == label

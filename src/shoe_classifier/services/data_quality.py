@@ -225,19 +225,16 @@ class DataQualityService:
         known.clear()  # the columns are copies, and large
         others = buffer[(buffer.labels >= 0) & ~np.isin(buffer.keys, keys_of([row.sha256 for row in rows]))]
         examined = examine(features, targets, others.features, others.labels.astype(np.int64), len(labels))
-        self._go_on()
-        probabilities = examined.probabilities()
+        probabilities = examined.probabilities(go_on=self._go_on)
         unlearned = np.array([not row.is_processed for row in rows]) & (targets < len(bundle.labels))
         if unlearned.any():  # the live model has not seen these either
             said = bundle.head.probabilities(features[unlearned].astype(np.float32))
             probabilities[unlearned, : said.shape[1]] += said
             probabilities[unlearned] /= 2
-        self._go_on()
         held_out = np.array([row.split == "holdout" for row in rows])
         looks = [appearances.get(row.sha256) for row in rows]
-        findings = find_all(examined, probabilities, thumbnails, held_out, looks, labels)
-        self._go_on()
-        curves = {labels[label]: curve for label, curve in learning_curves(examined).items()}
+        findings = find_all(examined, probabilities, thumbnails, held_out, looks, labels, self._go_on)
+        curves = {labels[label]: curve for label, curve in learning_curves(examined, self._go_on).items()}
         return DataCheck(state, utc_now(), rows, findings, labels, curves)
 
     def _features_of(self, live: LiveModel, rows: list[TrainingPicture]) -> Any:
