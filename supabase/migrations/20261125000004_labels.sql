@@ -99,11 +99,11 @@ create or replace function public.describe_shoe_classifier() returns json langua
                     and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'),
                 'policies', (select count(*) from pg_catalog.pg_policy p where p.polrelid = c.oid),
                 'columns', (
-                    select json_agg(a.attname) from pg_catalog.pg_attribute a
+                    select json_agg(a.attname order by a.attnum) from pg_catalog.pg_attribute a
                     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
                 ),
                 'indexes', (
-                    select json_agg(i.relname) from pg_catalog.pg_index x
+                    select json_agg(i.relname order by i.relname) from pg_catalog.pg_index x
                     join pg_catalog.pg_class i on i.oid = x.indexrelid where x.indrelid = c.oid
                 )
             ))
