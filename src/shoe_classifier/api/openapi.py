@@ -9,13 +9,14 @@ from pydantic import BaseModel
 
 from shoe_classifier import errors
 from shoe_classifier.api.pagination import TOTAL
-from shoe_classifier.api.schemas import ErrorBody, LabelBody
+from shoe_classifier.api.schemas import AnswersBody, ErrorBody, LabelBody
+from shoe_classifier.settings import Settings
 from shoe_classifier.types import ACCEPTED_FORMATS
 
 _FILE = {"type": "string", "format": "binary"}
 _MEANINGS = {
     401: "The key is missing or wrong.",
-    403: "Without an API_KEY, only programs on the same machine may write.",
+    403: "The key does not open this call; or no API_KEY is set, and the call does not come from the same machine.",
     404: "There is no such thing.",
     408: "The client stopped sending.",
     409: "Not possible in the present state.",
@@ -54,7 +55,7 @@ _DETAILS: dict[type[errors.AppError], str] = {
 }
 
 # What groups of endpoints may raise.
-WRITING = (errors.Unauthorized, errors.Forbidden)
+WRITING = READING = PREDICTING = (errors.Unauthorized, errors.Forbidden)
 STORED = (errors.StoreUnavailable,)
 UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout)
 
@@ -97,10 +98,21 @@ def document(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
+        _leave_open(schema, app.state.service.settings)
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _leave_open(schema: dict[str, Any], settings: Settings) -> None:
+    """Ask for no key where the settings ask for none."""
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            predicting = "predict" in operation["tags"]
+            reading = method == "get" and path != "/audit-log"
+            if (predicting and settings.open_predict) or (reading and settings.open_reading):
+                operation.pop("security", None)
 
 
 def _body(media_type: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
@@ -129,11 +141,15 @@ BATCH_FORM = _form(
 )
 UPLOAD_FORM = _form(
     ["file"],
-    file={**_FILE, "description": "A ZIP of labelled folders, or one picture together with its label."},
+    file={
+        **_FILE,
+        "description": "A ZIP of labelled folders, or of pictures with a CSV, COCO or Label Studio list; a Teachable "
+        "Machine project; an export of this service; or one picture together with its label.",
+    },
     label={
         "type": "string",
         "example": "",  # or Swagger UI fills the field with "string", and a label of that name is taught
-        "description": "The label of a single picture; a ZIP has its labels in its folders.",
+        "description": "The label of a single picture; a ZIP has its own labels.",
     },
 )
 
@@ -144,6 +160,7 @@ def json_body(shape: type[BaseModel]) -> dict[str, Any]:
 
 
 LABEL_BODY = json_body(LabelBody)
+REVIEW_BODY = json_body(AnswersBody)
 
 
 def retrain_inputs(options: type[BaseModel]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import DataQualityDep, SettingsDep
 from shoe_classifier.api.multipart import read_json
-from shoe_classifier.api.openapi import STORED, UPLOADING, WRITING, error_responses, json_body
+from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body
 from shoe_classifier.api.pagination import Limit, TrainingFilterDep
 from shoe_classifier.api.schemas import IssuesBody, KeepAnswer, KeepBody
 from shoe_classifier.types import IssueKind
@@ -22,7 +22,8 @@ _MAX_BYTES = 1 << 20
     "",
     summary="Training pictures that may be wrong, the worst first",
     response_model=IssuesBody,
-    responses=error_responses(errors.InvalidRequest, errors.NotReady, errors.NotOffered, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, errors.NotReady, errors.NotOffered, *STORED),
+    dependencies=[MayRead],
 )
 def list_issues(
     quality: DataQualityDep,

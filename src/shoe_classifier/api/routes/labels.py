@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import DataQualityDep, LabelsDep, SettingsDep
 from shoe_classifier.api.multipart import read_json
-from shoe_classifier.api.openapi import STORED, UPLOADING, WRITING, error_responses, json_body
+from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body
 from shoe_classifier.api.schemas import LabelAnswer, LabelRow, NameBody
 from shoe_classifier.services.labels import LabelSummary
 
@@ -21,7 +21,8 @@ _CHANGING = (*WRITING, errors.NotFound, errors.TooFewLabels, errors.NotReady, er
     "",
     summary="Labels: their pictures, how well they are recognised, and whether more pictures would help",
     response_model=list[LabelRow],
-    responses=error_responses(errors.NotReady, errors.NotOffered, *STORED),
+    responses=error_responses(*READING, errors.NotReady, errors.NotOffered, *STORED),
+    dependencies=[MayRead],
 )
 def list_labels(labels: LabelsDep, quality: DataQualityDep) -> list[LabelSummary]:
     return labels.summaries(quality.curves())

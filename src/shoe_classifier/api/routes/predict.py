@@ -12,11 +12,12 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from shoe_classifier import errors
+from shoe_classifier.api.auth import MayPredict, check_predicting
 from shoe_classifier.api.dependencies import IngestionDep, MetricsDep, ModelDep, PredictionDep, SettingsDep
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.api.multipart import private_folder, read_form
-from shoe_classifier.api.openapi import BATCH_FORM, PREDICT_FORM, RECORD, UPLOADING, error_responses
+from shoe_classifier.api.openapi import BATCH_FORM, PREDICT_FORM, PREDICTING, RECORD, UPLOADING, error_responses
 from shoe_classifier.api.schemas import BatchBody, PredictionBody
 from shoe_classifier.ml.explanation import explain
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_pictures
@@ -24,9 +25,16 @@ from shoe_classifier.services.ingestion import clean_name
 from shoe_classifier.services.prediction import PredictionService
 from shoe_classifier.settings import Settings
 
-router = APIRouter(tags=["predict"])
+router = APIRouter(tags=["predict"], dependencies=[MayPredict])
 
-_PREDICTING = (*UPLOADING, errors.InvalidImage, errors.UnsupportedImage, errors.Overloaded, errors.NotReady)
+_PREDICTING = (
+    *PREDICTING,
+    *UPLOADING,
+    errors.InvalidImage,
+    errors.UnsupportedImage,
+    errors.Overloaded,
+    errors.NotReady,
+)
 
 
 @router.post(
@@ -38,6 +46,7 @@ _PREDICTING = (*UPLOADING, errors.InvalidImage, errors.UnsupportedImage, errors.
 )
 async def predict(request: Request, settings: SettingsDep, prediction: PredictionDep, metrics: MetricsDep) -> Response:
     started, record = time.perf_counter(), _is_recorded(request)
+    check_predicting(request, settings)  # the fast path runs no dependencies
     form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
     file = form.file("file")
     with prediction.slot():  # only now: a slow sender must not keep others out
@@ -72,7 +81,7 @@ async def explain_prediction(
     "/predict/batch",
     summary="Classify several pictures, or those of a ZIP",
     response_model=BatchBody,
-    responses=error_responses(*UPLOADING, errors.InvalidZip, errors.Overloaded, errors.NotReady),
+    responses=error_responses(*PREDICTING, *UPLOADING, errors.InvalidZip, errors.Overloaded, errors.NotReady),
     openapi_extra=BATCH_FORM,
 )
 async def predict_batch(

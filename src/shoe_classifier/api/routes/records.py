@@ -11,10 +11,10 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import LabelsDep, PredictionDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import read_json
-from shoe_classifier.api.openapi import STORED, UPLOADING, WRITING, error_responses, json_body, listed
+from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body, listed
 from shoe_classifier.api.pagination import (
     TOTAL,
     Before,
@@ -28,7 +28,7 @@ from shoe_classifier.ml.preprocessing import thumbnail
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import MEDIA_TYPES, TYPE_OF_EXTENSION, MinuteMetrics, PredictionRecord, TrainingPicture
 
-router = APIRouter(tags=["records"])
+router = APIRouter(tags=["records"], dependencies=[MayRead])
 
 _MAX_BULK_BYTES = 1 << 20
 
@@ -37,13 +37,13 @@ _MAX_BULK_BYTES = 1 << 20
     "/predictions",
     summary="Predictions, newest first",
     response_model=list[PredictionRow],
-    responses=listed(errors.InvalidRequest, *STORED),
+    responses=listed(*READING, errors.InvalidRequest, *STORED),
 )
 def list_predictions(
     response: Response, store: StoreDep, which: PredictionFilterDep, limit: Limit = 50, before: Before = None
 ) -> list[dict[str, Any]]:
     rows = store.predictions(limit, before, which)
-    response.headers[TOTAL] = str(store.count_predictions(which))
+    response.headers[TOTAL] = str(store.count_matching(which))
     link_next_page(response, "/predictions", limit, [row.id for row in rows], which)
     return _with_urls(rows, store)
 
@@ -52,7 +52,7 @@ def list_predictions(
     "/training-data",
     summary="Training pictures, newest first",
     response_model=list[TrainingRow],
-    responses=listed(errors.InvalidRequest, *STORED),
+    responses=listed(*READING, errors.InvalidRequest, *STORED),
 )
 def list_training_data(
     response: Response, store: StoreDep, which: TrainingFilterDep, limit: Limit = 50, before: Before = None
@@ -87,7 +87,7 @@ def change_training_data(body: Annotated[BulkBody, Depends(_read_bulk)], labels:
     response_class=Response,
     responses={
         200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."},
-        **error_responses(errors.NotFound, errors.InvalidRequest, *STORED),
+        **error_responses(*READING, errors.NotFound, errors.InvalidRequest, *STORED),
     },
 )
 async def get_file(
@@ -111,7 +111,7 @@ async def get_file(
     "/system-metrics",
     summary="Minutes with traffic, newest first",
     response_model=list[MinuteBody],
-    responses=error_responses(errors.InvalidRequest, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
 )
 def list_system_metrics(store: StoreDep, limit: Limit = 60) -> list[MinuteMetrics]:
     return store.minutes(limit)

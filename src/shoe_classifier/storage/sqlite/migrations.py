@@ -88,7 +88,15 @@ create index predict_version on Predict (model_version);
 create index training_data_split on Training_Data (split);
 """
 
-RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG, _LABELS)
+
+# The predictions that wait for a review, without the table.
+_REVIEW_QUEUE = """
+create index predict_undecided on Predict (decision, id)
+    where review_kind is null and reviewed_at is null and image_path is not null;
+create index predict_random on Predict (review_kind, id) where review_kind is not null;
+"""
+
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG, _REVIEW_QUEUE, _LABELS)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

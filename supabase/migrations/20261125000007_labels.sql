@@ -91,7 +91,7 @@ $$;
 -- What `supabase check` compares with what the service needs.
 create or replace function public.describe_shoe_classifier() returns json language sql stable set search_path = '' as $$
     select json_build_object(
-        'revision', 4,
+        'revision', 7,
         'tables', (
             select json_object_agg(c.relname, json_build_object(
                 'row_level_security', c.relrowsecurity,
@@ -99,34 +99,21 @@ create or replace function public.describe_shoe_classifier() returns json langua
                     and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'),
                 'policies', (select count(*) from pg_catalog.pg_policy p where p.polrelid = c.oid),
                 'columns', (
-                    select json_agg(a.attname order by a.attnum) from pg_catalog.pg_attribute a
+                    select json_agg(a.attname) from pg_catalog.pg_attribute a
                     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
                 ),
                 'indexes', (
-                    select json_agg(i.relname order by i.relname) from pg_catalog.pg_index x
+                    select json_agg(i.relname) from pg_catalog.pg_index x
                     join pg_catalog.pg_class i on i.oid = x.indexrelid where x.indrelid = c.oid
                 )
             ))
-            from pg_catalog.pg_class c
-            where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
-                and c.relname in (
-                    'Predict', 'Training_Data', 'Model_Versions', 'Retrain_Jobs', 'System_Metrics', 'Learned_Pictures',
-                    'Deleted_Pictures', 'Audit_Log', 'Label_Changes', 'Kept_Pictures'
-                )
+            from pg_catalog.pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
         ),
         'functions', (
             select json_object_agg(name, signatures) from (
                 select p.proname as name,
                     json_agg(pg_catalog.pg_get_function_identity_arguments(p.oid) order by p.oid) as signatures
-                from pg_catalog.pg_proc p
-                where p.pronamespace = 'public'::regnamespace and p.proname in (
-                    'add_training_data', 'labels_of_hashes', 'training_labels', 'relabel_training_data',
-                    'delete_training_data', 'deleted_pictures',
-                    'fail_lost_jobs', 'start_retrain', 'report_retrain', 'finish_retrain', 'prepare_publication',
-                    'set_live_version', 'review_prediction', 'pictures_in_use', 'expendable_predictions',
-                    'kept_predictions', 'training_pictures', 'relabel_pictures', 'delete_pictures', 'label_counts',
-                    'change_label', 'label_changes', 'kept_pictures', 'describe_shoe_classifier'
-                )
+                from pg_catalog.pg_proc p where p.pronamespace = 'public'::regnamespace
                 group by p.proname
             ) found
         )
