@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from shoe_classifier.api.body_limits import BodyLimits
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.picture_features import FeatureExtractor
@@ -45,9 +48,12 @@ class Service:
     ingestion: IngestionService
     model_registry: ModelRegistry
     corrections: CorrectionService
+    labels: LabelService
+    data_quality: DataQualityService
     audit: AuditLog
     retention: Retention
     retrainer: Retrainer
+    bodies: BodyLimits
     monitor: Monitor
     review_queue: ReviewQueue
     review: ReviewService
@@ -66,6 +72,7 @@ def _part(select: Callable[[Service], object]) -> Any:
     return Depends(get)
 
 
+BodiesDep = Annotated[BodyLimits, _part(lambda service: service.bodies)]
 SettingsDep = Annotated[Settings, _part(lambda service: service.settings)]
 StoreDep = Annotated[Store, _part(lambda service: service.store)]
 ModelDep = Annotated[LiveModelHolder, _part(lambda service: service.live_model)]
@@ -73,6 +80,8 @@ PredictionDep = Annotated[PredictionService, _part(lambda service: service.predi
 IngestionDep = Annotated[IngestionService, _part(lambda service: service.ingestion)]
 RegistryDep = Annotated[ModelRegistry, _part(lambda service: service.model_registry)]
 CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corrections)]
+LabelsDep = Annotated[LabelService, _part(lambda service: service.labels)]
+DataQualityDep = Annotated[DataQualityService, _part(lambda service: service.data_quality)]
 RetentionDep = Annotated[Retention, _part(lambda service: service.retention)]
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
 MonitorDep = Annotated[Monitor, _part(lambda service: service.monitor)]

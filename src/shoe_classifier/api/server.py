@@ -136,6 +136,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         port=settings.port,
         http=Connection,
         log_config=log_config(settings),
+        loop="asyncio",  # uvloop accepts one connection in each round, so that new ones wait long in a crowd
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
         proxy_headers=False,  # a forged X-Forwarded-For must not make a remote client look like this machine

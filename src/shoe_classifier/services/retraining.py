@@ -20,6 +20,7 @@ from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
+from shoe_classifier.services.labels import pending_changes
 from shoe_classifier.services.model_registry import ModelRegistry, version_row
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.training_process import LOWEST_PRIORITY
@@ -91,15 +92,15 @@ class Retrainer:
 
         Raises:
             RetrainRunning: another job is running.
-            NoNewData: every stored picture has been learned.
+            NoNewData: every stored picture has been learned, and so was every change of a label.
             NotReady, NotOffered: there is no live model to start from.
         """
         with self._lock:
             self._acquire_host_lock()
             try:
-                self._holder.teachable  # noqa: B018 - raises if there is none
+                live = self._holder.teachable.bundle
                 self._end_interrupted(_INTERRUPTED)
-                if not self._store.count_unprocessed():
+                if not self._store.count_unprocessed() and not pending_changes(self._store, live).waiting:
                     raise NoNewData(
                         "Expected training pictures that were not learned yet; there are none. Upload some first."
                     )
