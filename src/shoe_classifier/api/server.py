@@ -51,6 +51,7 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         create_app: a function at the top of its module. Workers are new processes, which import it by its name and
             call it without arguments, so that they read the settings themselves.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop
     logging.config.dictConfig(log_config(settings))
     with _listen(settings) as listener, _own_folders(settings):
         try:
@@ -59,7 +60,7 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
             sys.exit(str(error))
         _invite(settings, listener)
         if settings.uvicorn_workers == 1:
-            _serve_alone(_config(settings, app), listener)
+            _Server(_config(settings, app)).run([listener])
         else:
             app.state.service.store.close()  # the app was only built to check the settings
             _serve_with_workers(_config(settings, f"{create_app.__module__}:{create_app.__qualname__}"), listener)
@@ -100,15 +101,10 @@ def clear_uploads(settings: Settings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve_alone(config: uvicorn.Config, listener: socket.socket) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop; SIGTERM is
-    _Server(config).run([listener])
-
-
 def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> None:
     multiprocess.Process = _Worker  # type: ignore[misc] # uvicorn has no other way to give workers our server
     supervisor = multiprocess.Multiprocess(config, [listener])
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # instead of the supervisor's; the workers inherit it
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor has replaced it; the workers inherit it
     supervisor.run()
 
 
