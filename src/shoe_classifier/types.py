@@ -21,6 +21,7 @@ Phase = Literal[  # in the order of a job; the phase of a finished job equals it
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
+UNPUBLISHED = ("candidate", "rejected")  # states of a version that was never live
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 
 EXTENSIONS = {  # of the accepted picture formats
@@ -111,8 +112,8 @@ class TrainingPicture:
 class ModelVersion:
     """A row of `Model_Versions`.
 
-    `state` is `candidate` until the version becomes `live`; afterwards it is `live` or `archived`, and `deleted` once
-    its file has been pruned. `parent` is the version that it was trained from.
+    `state` is `candidate` until the version becomes `live`, or `rejected` when the gate rejects it; afterwards it is
+    `live` or `archived`, and `deleted` once its file has been pruned. `parent` is the version that it was trained from.
     """
 
     version: str

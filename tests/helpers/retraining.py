@@ -17,7 +17,7 @@ from shoe_classifier.ml.gate import Anchors, CrossValidation, GateEvidence
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.local_registry import LocalModelRegistry
-from shoe_classifier.services.model_registry import ModelRegistry, version_row
+from shoe_classifier.services.model_registry import KeepPolicy, ModelRegistry, version_row
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.services.shared_registry import SharedModelRegistry
@@ -130,7 +130,11 @@ class Machine:
         self.holder = LiveModelHolder(settings.max_image_pixels)
         kind = SharedModelRegistry if shared else LocalModelRegistry
         self.registry: ModelRegistry = kind(
-            self.files, self.store, self.holder, settings.keep_versions, patience_seconds
+            self.files,
+            self.store,
+            self.holder,
+            KeepPolicy(settings.keep_versions, settings.keep_rejected, settings.keep_rejected_hours),
+            patience_seconds,
         )
         self.features = FeatureExtractor(settings, self.holder)
         self.retrainer = Retrainer(settings, self.store, self.holder, self.files, self.registry, self.features)
