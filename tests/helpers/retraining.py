@@ -24,7 +24,7 @@ from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.sqlite.store import SqliteStore
-from shoe_classifier.types import Report, RetrainJob, TrainingEvent
+from shoe_classifier.types import Report, RetrainJob, TrainingEvent, utc_now
 
 PICTURES = 4
 
@@ -179,7 +179,7 @@ class Machine:
 def derive_version(source: Path, target: Path, version: str) -> Path:
     """Write a copy of a model file that calls itself another version, a child of the first."""
     bundle = bundles.read(source)
-    child = replace(bundle, version=version, parent=bundle.version)
+    child = replace(bundle, version=version, parent=bundle.version, created_at=utc_now())
     bundles.derive(source, target, child, bundles.read_replay_buffer(source))
     return target
 

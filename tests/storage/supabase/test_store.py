@@ -414,7 +414,9 @@ def test_one_retrain_at_a_time_and_cancelled_from_the_other_machine(
         wait_for(lambda: two.get(f"/retrain/{job['job_id']}").json()["state"] == "cancelled")
 
 
-def train_until_cancelled(trainer: CandidateTrainer, target: Path, deadline: float, progress: JobProgress) -> None:
+def train_until_cancelled(
+    trainer: CandidateTrainer, target: Path, deadline: float, progress: JobProgress, *more: Any
+) -> None:
     while time.monotonic() < deadline:
         progress.report(TrainingEvent("train", 0.5, "Training."))  # raises once the job was cancelled
         time.sleep(0.05)
