@@ -1,6 +1,6 @@
 """Types that several layers share: ids and times, picture formats, rows, features, and the events of a training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -11,6 +11,8 @@ import uuid_utils
 
 Decision = Literal["accepted", "uncertain", "unknown"]
 Split = Literal["train", "holdout"]
+ReviewKind = Literal["uncertain", "unknown", "drifted", "random"]
+QueuedKind = Literal["uncertain", "unknown", "random"]  # of these, the rows themselves say so
 RetrainMode = Literal["auto", "quick", "full"]
 Ending = Literal["published", "rejected", "failed", "cancelled"]
 JobState = Literal["queued", "running", Ending]
@@ -18,10 +20,15 @@ Phase = Literal[  # in the order of a job; the phase of a finished job equals it
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",
 ]  # fmt: skip
+WebhookEvent = Literal["retrain.published", "retrain.rejected", "drift.raised", "upload.accepted"]
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+REVIEW_KINDS: tuple[ReviewKind, ...] = get_args(ReviewKind)
+QUEUED_KINDS: tuple[QueuedKind, ...] = get_args(QueuedKind)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
 UNPUBLISHED = ("candidate", "rejected")  # states of a version that was never live
+NONE_OF_THESE = "none of these"  # label of training pictures that show none of the labels
+SKIPPED = ""  # `reviewed_label` of a prediction about which a person would not decide
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 
 EXTENSIONS = {  # of the accepted picture formats
@@ -44,6 +51,12 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def first_id_at(time: datetime) -> str:
+    """Return the smallest id of a time: all ids that `new_id` returned before then are smaller."""
+    milliseconds = int(time.timestamp() * 1e3)
+    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7000-8000-000000000000"
+
+
 def utc_now() -> str:
     """Return the current time in the format of all rows (see `to_iso`)."""
     return to_iso(datetime.now(UTC))
@@ -52,6 +65,12 @@ def utc_now() -> str:
 def to_iso(time: datetime) -> str:
     """Format a time with a time zone as ISO 8601 in UTC, with milliseconds and a `Z`: the format of all rows."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def first_id(time: datetime) -> str:
+    """Return the smallest id that `new_id` could make at a time, to compare ids with."""
+    digits = f"{int(time.timestamp() * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
 
 
 def picture_path(sha256: str, extension: str) -> str:
@@ -91,6 +110,16 @@ class PredictionRecord:
     reviewed_at: str | None = None
     review_kind: str | None = None
     image_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class DecisionCount:
+    """How many predictions a version made on a day (`2026-11-25`, in UTC) with one decision."""
+
+    day: str
+    model_version: str
+    decision: Decision
+    count: int
 
 
 @dataclass(frozen=True)
@@ -183,6 +212,22 @@ class MinuteMetrics:
 
 
 @dataclass(frozen=True)
+class KeptPredictions:
+    """What is kept of predictions.
+
+    Attributes:
+        rows: their number.
+        oldest: `created_at` of the first; None without any.
+        pictures, picture_bytes: those that retention may delete: of no reviewed prediction, and no training picture.
+    """
+
+    rows: int
+    oldest: str | None
+    pictures: int
+    picture_bytes: int
+
+
+@dataclass(frozen=True)
 class AuditEntry:
     """A row of `Audit_Log`: a call that writes, or that was refused because it may not.
 
@@ -239,3 +284,8 @@ class TrainingEvent:
 
 
 Report = Callable[[TrainingEvent], None]  # may raise `errors.Cancelled` to stop the training
+Publish = Callable[[WebhookEvent, Mapping[str, Any]], None]  # tells who listens to webhooks; never waits, never raises
+
+
+def publish_nothing(event: WebhookEvent, data: Mapping[str, Any]) -> None:
+    """A `Publish` for when nobody listens."""

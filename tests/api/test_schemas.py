@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shoe_classifier.api import schemas
-from shoe_classifier.types import MinuteMetrics, ModelVersion, PredictionRecord, RetrainJob, TrainingPicture
+from shoe_classifier.types import AuditEntry, MinuteMetrics, ModelVersion, PredictionRecord, RetrainJob, TrainingPicture
 
 ROWS = [
     (schemas.JobBody, RetrainJob, set()),
@@ -14,6 +14,7 @@ ROWS = [
     (schemas.PredictionRow, PredictionRecord, {"file_url"}),
     (schemas.TrainingRow, TrainingPicture, {"file_url"}),
     (schemas.MinuteBody, MinuteMetrics, set()),
+    (schemas.AuditBody, AuditEntry, set()),
 ]
 
 

@@ -86,15 +86,17 @@ def _boundary(request: Request) -> bytes:
     return boundary
 
 
-async def read_json(request: Request, shape: type[Model], silence_seconds: float) -> Model:
+async def read_json(
+    request: Request, shape: type[Model], silence_seconds: float, most: float = _MAX_JSON_BYTES
+) -> Model:
     """Read a small JSON body. FastAPI would read all of it before it checks the key.
 
     Raises:
         InvalidRequest: no JSON, or JSON of another shape.
-        TooLarge: more than 4 KiB.
+        TooLarge: more than `most` bytes.
         RequestTimeout: the client stopped sending.
     """
-    data = b"".join([chunk async for chunk in _chunks(request, silence_seconds, _MAX_JSON_BYTES)])
+    data = b"".join([chunk async for chunk in _chunks(request, silence_seconds, most)])
     try:
         return shape.model_validate_json(data)
     except ValidationError as error:

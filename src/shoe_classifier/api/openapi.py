@@ -8,13 +8,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from shoe_classifier import errors
-from shoe_classifier.api.schemas import ErrorBody, LabelBody
+from shoe_classifier.api.schemas import AnswersBody, ErrorBody, LabelBody
+from shoe_classifier.settings import Settings
 from shoe_classifier.types import ACCEPTED_FORMATS
 
 _FILE = {"type": "string", "format": "binary"}
 _MEANINGS = {
     401: "The key is missing or wrong.",
-    403: "Without an API_KEY, only programs on the same machine may write.",
+    403: "The key does not open this call; or no API_KEY is set, and the call does not come from the same machine.",
     404: "There is no such thing.",
     408: "The client stopped sending.",
     409: "Not possible in the present state.",
@@ -55,7 +56,7 @@ _DETAILS: dict[type[errors.AppError], str] = {
 }
 
 # What groups of endpoints may raise.
-WRITING = (errors.Unauthorized, errors.Forbidden)
+WRITING = READING = PREDICTING = (errors.Unauthorized, errors.Forbidden)
 STORED = (errors.StoreUnavailable,)
 UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout)
 
@@ -89,10 +90,21 @@ def document(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
+        _leave_open(schema, app.state.service.settings)
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _leave_open(schema: dict[str, Any], settings: Settings) -> None:
+    """Ask for no key where the settings ask for none."""
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            predicting = "predict" in operation["tags"]
+            reading = method == "get" and path != "/audit-log"
+            if (predicting and settings.open_predict) or (reading and settings.open_reading):
+                operation.pop("security", None)
 
 
 def _body(media_type: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
@@ -105,19 +117,35 @@ def _form(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, An
 
 
 PREDICT_FORM = _form(["file"], file={**_FILE, "description": f"A {ACCEPTED_FORMATS} picture."})
+RECORD = {
+    "parameters": [
+        {
+            "name": "record",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "boolean", "default": True},
+            "description": "false keeps neither the picture nor its row: for the frames of a camera.",
+        }
+    ]
+}
 BATCH_FORM = _form(
     ["files"], files={"type": "array", "items": _FILE, "description": "Pictures, or one ZIP that holds pictures."}
 )
 UPLOAD_FORM = _form(
     ["file"],
-    file={**_FILE, "description": "A ZIP of labelled folders, or one picture together with its label."},
+    file={
+        **_FILE,
+        "description": "A ZIP of labelled folders, or of pictures with a CSV, COCO or Label Studio list; a Teachable "
+        "Machine project; an export of this service; or one picture together with its label.",
+    },
     label={
         "type": "string",
         "example": "",  # or Swagger UI fills the field with "string", and a label of that name is taught
-        "description": "The label of a single picture; a ZIP has its labels in its folders.",
+        "description": "The label of a single picture; a ZIP has its own labels.",
     },
 )
 LABEL_BODY = _body("application/json", LabelBody.model_json_schema())
+REVIEW_BODY = _body("application/json", AnswersBody.model_json_schema())
 
 
 def retrain_inputs(options: type[BaseModel]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class RetrainTask:
     Attributes:
         source: the live model's file.
         target: where the new model's file is written.
-        features: of all pictures that the head is to learn, from the live backbone; labels are indices into `labels`.
+        features: of all pictures that the head is to learn, from the live backbone; labels are indices into `labels`,
+            or `BACKGROUND` for pictures that show none of them.
         new: `bool (n,)`, which of them are this retrain's lesson. The others were learned before, with these labels.
         labels: the live model's labels in output order, then the new ones.
         deadline: `time.monotonic()` at which training must have ended; the same in all processes of one machine.
@@ -142,17 +143,22 @@ def _of_missing_labels(samples: ReplayBuffer, others: ReplayBuffer) -> ReplayBuf
 def _tune(
     training: Any, model: Any, pictures: LabelledPictures, replayed: ReplayBuffer, task: RetrainTask, report: Report
 ) -> None:
-    learn = replayed[~replayed.held_out]
+    learn, shown = replayed[~replayed.held_out], pictures.split()[0]
     classes = len(task.labels)
     training.finetune_upper_layers(
         model,
-        pictures.split()[0],
+        replace(shown, labels=_with_negatives_last(shown.labels, classes)),
         learn.float_latents(),
-        np.where(learn.labels == BACKGROUND, classes, learn.labels).astype(np.int64),
+        _with_negatives_last(learn.labels, classes),
         classes,
         report,
         lambda: time.monotonic() > task.deadline,
     )
+
+
+def _with_negatives_last(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Label indices in which `classes` stands for the background: `int64 (n,)`."""
+    return np.where(labels == BACKGROUND, classes, labels).astype(np.int64)
 
 
 def build_model_file(

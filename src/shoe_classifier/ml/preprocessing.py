@@ -112,6 +112,11 @@ def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = M
     return image if turn is None else image.transpose(turn)
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return the width and height of a stored picture, in pixels, as its header says. Raises as `decode` does."""
+    return _open(data, "", MAX_IMAGE_PIXELS, 1)[0].size
+
+
 def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
     """Refuse a picture by the width and height in its header, in pixels."""
     width, height = size

@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from shoe_classifier.errors import NoNewData, NotFound
 from shoe_classifier.ml.dataset import LabelledPictures, load
 from shoe_classifier.ml.features import LabelledFeatures, labelled
+from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import PictureFeatures, Report, TrainingEvent, TrainingPicture
+from shoe_classifier.types import NONE_OF_THESE, PictureFeatures, Report, TrainingEvent, TrainingPicture
 
 _MOST_EARLIER = 20_000  # pictures learned before, about 100 MB of features; of older ones the replay buffer has samples
 _NAMED_PICTURES = 3  # unreadable pictures that a message names
@@ -27,7 +28,8 @@ class Lesson:
     Attributes:
         rows: one for each picture, first those that were learned before.
         features: of the same pictures in the same order, from the live backbone.
-        labels: the live model's labels in output order, then the new ones.
+        labels: the live model's labels in output order, then the new ones. `NONE_OF_THESE` is not among them: its
+            pictures have the label index `BACKGROUND`.
         unreadable: waiting pictures that are missing or damaged.
         forgotten: SHA-256 digests of deleted pictures.
     """
@@ -90,10 +92,12 @@ class LessonCollector:
         unreadable = [row for row in waiting if row.sha256 not in found]
         if not readable:
             raise _unreadable(unreadable)
-        earlier = [row for row in self._store.processed() if row.shoe_class in live.bundle.labels][-_MOST_EARLIER:]
+        kept = {*live.bundle.labels, NONE_OF_THESE}
+        earlier = [row for row in self._store.processed() if row.shoe_class in kept][-_MOST_EARLIER:]
         found |= self._features_of(earlier, live, report, (time.monotonic() + deadline) / 2)
         rows = [*(row for row in earlier if row.sha256 in found), *readable]
-        labels = list(dict.fromkeys([*live.bundle.labels, *(row.shoe_class for row in readable)]))
+        taught = (row.shoe_class for row in readable if row.shoe_class != NONE_OF_THESE)
+        labels = list(dict.fromkeys([*live.bundle.labels, *taught]))
         return Lesson(rows, _columns(rows, found, labels), labels, unreadable, forgotten)
 
     def load_pictures(self, lesson: Lesson, report: Report) -> LabelledPictures:
@@ -107,10 +111,12 @@ class LessonCollector:
 
         size, max_pixels = self._holder.teachable.backbone.image_size, self._settings.max_image_pixels
         files = (Picture(row.shoe_class, row.image_path, data) for row, data in self._stored(rows))
-        pictures = load(files, size, list(lesson.labels), progress=report_progress, max_pixels=max_pixels)
+        names = [*lesson.labels, NONE_OF_THESE]
+        pictures = load(files, size, names, progress=report_progress, max_pixels=max_pixels)
         if not len(pictures):
             raise _unreadable(rows)
-        return pictures
+        nothing = pictures.labels == len(lesson.labels)
+        return replace(pictures, labels=np.where(nothing, BACKGROUND, pictures.labels))
 
     def _features_of(
         self, rows: list[TrainingPicture], live: LiveModel, report: Report, until: float = float("inf")
@@ -146,6 +152,6 @@ def _unreadable(rows: Sequence[TrainingPicture]) -> NoNewData:
 
 
 def _columns(rows: list[TrainingPicture], found: dict[str, PictureFeatures], labels: list[str]) -> LabelledFeatures:
-    index = {label: number for number, label in enumerate(labels)}
+    index = {label: number for number, label in enumerate(labels)} | {NONE_OF_THESE: BACKGROUND}
     label_indices = np.array([index[row.shoe_class] for row in rows], np.int64)
     return labelled([found[row.sha256] for row in rows], label_indices, [row.sha256 for row in rows])

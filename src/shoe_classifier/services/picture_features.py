@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from shoe_classifier.errors import AppError
 from shoe_classifier.ml.features import features_of
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
@@ -50,7 +52,7 @@ class FeatureExtractor:
         self._holder = holder
         self._cache = FeatureCache(settings.dataset_dir / "features.sqlite3")
         count = min(settings.threads, _THREADS)
-        self._threads = ThreadPoolExecutor(count, "features", initializer=_lower_priority)
+        self._threads = ThreadPoolExecutor(count, "features", initializer=lower_priority)
         self._ahead = count + 1  # pictures that wait for a thread, so that none is idle
 
     def close(self) -> None:
@@ -117,7 +119,8 @@ class FeatureExtractor:
         """
 
         def extract(picture: tuple[TrainingPicture, bytes]) -> "Future[PictureFeatures]":
-            return self._threads.submit(self._extract, live, *picture)
+            row, data = picture
+            return self._threads.submit(self._extract, live, row.image_path, data)
 
         found: dict[str, PictureFeatures] = {}
         fresh: dict[str, Extracted] = {}
@@ -132,6 +135,21 @@ class FeatureExtractor:
                     break
         finally:  # also of a retrain that is cancelled
             self.keep(fresh)
+        return found
+
+    def compute_for_now(self, live: LiveModel, pictures: Iterable[tuple[str, bytes]]) -> dict[str, np.ndarray]:
+        """Compute the features of files by their names, `float16 (d,)` each, without keeping them in the cache.
+
+        Those that do not decode are left out.
+        """
+
+        def extract(picture: tuple[str, bytes]) -> "Future[PictureFeatures]":
+            return self._threads.submit(self._extract, live, *picture)
+
+        found = {}
+        for (name, _), future in self._in_order(extract, pictures):
+            with contextlib.suppress(AppError):
+                found[name] = future.result().features
         return found
 
     def _check(self, picture: Picture) -> Extracted | None:
@@ -153,9 +171,9 @@ class FeatureExtractor:
             logger.exception("The features of an uploaded picture could not be computed.")
             return None
 
-    def _extract(self, live: LiveModel, row: TrainingPicture, data: bytes) -> PictureFeatures:
+    def _extract(self, live: LiveModel, name: str, data: bytes) -> PictureFeatures:
         size, max_pixels = live.backbone.image_size, self._settings.max_image_pixels
-        return features_of(live.backbone, decode(data, size, name=row.image_path, max_pixels=max_pixels))
+        return features_of(live.backbone, decode(data, size, name=name, max_pixels=max_pixels))
 
     def _teachable(self) -> LiveModel | None:
         try:
@@ -174,7 +192,8 @@ class FeatureExtractor:
             yield submitted.popleft()
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
+    """Let predictions go before what this thread does."""
     with contextlib.suppress(OSError):  # where threads have no priority of their own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 

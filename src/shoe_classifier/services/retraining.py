@@ -29,7 +29,17 @@ from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import Ending, ModelVersion, RetrainJob, RetrainMode, TrainingEvent, new_id, utc_now
+from shoe_classifier.types import (
+    Ending,
+    ModelVersion,
+    Publish,
+    RetrainJob,
+    RetrainMode,
+    TrainingEvent,
+    new_id,
+    publish_nothing,
+    utc_now,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +60,7 @@ class Retrainer:
         files: ModelFiles,
         registry: ModelRegistry,
         features: FeatureExtractor,
+        publish: Publish = publish_nothing,
     ):
         self._host_lock = FileLock(settings.dataset_dir / "retrain.lock")  # between the workers of this machine
         self._settings = settings
@@ -57,6 +68,7 @@ class Retrainer:
         self._holder = holder
         self._files = files
         self._registry = registry
+        self._tell = publish
         self._trainer = CandidateTrainer(settings, store, holder, files.live, features)
         self._lock = threading.Lock()
         self._progress: JobProgress | None = None
@@ -216,6 +228,7 @@ class Retrainer:
             self._end(progress, "failed", error.detail if isinstance(error, AppError) else _FAILED)
             raise
         progress.row = done
+        self._tell("retrain.published", _described(done))
         logger.info("Job %s published the rejected version %s.", done.job_id, row.version)
         return activated
 
@@ -255,7 +268,9 @@ class Retrainer:
         for job in self._store.jobs(_RECENT_JOBS, None):
             if not job.finished and job.model_version and self._registry.was_published(job):
                 logger.warning("Retrain %s was stopped after its version had become live.", job.job_id)
-                self._store.finish_job(JobProgress(job).ended("published", job.message))
+                done = JobProgress(job).ended("published", job.message)
+                self._store.finish_job(done)
+                self._tell("retrain.published", _described(done))
         self._store.fail_unfinished_jobs(message)
 
     # ------------------------------------------------------------ the job, on its own thread
@@ -314,6 +329,7 @@ class Retrainer:
         done = progress.ended("published", verdict(candidate))
         self._registry.publish(target, row, done, candidate.learned)
         progress.row = done
+        self._tell("retrain.published", _described(done))
         logger.info("Retrain %s published version %s.", done.job_id, row.version)
 
     def _end(self, progress: JobProgress, state: Ending, message: str) -> None:
@@ -325,6 +341,8 @@ class Retrainer:
             logger.exception("The end of retrain %s could not be recorded.", ended.job_id)
             self._unrecorded = ended
         progress.row = ended
+        if state == "rejected":
+            self._tell("retrain.rejected", _described(ended))
         logger.info("Retrain %s %s: %s", ended.job_id, state, message)
 
     def _record_end(self, job: RetrainJob) -> None:
@@ -335,6 +353,14 @@ class Retrainer:
         elif own and own.row.job_id == row.job_id:
             own.row = row
         self._unrecorded = None
+
+
+def _described(job: RetrainJob) -> dict[str, object]:
+    """What a webhook says about a finished job."""
+    metrics = job.metrics or {}
+    figures = {name: metrics.get(name) for name in ("accuracy", "macro_f1")}
+    names = ("job_id", "state", "mode", "message", "model_version", "samples", "labels", "created_at", "finished_at")
+    return {**{name: getattr(job, name) for name in names}, **figures}
 
 
 def _remove(path: Path) -> None:

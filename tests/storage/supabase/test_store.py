@@ -415,7 +415,7 @@ def test_one_retrain_at_a_time_and_cancelled_from_the_other_machine(
 
 
 def train_until_cancelled(
-    trainer: CandidateTrainer, target: Path, deadline: float, progress: JobProgress, *more: Any
+    trainer: CandidateTrainer, target: Path, deadline: float, progress: JobProgress, *more: object
 ) -> None:
     while time.monotonic() < deadline:
         progress.report(TrainingEvent("train", 0.5, "Training."))  # raises once the job was cancelled

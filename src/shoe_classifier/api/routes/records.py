@@ -11,22 +11,23 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Response
 
 from shoe_classifier import errors
+from shoe_classifier.api.auth import MayRead
 from shoe_classifier.api.dependencies import PredictionDep, SettingsDep, StoreDep
-from shoe_classifier.api.openapi import STORED, error_responses
+from shoe_classifier.api.openapi import READING, STORED, error_responses
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import MinuteBody, PredictionRow, TrainingRow
 from shoe_classifier.ml.preprocessing import thumbnail
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import MEDIA_TYPES, TYPE_OF_EXTENSION, MinuteMetrics, PredictionRecord, TrainingPicture
 
-router = APIRouter(tags=["records"])
+router = APIRouter(tags=["records"], dependencies=[MayRead])
 
 
 @router.get(
     "/predictions",
     summary="Predictions, newest first",
     response_model=list[PredictionRow],
-    responses=error_responses(errors.InvalidRequest, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
 )
 def list_predictions(
     response: Response, store: StoreDep, limit: Limit = 50, before: Before = None
@@ -40,7 +41,7 @@ def list_predictions(
     "/training-data",
     summary="Training pictures, newest first",
     response_model=list[TrainingRow],
-    responses=error_responses(errors.InvalidRequest, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
 )
 def list_training_data(
     response: Response, store: StoreDep, limit: Limit = 50, before: Before = None
@@ -56,7 +57,7 @@ def list_training_data(
     response_class=Response,
     responses={
         200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."},
-        **error_responses(errors.NotFound, errors.InvalidRequest, *STORED),
+        **error_responses(*READING, errors.NotFound, errors.InvalidRequest, *STORED),
     },
 )
 async def get_file(
@@ -80,7 +81,7 @@ async def get_file(
     "/system-metrics",
     summary="Minutes with traffic, newest first",
     response_model=list[MinuteBody],
-    responses=error_responses(errors.InvalidRequest, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
 )
 def list_system_metrics(store: StoreDep, limit: Limit = 60) -> list[MinuteMetrics]:
     return store.minutes(limit)

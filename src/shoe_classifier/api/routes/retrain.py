@@ -15,11 +15,11 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayWrite
+from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import IngestionDep, ModelDep, RetrainerDep, SettingsDep, StoppingDep, StoreDep
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
-from shoe_classifier.api.openapi import STORED, UPLOADING, WRITING, error_responses, retrain_inputs
+from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import JobBody
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -109,7 +109,8 @@ async def start_retrain(
     "",
     summary="Retrain jobs, newest first",
     response_model=list[JobBody],
-    responses=error_responses(errors.InvalidRequest, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
+    dependencies=[MayRead],
 )
 def list_retrain_jobs(
     response: Response, retrainer: RetrainerDep, limit: Limit = 50, before: Before = None
@@ -119,7 +120,13 @@ def list_retrain_jobs(
     return rows
 
 
-@router.get("/{job_id}", summary="One job", response_model=JobBody, responses=error_responses(errors.NotFound, *STORED))
+@router.get(
+    "/{job_id}",
+    summary="One job",
+    response_model=JobBody,
+    responses=error_responses(*READING, errors.NotFound, *STORED),
+    dependencies=[MayRead],
+)
 def get_retrain_job(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
     return retrainer.job(job_id)
 
@@ -133,8 +140,9 @@ def get_retrain_job(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
             "content": {"text/event-stream": {}},
             "description": "`progress` events whose data is the job as JSON, and `end` as the last one.",
         },
-        **error_responses(errors.NotFound, *STORED),
+        **error_responses(*READING, errors.NotFound, *STORED),
     },
+    dependencies=[MayRead],
 )
 async def stream_retrain_events(job_id: str, retrainer: RetrainerDep, stopping: StoppingDep) -> StreamingResponse:
     job = await anyio.to_thread.run_sync(retrainer.job, job_id)

@@ -74,7 +74,14 @@ create index predict_pictures on Predict (image_path, reviewed_at, image_bytes) 
 create index predict_unreviewed on Predict (id) where image_path is not null and reviewed_at is null;
 """
 
-RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG)
+# The predictions that wait for a review, without the table.
+_REVIEW_QUEUE = """
+create index predict_undecided on Predict (decision, id)
+    where review_kind is null and reviewed_at is null and image_path is not null;
+create index predict_random on Predict (review_kind, id) where review_kind is not null;
+"""
+
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG, _REVIEW_QUEUE)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

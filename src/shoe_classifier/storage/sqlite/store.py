@@ -2,7 +2,10 @@
 
 import json
 import sqlite3
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS
 from shoe_classifier.storage.sqlite.picture_files import PictureFiles
 from shoe_classifier.storage.tables import (
+    AUDIT_LOG,
     DELETED_PICTURES,
     MODEL_VERSIONS,
     PREDICT,
@@ -27,12 +31,18 @@ from shoe_classifier.types import (
     CANCELLING,
     FINISHED,
     UNPUBLISHED,
+    AuditEntry,
+    Decision,
+    DecisionCount,
     DeletedPicture,
+    KeptPredictions,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
     TrainingPicture,
+    first_id,
     utc_now,
 )
 
@@ -42,6 +52,27 @@ _ADD_PREDICTION = (
 _DROP_MODEL = """
 update Model_Versions set state = 'deleted' where version = ? and state in ('candidate', 'rejected', 'archived')
 """
+_TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
+    False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
+    True: "review_kind = ? and reviewed_at is null and image_path is not null",
+}
+_COUNT_STEP = """
+select substr(created_at, 1, 10) day, model_version, decision, count(*) n, max(id) last
+from (select id, created_at, model_version, decision from Predict where id > ? order by id limit 5000)
+group by 1, 2, 3
+"""
+_LEARNED = "exists (select 1 from Training_Data where sha256 = substr({path}, 11, 64))"  # as `picture_path` builds it
+_EXPENDABLE = f"where id > ? and id < ? and reviewed_at is null and not {_LEARNED.format(path='Predict.image_path')}"
+_UNUSED = f"""
+select value from json_each(?)
+    where not exists (select 1 from Predict where image_path = value) and not {_LEARNED.format(path="value")}
+"""
+_COUNT_ROWS = "select count(*) n, max(id) last from (select id from Predict where id > ? order by id limit ?)"
+_PICTURE_SIZES = f"""
+select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
+    from Predict where image_path > ? group by image_path order by image_path limit ?
+"""
+_COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
 _RECOMPUTE_PROCESSED = """
 with recursive lineage (version) as (
     select version from Model_Versions where state = 'live'
@@ -108,11 +139,94 @@ class SqliteStore:
     def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
         return self._page(PREDICT, limit, before)
 
-    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        rows = self._select(PREDICT, "where id in (select value from json_each(?))", json.dumps(list(ids)))
+        return {row.id: row for row in rows}
+
+    def review_prediction(
+        self, prediction_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> None:
         change = "update Predict set reviewed_label = ?, review_kind = ?, reviewed_at = ? where id = ?"
         with self._db.transaction(durable=True) as db:
             if not db.execute(change, [label, kind, reviewed_at, prediction_id]).rowcount:
                 raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        return self._select(PREDICT, f"where {_TO_REVIEW[kind == 'random']} order by id desc limit ?", kind, limit)
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        return int(
+            self._db.select(f"select count(*) n from Predict where {_TO_REVIEW[kind == 'random']}", kind)[0]["n"]
+        )
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        where = "where review_kind = 'random' and id > ? and reviewed_at is not null order by id"
+        return self._select(PREDICT, where, first_id(since))
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        counts: Counter[tuple[str, str, Decision]] = Counter()
+        last = first_id(since)
+        while True:  # in steps, because each one blocks predictions
+            rows = self._db.select(_COUNT_STEP, last)
+            if not rows:
+                return [DecisionCount(*group, count) for group, count in counts.items()]
+            counts.update({(row["day"], row["model_version"], row["decision"]): row["n"] for row in rows})
+            last = max(row["last"] for row in rows)
+
+    def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
+        self._release(rows, "delete from Predict")
+
+    def drop_pictures(self, rows: Sequence[PredictionRecord]) -> None:
+        self._release(rows, "update Predict set image_path = null, image_bytes = null")
+
+    def _release(self, rows: Sequence[PredictionRecord], change: str) -> None:
+        """Change rows, and delete the pictures that no row uses afterwards.
+
+        The files go within the transaction, so that no training row can come to use one in between; after a crash the
+        rows are still there, and the next call finds them.
+        """
+        paths = json.dumps(list({row.image_path for row in rows if row.image_path}))
+        with self._db.transaction() as db:
+            db.execute(f"{change} where id in (select value from json_each(?))", [json.dumps([row.id for row in rows])])
+            for row in db.execute(_UNUSED, [paths]).fetchall():
+                self._pictures.delete(row["value"])
+
+    def expendable_predictions(
+        self, after: str, before: str, *, with_picture: bool, limit: int
+    ) -> list[PredictionRecord]:
+        having = "and image_path is not null" if with_picture else ""
+        return self._select(PREDICT, f"{_EXPENDABLE} {having} order by id limit ?", after, before, limit)
+
+    def count_predictions(self) -> KeptPredictions:
+        rows, last = 0, ""
+        while (found := self._db.select(_COUNT_ROWS, last, _COUNTED))[0]["n"]:
+            rows, last = rows + found[0]["n"], found[0]["last"]
+            time.sleep(_REST_SECONDS)
+        pictures, size, path = 0, 0, ""
+        while found := self._db.select(_PICTURE_SIZES, path, _COUNTED):
+            free = [row for row in found if row["free"]]
+            pictures += len(free)
+            size += sum(row["bytes"] or self._pictures.size(row["image_path"]) for row in free)
+            path = found[-1]["image_path"]
+            time.sleep(_REST_SECONDS)
+        oldest = self._db.select("select created_at from Predict order by id limit 1")
+        return KeptPredictions(rows, oldest[0]["created_at"] if oldest else None, pictures, size)
+
+    def forget_unused(self) -> None:
+        pass
+
+    # ------------------------------------------------------------ audit log
+
+    def add_audit(self, row: AuditEntry) -> None:
+        with self._db.transaction() as db:
+            _insert(db, AUDIT_LOG, row)
+
+    def audit_log(self, limit: int, before: str | None) -> list[AuditEntry]:
+        return self._page(AUDIT_LOG, limit, before)
+
+    def trim_audit(self, refused: int) -> None:
+        old = "select id from Audit_Log where status in (401, 403) order by id desc limit ? offset ?"
+        self._db.execute(f"delete from Audit_Log where id in ({old})", [_COUNTED, refused])
 
     # ------------------------------------------------------------ training data
 
@@ -122,10 +236,17 @@ class SqliteStore:
         self._pictures.flush([row.image_path for row in rows])  # before the rows, which must not outlive them
         with self._db.transaction(durable=True) as db:
             db.executemany("delete from Deleted_Pictures where sha256 = ?", [[row.sha256] for row in rows])
-            return {row.id for row in rows if _insert(db, TRAINING_DATA, row, then="on conflict (sha256) do nothing")}
+            added = {row.id for row in rows if _insert(db, TRAINING_DATA, row, then="on conflict (sha256) do nothing")}
+        for row, file in zip(rows, files, strict=True):
+            self._pictures.add(row.image_path, file)  # again: its last prediction may just have been deleted
+        return added
 
     def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
         return self._page(TRAINING_DATA, limit, before)
+
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data order by id"
+        return (_decode(TRAINING_DATA, row) for row in self._db.stream(query))
 
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._one(TRAINING_DATA, "id", row_id)
@@ -138,12 +259,13 @@ class SqliteStore:
             db.execute("update Training_Data set shoe_class = ?, is_processed = 0 where id = ?", [label, row_id])
             db.execute("delete from Learned_Pictures where training_id = ?", [row_id])
 
-    def delete_training(self, row: TrainingPicture) -> None:
+    def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
         with self._db.transaction(durable=True) as db:
             db.execute("delete from Training_Data where id = ?", [row.id])
             db.execute("delete from Learned_Pictures where training_id = ?", [row.id])
             _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
-        self._pictures.delete(row.image_path)
+        if not keep_picture:
+            self._pictures.delete(row.image_path)
 
     def deleted_pictures(self) -> frozenset[str]:
         return frozenset(row["sha256"] for row in self._db.select("select sha256 from Deleted_Pictures"))
@@ -162,8 +284,9 @@ class SqliteStore:
     def processed(self) -> list[TrainingPicture]:
         return self._select(TRAINING_DATA, "where is_processed = 1 order by id")
 
-    def count_unprocessed(self) -> int:
-        return int(self._db.select("select count(*) n from Training_Data where is_processed = 0")[0]["n"])
+    def count_unprocessed(self, after: str | None = None) -> int:
+        query = "select count(*) n from Training_Data where is_processed = 0 and id > ?"
+        return int(self._db.select(query, after or "")[0]["n"])
 
     # ------------------------------------------------------------ versions
 

@@ -15,12 +15,12 @@ from shoe_classifier.storage.supabase.api_errors import MIGRATE, no_answer, tran
 from shoe_classifier.storage.tables import TABLES
 
 PICTURES_BUCKET, MODELS_BUCKET = "uploads", "models"  # those that the migrations create
-REVISION = 3  # of supabase/migrations
+REVISION = 6  # of supabase/migrations
 # Columns that only Supabase has.
 _MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
 _COLUMNS = {table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES}
 _INDEXES = {
-    "Predict": "Predict_pkey predict_pictures predict_unreviewed",
+    "Predict": "Predict_pkey predict_pictures predict_unreviewed predict_undecided predict_random",
     "Training_Data": "Training_Data_pkey Training_Data_sha256_key training_data_unprocessed training_data_processed"
     " training_data_class",
     "Model_Versions": "Model_Versions_pkey model_versions_sha256 model_versions_created model_versions_one_live",
@@ -47,6 +47,7 @@ _FUNCTIONS = {
     "pictures_in_use": "image_paths text[]",
     "expendable_predictions": "after uuid, before uuid, with_picture boolean, max_rows integer",
     "kept_predictions": "",
+    "decision_counts": "first uuid",
     "describe_shoe_classifier": "",
 }
 _ATTEMPTS = 3

@@ -21,6 +21,7 @@ create table if not exists Pictures (
 );
 create table if not exists Facts (name text primary key, value text not null) without rowid;
 """
+RELEASED = "Released"  # not a table: such rows say which stored rows or pictures are to be deleted
 MIGRATIONS = (_RELEASE_0_1_0,)
 _SHRINK_STEPS, _SHRINK_PAGES = 10, 1000
 _ADD_EVENT = "insert into Events values (?, ?, ?, ?)"
@@ -111,11 +112,20 @@ class Outbox:
         )
         return rows[0]["image_path"] if rows else None
 
-    def review(self, row_id: str, label: str | None, kind: str, reviewed_at: str) -> dict[str, Any] | None:
+    def review(
+        self, row_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> dict[str, Any] | None:
         """Write a review into a queued prediction; return that row, or None if it is not queued."""
         change = "update Events set row = json_set(row, '$.reviewed_label', ?, '$.review_kind', ?, '$.reviewed_at', ?)"
         self._db.execute(f"{change} where id = ?", [label, kind, reviewed_at, row_id])
         return self.row(row_id)
+
+    def replace_rows(self, row_ids: Sequence[str], table: str, row: str) -> None:
+        """Take rows out of the queue, with pictures that nothing else queued needs, and append one of another table."""
+        with self._db.transaction() as db:
+            db.execute("delete from Events where id in (select value from json_each(?))", [json.dumps(list(row_ids))])
+            db.execute(f"delete from Pictures where {_NO_EVENT_LEFT}")
+            db.execute(_ADD_EVENT, (new_id(), table, row, None))
 
     def mark_sent(self, image_path: str) -> None:
         """Free the space of a picture, and remember that it was sent for as long as rows refer to it."""

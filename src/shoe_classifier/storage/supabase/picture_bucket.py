@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _TRANSFER_THREADS = 8  # pictures sent or fetched at once
 _AHEAD = 32  # pictures fetched before the caller needs them
+_COMPARED = 1000  # cached pictures compared with the rows in one call
 _MAX_AGE = "31536000"  # seconds that clients may cache a picture: the file of a hash never changes
 
 
@@ -90,6 +91,25 @@ class PictureBucket:
         self._outbox.forget(image_path)
         self._client.call(lambda: self._files().remove([image_path]))
         self._cache.forget(image_path)
+
+    def delete_unused(self, image_paths: Sequence[str]) -> None:
+        """Delete those pictures that no row uses."""
+        unused = self._unused(image_paths)
+        if unused:
+            self._client.call(lambda: self._files().remove(unused))
+        for image_path in unused:
+            self._cache.forget(image_path)
+
+    def forget_unused(self) -> None:
+        """Delete pictures that no row uses from this machine's cache: another machine has deleted them."""
+        paths = iter(self._cache.paths())
+        while chunk := list(islice(paths, _COMPARED)):
+            for image_path in self._unused(chunk):
+                self._cache.forget(image_path)
+
+    def _unused(self, image_paths: Sequence[str]) -> list[str]:
+        used = self._client.rpc("pictures_in_use", image_paths=list(image_paths)) if image_paths else []
+        return sorted(set(image_paths) - set(used))
 
     def find_picture(self, sha256: str) -> tuple[str, bytes]:
         """See `PictureStore`."""
