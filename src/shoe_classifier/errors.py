@@ -89,6 +89,12 @@ class Superseded(AppError):
     status, code = 409, "superseded"
 
 
+class TooFewLabels(AppError):
+    """A model tells labels apart, so there must be two."""
+
+    status, code = 409, "too_few_labels"
+
+
 class NotOffered(AppError):
     """A plain Keras model, which was not trained by this service, cannot do this."""
 

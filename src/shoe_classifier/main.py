@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -14,11 +14,14 @@ from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.error_handlers import handle_error
 from shoe_classifier.api.lifespan import lifespan
 from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
+from shoe_classifier.api.query import refuse_unknown_parameters
 from shoe_classifier.api.routes import (
     audit,
     camera,
     corrections,
+    data_quality,
     export,
+    labels,
     models,
     monitoring,
     predict,
@@ -32,9 +35,11 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.factories import open_registry, open_store, open_webhooks
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
@@ -47,7 +52,10 @@ from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.types import publish_nothing
 
-_NOUNS = (predict, upload, retrain, models, export, records, corrections, review, monitoring, audit, system, camera)
+_NOUNS = (
+    *(predict, upload, retrain, models, export, records, data_quality, corrections, labels, review),
+    *(monitoring, audit, system, camera),
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -66,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         static_url="/docs/static",
         telemetry={"tracing": False, "metrics": False, "logs": False},  # off: each request would look for providers
+        dependencies=[Depends(refuse_unknown_parameters)],
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
@@ -116,6 +125,8 @@ def _build_service(settings: Settings) -> Service:
         corrections=corrections,
         audit=audit,
         retention=Retention(settings, store, audit),
+        labels=LabelService(store, live_model, ingestion, features, files.live),
+        data_quality=DataQualityService(settings, store, live_model, features),
         model_registry=registry,
         retrainer=retrainer,
         monitor=monitor,

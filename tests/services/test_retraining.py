@@ -559,7 +559,7 @@ def test_pictures_of_a_label_go_on_waiting(local: Machine) -> None:
     job = local.retrainer.start("quick", None, True, ["hat"])
     assert local.retrainer.wait(job.job_id).samples == 3
     assert {row.shoe_class for row in local.real_store.unprocessed()} == {"hat"}
-    with pytest.raises(NoNewData, match="other labels"):
+    with pytest.raises(NoNewData, match="with other labels"):
         local.retrainer.start("quick", None, True, ["hat"])
     with pytest.raises(InvalidLabel, match="received 'cap'"):
         local.retrainer.start("quick", None, True, ["cap"])

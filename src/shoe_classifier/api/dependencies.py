@@ -12,8 +12,10 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
+from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.picture_features import FeatureExtractor
@@ -45,6 +47,8 @@ class Service:
     ingestion: IngestionService
     model_registry: ModelRegistry
     corrections: CorrectionService
+    labels: LabelService
+    data_quality: DataQualityService
     audit: AuditLog
     retention: Retention
     retrainer: Retrainer
@@ -73,6 +77,8 @@ PredictionDep = Annotated[PredictionService, _part(lambda service: service.predi
 IngestionDep = Annotated[IngestionService, _part(lambda service: service.ingestion)]
 RegistryDep = Annotated[ModelRegistry, _part(lambda service: service.model_registry)]
 CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corrections)]
+LabelsDep = Annotated[LabelService, _part(lambda service: service.labels)]
+DataQualityDep = Annotated[DataQualityService, _part(lambda service: service.data_quality)]
 RetentionDep = Annotated[Retention, _part(lambda service: service.retention)]
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]
 MonitorDep = Annotated[Monitor, _part(lambda service: service.monitor)]

@@ -46,6 +46,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         task.cancel()
     await asyncio.gather(loading, following, minutes, watching, retraining, retention, return_exceptions=True)
     await asyncio.to_thread(service.monitor.stop)
+    await asyncio.to_thread(service.data_quality.stop)
     await asyncio.to_thread(service.retrainer.stop)
     if service.webhooks:
         await asyncio.to_thread(service.webhooks.stop)

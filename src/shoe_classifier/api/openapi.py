@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from shoe_classifier import errors
+from shoe_classifier.api.pagination import TOTAL
 from shoe_classifier.api.schemas import AnswersBody, ErrorBody, LabelBody
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import ACCEPTED_FORMATS
@@ -49,6 +50,7 @@ _DETAILS: dict[type[errors.AppError], str] = {
     errors.Superseded: "Expected a rejected version that was trained from the live one or its descendants; "
     "'20261122-040103-07bc' was trained from '20261122-034512-9f3a', and would lose what '20261122-050211-1c2d' has "
     "learned since. Retrain.",
+    errors.TooFewLabels: "Expected two labels or more to remain; received the request to remove one of 2.",
     errors.TooLarge: "Expected at most 15,728,640 bytes; received 20,000,000.",
     errors.TooSmall: "Expected a picture of at least 16 pixels on each side; received 12 × 12.",
     errors.Unauthorized: "Expected the header X-API-Key; received none.",
@@ -76,6 +78,15 @@ def error_responses(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, 
         example = {"value": {"detail": _DETAILS[kind], "code": kind.code}}
         response["content"]["application/json"]["examples"][kind.code] = example
     return dict(sorted(responses.items(), key=lambda item: str(item[0])))
+
+
+def listed(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, Any]]:
+    """The responses of a list with pages, which may raise these errors."""
+    headers = {
+        TOTAL: {"schema": {"type": "integer"}, "description": "How many rows pass the filters, on all pages."},
+        "Link": {"schema": {"type": "string"}, "description": "The next page, with `rel=next`, if there may be one."},
+    }
+    return {200: {"headers": headers}, **error_responses(*kinds)}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -144,8 +155,15 @@ UPLOAD_FORM = _form(
         "description": "The label of a single picture; a ZIP has its own labels.",
     },
 )
-LABEL_BODY = _body("application/json", LabelBody.model_json_schema())
-REVIEW_BODY = _body("application/json", AnswersBody.model_json_schema())
+
+
+def json_body(shape: type[BaseModel]) -> dict[str, Any]:
+    """A JSON body that the endpoint reads itself."""
+    return _body("application/json", shape.model_json_schema())
+
+
+LABEL_BODY = json_body(LabelBody)
+REVIEW_BODY = json_body(AnswersBody)
 
 
 def retrain_inputs(options: type[BaseModel]) -> dict[str, Any]:

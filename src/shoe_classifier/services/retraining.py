@@ -22,6 +22,7 @@ from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
+from shoe_classifier.services.labels import pending_changes
 from shoe_classifier.services.model_registry import ModelRegistry, version_row
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.training_process import LOWEST_PRIORITY
@@ -95,16 +96,16 @@ class Retrainer:
 
         Raises:
             RetrainRunning: another job is running.
-            NoNewData: every stored picture has been learned, or is to go on waiting.
+            NoNewData: every stored picture has been learned, or is to go on waiting, and no label was changed.
             InvalidLabel: no picture with a label of `without` is waiting.
             NotReady, NotOffered: there is no live model to start from.
         """
         with self._lock:
             self._acquire_host_lock()
             try:
-                self._holder.teachable  # noqa: B018 - raises if there is none
+                live = self._holder.teachable.bundle
                 self._end_interrupted(_INTERRUPTED)
-                self._check_waiting(without)
+                self._check_waiting(without, live)
                 progress = JobProgress(RetrainJob(mode=mode, force=force))
                 if not self._store.start_job(progress.row):
                     raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
@@ -204,14 +205,17 @@ class Retrainer:
         elif own and self.running and not own.row.finished and not self._store.report_job(own.row):
             own.cancel()
 
-    def _check_waiting(self, without: Sequence[str]) -> None:
-        if not self._store.count_unprocessed():
-            raise NoNewData("Expected training pictures that were not learned yet; there are none. Upload some first.")
-        waiting = {row.shoe_class for row in self._store.unprocessed()} if without else {""}
-        if without and (unknown := sorted(set(without) - waiting)):
+    def _check_waiting(self, without: Sequence[str], live: bundles.Bundle) -> None:
+        """Raise `InvalidLabel` and `NoNewData` as `start` does."""
+        waiting = {row.shoe_class for row in self._store.unprocessed()} if without else set()
+        if unknown := sorted(set(without) - waiting):
             raise InvalidLabel(f"Expected labels of waiting pictures in 'without'; received {unknown[0][:80]!r}.")
-        if waiting <= set(without):
-            raise NoNewData("Expected waiting pictures of other labels than those in 'without'; there are none.")
+        there_are = waiting - set(without) if without else self._store.count_unprocessed()
+        if not there_are and not pending_changes(self._store, live).waiting:
+            others = " with other labels" if without else ""
+            raise NoNewData(
+                f"Expected training pictures{others} that were not learned yet; there are none. Upload some first."
+            )
 
     def _publish_rejected(self, row: ModelVersion) -> ModelVersion:
         """Publish a rejected candidate all the same. The host lock must be held."""

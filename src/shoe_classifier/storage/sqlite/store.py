@@ -13,12 +13,15 @@ from typing import Any
 import orjson
 
 from shoe_classifier.errors import NotFound
+from shoe_classifier.storage.filters import Condition, conditions_of
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS
 from shoe_classifier.storage.sqlite.picture_files import PictureFiles
 from shoe_classifier.storage.tables import (
     AUDIT_LOG,
     DELETED_PICTURES,
+    KEPT_PICTURES,
+    LABEL_CHANGES,
     MODEL_VERSIONS,
     PREDICT,
     RETRAIN_JOBS,
@@ -29,18 +32,25 @@ from shoe_classifier.storage.tables import (
 )
 from shoe_classifier.types import (
     CANCELLING,
+    EVERY_PICTURE,
+    EVERY_PREDICTION,
     FINISHED,
     UNPUBLISHED,
     AuditEntry,
     Decision,
     DecisionCount,
     DeletedPicture,
+    KeptPicture,
     KeptPredictions,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
     QueuedKind,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
     first_id,
     utc_now,
@@ -51,6 +61,11 @@ _ADD_PREDICTION = (
 )
 _DROP_MODEL = """
 update Model_Versions set state = 'deleted' where version = ? and state in ('candidate', 'rejected', 'archived')
+"""
+_IN_LIST = "in (select value from json_each(?))"
+_COUNT_LABELS = """
+select shoe_class, count(*) pictures, sum(split = 'holdout') held_out, sum(is_processed) learnt
+    from Training_Data group by shoe_class order by min(id)
 """
 _TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
     False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
@@ -136,8 +151,13 @@ class SqliteStore:
     def prediction(self, prediction_id: str) -> PredictionRecord | None:
         return self._one(PREDICT, "id", prediction_id)
 
-    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
-        return self._page(PREDICT, limit, before)
+    def predictions(
+        self, limit: int, before: str | None, which: PredictionFilter = EVERY_PREDICTION
+    ) -> list[PredictionRecord]:
+        return self._page(PREDICT, limit, before, conditions_of(which))
+
+    def count_matching(self, which: PredictionFilter) -> int:
+        return self._count(PREDICT, conditions_of(which))
 
     def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
         rows = self._select(PREDICT, "where id in (select value from json_each(?))", json.dumps(list(ids)))
@@ -241,8 +261,13 @@ class SqliteStore:
             self._pictures.add(row.image_path, file)  # again: its last prediction may just have been deleted
         return added
 
-    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
-        return self._page(TRAINING_DATA, limit, before)
+    def training_data(
+        self, limit: int, before: str | None, which: TrainingFilter = EVERY_PICTURE
+    ) -> list[TrainingPicture]:
+        return self._page(TRAINING_DATA, limit, before, conditions_of(which))
+
+    def count_training(self, which: TrainingFilter) -> int:
+        return self._count(TRAINING_DATA, conditions_of(which))
 
     def training_rows(self) -> Iterator[TrainingPicture]:
         query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data order by id"
@@ -254,17 +279,33 @@ class SqliteStore:
     def training_with(self, sha256: str) -> TrainingPicture | None:
         return self._one(TRAINING_DATA, "sha256", sha256)
 
+    def training_pictures(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
+        return self._select(TRAINING_DATA, f"where id {_IN_LIST}", json.dumps(list(row_ids)))
+
     def relabel(self, row_id: str, label: str) -> None:
+        self.relabel_all([row_id], label)
+
+    def relabel_all(self, row_ids: Sequence[str], label: str) -> None:
+        others = f"from Training_Data where shoe_class <> ? and id {_IN_LIST}"
         with self._db.transaction(durable=True) as db:
-            db.execute("update Training_Data set shoe_class = ?, is_processed = 0 where id = ?", [label, row_id])
-            db.execute("delete from Learned_Pictures where training_id = ?", [row_id])
+            ids = json.dumps([row["id"] for row in db.execute(f"select id {others}", [label, json.dumps([*row_ids])])])
+            db.execute(f"update Training_Data set shoe_class = ?, is_processed = 0 where id {_IN_LIST}", [label, ids])
+            db.execute(f"delete from Learned_Pictures where training_id {_IN_LIST}", [ids])
 
     def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
-        with self._db.transaction(durable=True) as db:
-            db.execute("delete from Training_Data where id = ?", [row.id])
-            db.execute("delete from Learned_Pictures where training_id = ?", [row.id])
-            _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
         if not keep_picture:
+            self.delete_all([row])
+            return
+        with self._db.transaction(durable=True) as db:
+            _delete_training(db, [row])
+
+    def delete_all(self, rows: Sequence[TrainingPicture]) -> None:
+        with self._db.transaction(durable=True) as db:
+            _delete_training(db, rows)
+        self._delete_files(rows)
+
+    def _delete_files(self, rows: Sequence[TrainingPicture]) -> None:
+        for row in rows:
             self._pictures.delete(row.image_path)
 
     def deleted_pictures(self) -> frozenset[str]:
@@ -277,6 +318,36 @@ class SqliteStore:
     def training_labels(self) -> dict[str, int]:
         query = "select shoe_class, count(*) n from Training_Data group by shoe_class order by min(id)"
         return {row["shoe_class"]: row["n"] for row in self._db.select(query)}
+
+    def label_counts(self) -> dict[str, LabelCounts]:
+        rows = self._db.select(_COUNT_LABELS)
+        return {row["shoe_class"]: LabelCounts(row["pictures"], row["held_out"], row["learnt"]) for row in rows}
+
+    def change_label(self, change: LabelChange) -> int:
+        rows = self._select(TRAINING_DATA, "where shoe_class = ?", change.label)
+        with self._db.transaction(durable=True) as db:
+            _insert(db, LABEL_CHANGES, change, then="on conflict (id) do nothing")
+            if change.name is None:
+                _delete_training(db, rows)
+            else:
+                for table in (TRAINING_DATA, KEPT_PICTURES):
+                    db.execute(
+                        f"update {table.name} set shoe_class = ? where shoe_class = ?", [change.name, change.label]
+                    )
+        if change.name is None:
+            self._delete_files(rows)
+        return len(rows)
+
+    def label_changes(self) -> list[LabelChange]:
+        return self._select(LABEL_CHANGES, "order by id")
+
+    def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
+        with self._db.transaction() as db:
+            for row in rows:
+                _insert(db, KEPT_PICTURES, row, "insert or replace")
+
+    def kept_pictures(self) -> list[KeptPicture]:
+        return self._select(KEPT_PICTURES, "")
 
     def unprocessed(self) -> list[TrainingPicture]:
         return self._select(TRAINING_DATA, "where is_processed = 0 order by id")
@@ -389,13 +460,31 @@ class SqliteStore:
         rows = self._select(table, f"where {column} = ? limit 1", value)
         return rows[0] if rows else None
 
-    def _page(self, table: Table[Row], limit: int, before: str | None) -> list[Row]:
-        where, values = (f"where {table.key} < ?", [before]) if before else ("", [])
+    def _page(
+        self, table: Table[Row], limit: int, before: str | None, conditions: Sequence[Condition] = ()
+    ) -> list[Row]:
+        where, values = _where([*conditions, Condition(table.key, "<", before)] if before else conditions)
         return self._select(table, f"{where} order by {table.key} desc limit ?", *values, limit)
+
+    def _count(self, table: Table[Row], conditions: Sequence[Condition]) -> int:
+        where, values = _where(conditions)
+        return int(self._db.select(f"select count(*) n from {table.name} {where}", *values)[0]["n"])
 
     def _select(self, table: Table[Row], clauses: str, *values: Any) -> list[Row]:
         rows = self._db.select(f"select {', '.join(table.columns)} from {table.name} {clauses}", *values)
         return [_decode(table, row) for row in rows]
+
+
+def _where(conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
+    """A clause, and its values; empty without conditions.
+
+    True and false are written out: the partial indexes are only found for what is known in advance.
+    """
+    clause = " and ".join(
+        f"{column} = {value:d}" if isinstance(value, bool) else f"{column} {operator} ?"
+        for column, operator, value in conditions
+    )
+    return f"where {clause}" if clause else "", [value for *_, value in conditions if not isinstance(value, bool)]
 
 
 @cache
@@ -421,6 +510,19 @@ def _decode(table: Table[Row], row: sqlite3.Row) -> Row:
     for column in table.boolean_columns:
         values[column] = bool(values[column])
     return table.row_type(**values)
+
+
+def _delete_training(db: sqlite3.Connection, rows: Sequence[TrainingPicture]) -> None:
+    """Delete rows and what is known about them, and keep the hashes of their pictures."""
+    ids = json.dumps([row.id for row in rows])
+    for table, column in (
+        ("Training_Data", "id"),
+        ("Learned_Pictures", "training_id"),
+        ("Kept_Pictures", "training_id"),
+    ):
+        db.execute(f"delete from {table} where {column} {_IN_LIST}", [ids])
+    for row in rows:
+        _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
 
 
 def _set_live(db: sqlite3.Connection, version: str) -> None:

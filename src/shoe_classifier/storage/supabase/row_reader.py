@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from shoe_classifier.storage.filters import Condition
 from shoe_classifier.storage.supabase.client import SupabaseClient
 from shoe_classifier.storage.tables import Row, Table
 from shoe_classifier.types import to_iso
@@ -12,6 +13,7 @@ from shoe_classifier.types import to_iso
 _PAGE = 1000  # rows; a project silently cuts longer answers there, or at a smaller number of its own
 _LISTED = 100  # values in one address, which a proxy may cut at 8 KB
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OPERATORS = {"=": "eq", ">=": "gte", "<": "lt"}  # PostgREST's names
 _UUID_COLUMNS = ("id", "job_id")
 
 
@@ -29,11 +31,13 @@ class RowReader:
         rows = self._client.call(query.execute).data
         return decode(table, rows[0]) if rows else None
 
-    def newest(self, table: Table[Row], limit: int, before: str | None = None) -> list[Row]:
+    def newest(
+        self, table: Table[Row], limit: int, before: str | None = None, conditions: Sequence[Condition] = ()
+    ) -> list[Row]:
         """Return at most `limit` rows whose key is smaller than `before`, the largest key first."""
         rows: list[Row] = []
         while len(rows) < limit:
-            query = self._client.table(table.name).select("*")
+            query = _filtered(self._client.table(table.name).select("*"), conditions)
             query = query.lt(table.key, before) if before else query
             query = query.order(table.key, desc=True).limit(limit - len(rows))
             page = [decode(table, row) for row in self._client.call(query.execute).data]
@@ -42,6 +46,11 @@ class RowReader:
             rows += page
             before = getattr(page[-1], table.key)
         return rows
+
+    def count(self, table: Table[Row], conditions: Sequence[Condition]) -> int:
+        """Count the rows of a table that meet conditions."""
+        query = self._client.table(table.name).select(table.key, count="exact")
+        return int(self._client.call(_filtered(query, conditions).limit(1).execute).count or 0)
 
     def some(self, table: Table[Row], column: str, values: Sequence[str]) -> list[Row]:
         """Return the rows that have one of these values in a column that has each value once."""
@@ -82,6 +91,12 @@ class RowReader:
                 return
             yield from (decode(table, row) for row in page)
             after = page[-1][table.key]
+
+
+def _filtered(query: Any, conditions: Sequence[Condition]) -> Any:
+    for column, operator, value in conditions:
+        query = query.filter(column, _OPERATORS[operator], value)
+    return query
 
 
 def is_uuid(text: str) -> bool:
