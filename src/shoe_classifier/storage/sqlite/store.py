@@ -50,7 +50,8 @@ select value from json_each(?)
 """
 _COUNT_ROWS = "select count(*) n, max(id) last from (select id from Predict where id > ? order by id limit ?)"
 _PICTURE_SIZES = f"""
-select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
+select image_path, max(image_bytes) bytes,
+        count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
