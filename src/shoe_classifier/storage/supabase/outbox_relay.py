@@ -89,8 +89,6 @@ class OutboxRelay:
         for table, rows in sorted(_by_table(events, refused).items(), key=lambda item: item[0] == RELEASED):
             self._send_rows(table, rows)
         self._outbox.remove([event.id for event in events])
-        if any(event.table == RELEASED for event in events):
-            self._outbox.scrub()
         self.error = None
         if len(events) < _BATCH:
             self._outbox.shrink()
