@@ -229,6 +229,7 @@ class SupabaseStore:
 
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
+        self._outbox.scrub()
 
     # ------------------------------------------------------------ audit log
 
