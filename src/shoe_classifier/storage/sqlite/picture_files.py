@@ -40,7 +40,7 @@ class PictureFiles:
         path = self._folder / image_path
         if path.exists() and sha256_of(path) == path.stem:
             return False
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=False) as part:
             shutil.move(file, part)
         return True
