@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     open_reading: bool = Field(False, description="Show rows, pictures and model files without a key.")
     open_predict: bool = Field(True, description="Predict without a key.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="A line or a JSON object for each event.")
 
     supabase_url: str | None = Field(None, description="Supabase project; set it together with SUPABASE_KEY.")
     supabase_key: SecretStr | None = Field(None, description="Its service key.")

@@ -135,7 +135,7 @@ class RegistryBase(ABC):
         self._lock = threading.Lock()  # held while versions change; `refresh` and `follow` do not wait for it
         self._interrupted = threading.Event()
         self._serving: str | None = None
-        self._identity: tuple[int, int] | None = None  # of the live file that is being served
+        self._identity: tuple[int, int] | None = None  # of the live file that serves, or that did not load
 
     @abstractmethod
     def _switch(self, candidate: Path, record: Callable[[], None]) -> None:
@@ -216,7 +216,7 @@ class RegistryBase(ABC):
             return
         try:
             current = identity_of(self._files.live)
-            if self._identity is None or current is None or current == self._identity:
+            if current is None or current == self._identity:
                 return
             self._identity = current  # taken before the file is read, so that a later replacement is noticed next time
             self._on_replaced(current)
@@ -343,7 +343,7 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     """Return what changes when a file is replaced, and stays when it is renamed; None when there is no file."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
 

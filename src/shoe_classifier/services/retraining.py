@@ -16,6 +16,7 @@ from shoe_classifier.errors import (
     NotCancellable,
     NotFound,
     RetrainRunning,
+    disk_error,
 )
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
@@ -286,9 +287,10 @@ class Retrainer:
             self._end(progress, "cancelled", _CANCELLED)
         except AppError as error:
             self._end(progress, "failed", error.detail)
-        except Exception:  # of any kind: the job must end, and the traceback belongs into the log only
+        except Exception as error:  # of any kind: the job must end, and the traceback belongs into the log only
             logger.exception("Retrain %s failed.", progress.row.job_id)
-            self._end(progress, "failed", _FAILED)
+            told = disk_error(error)
+            self._end(progress, "failed", told.detail if told else _FAILED)
         finally:
             self._registry.remove_unpublished()
             self._host_lock.release()

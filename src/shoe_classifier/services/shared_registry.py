@@ -83,10 +83,13 @@ class SharedModelRegistry(RegistryBase):
 
     def _bring(self, row: ModelVersion, previous: str | None) -> None:
         """Replace the live file by that of a version in the store, and serve it."""
-        self._fetch(row)
+        model = open_model_file(self._fetch(row), trusted=True)
         candidate = self._files.copy_archived(row.version)
         try:
-            self._replace(candidate, open_model_file(candidate, trusted=True), previous)
+            self._replace(candidate, model, previous)
+        except OSError as error:  # such as a folder in its place
+            logger.error("Version %s is served, but the live file could not be replaced: %s", row.version, error)
+            self._serve(model, identity_of(self._files.live))
         finally:
             candidate.unlink(missing_ok=True)
 

@@ -118,7 +118,9 @@ class PredictionStore(Protocol):
         """Count what is kept of predictions, in steps that do not hold up predictions."""
 
     def forget_unused(self) -> None:
-        """Delete from this machine's disk the pictures that no row uses any more, whichever machine deleted them."""
+        """Delete from this machine's disk what killed processes left of pictures, and pictures that no row uses any
+        more, whichever machine deleted them.
+        """
 
 
 class AuditStore(Protocol):

@@ -10,7 +10,7 @@ from shoe_classifier import errors
 from shoe_classifier.api.auth import MayWrite
 from shoe_classifier.api.dependencies import CorrectionsDep, ModelDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
-from shoe_classifier.api.openapi import LABEL_BODY, STORED, UPLOADING, WRITING, error_responses
+from shoe_classifier.api.openapi import KEEPING, LABEL_BODY, STORED, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import LabelBody, TrainingRow
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import TrainingPicture
@@ -39,7 +39,7 @@ LabelDep = Annotated[str, Depends(_read_label)]
     summary="Correct a prediction; its picture becomes training data",
     status_code=201,
     response_model=TrainingRow,
-    responses=error_responses(*_LABELLING, errors.TooSmall, *STORED, errors.StorageFull),
+    responses=error_responses(*_LABELLING, errors.TooSmall, *STORED, *KEEPING),
     openapi_extra=LABEL_BODY,
 )
 async def add_feedback(
@@ -60,7 +60,7 @@ async def add_feedback(
     "/training-data/{row_id}",
     summary="Give a training picture another label",
     response_model=TrainingRow,
-    responses=error_responses(*_LABELLING, *STORED, errors.StorageFull),
+    responses=error_responses(*_LABELLING, *STORED, *KEEPING),
     openapi_extra=LABEL_BODY,
 )
 def relabel_training_picture(

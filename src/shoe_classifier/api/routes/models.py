@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, ShadowDep, StoreDep
-from shoe_classifier.api.openapi import READING, STORED, WRITING, error_responses
+from shoe_classifier.api.openapi import KEEPING, READING, STORED, WRITING, error_responses
 from shoe_classifier.api.schemas import ActivationBody, ModelBody, OneModelBody, ShadowBody
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion
@@ -71,6 +71,7 @@ def get_model_report(version: str, registry: RegistryDep) -> Response:
         errors.InvalidModel,
         errors.NotReady,
         *STORED,
+        *KEEPING,
     ),
     dependencies=[MayWrite],
 )

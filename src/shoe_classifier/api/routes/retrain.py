@@ -27,7 +27,7 @@ from shoe_classifier.api.dependencies import (
 )
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
-from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
+from shoe_classifier.api.openapi import KEEPING, READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import JobBody
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -95,7 +95,7 @@ async def _options_after_upload(
             errors.NothingAccepted,
             errors.NotReady,
             *STORED,
-            errors.StorageFull,
+            *KEEPING,
         ),
     },
     openapi_extra=retrain_inputs(RetrainOptions),

@@ -14,6 +14,7 @@ import orjson
 
 from shoe_classifier.errors import NotFound
 from shoe_classifier.storage.filters import Condition, conditions_of
+from shoe_classifier.storage.sqlite.backlog import Backlog
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS
 from shoe_classifier.storage.sqlite.picture_files import PictureFiles
@@ -88,6 +89,7 @@ select image_path, max(image_bytes) bytes,
         count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
+_BACKLOG_BYTES = 16 << 20  # of predictions that wait while another process locks the file: about 25,000
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
 _RECOMPUTE_PROCESSED = """
 with recursive lineage (version) as (
@@ -104,7 +106,8 @@ class SqliteStore:
     """See `protocols.Store`.
 
     Training rows, versions and the ends of jobs are flushed to the disk before a call returns, and so survive a power
-    cut. Predictions survive a killed process, and are flushed with the next checkpoint of the write-ahead log.
+    cut. Predictions survive a killed process, unless another process locks the file just then, and are flushed with the
+    next checkpoint of the write-ahead log.
     """
 
     kind = "sqlite"
@@ -112,19 +115,25 @@ class SqliteStore:
 
     def __init__(self, folder: Path):
         self._pictures = PictureFiles(folder)
+        self._tidy = False
         self._db = Database(folder / "records.sqlite3", RECORDS)
+        self._backlog = Backlog(self._db, _BACKLOG_BYTES)
 
     def start(self) -> None:
         pass
 
     def close(self) -> None:
+        self._backlog.close()
         self._db.close()
 
     def problems(self) -> list[str]:
-        return []
+        problem = self._db.problem()
+        return [problem] if problem else []
 
     def state(self) -> dict[str, Any]:
-        return {}
+        problem = self._db.problem()
+        backlog = {"waiting_predictions": self._backlog.waiting, "dropped_predictions": self._backlog.dropped}
+        return {**backlog, "error": problem} if problem else backlog
 
     # ------------------------------------------------------------ pictures
 
@@ -147,7 +156,8 @@ class SqliteStore:
     def add_prediction(self, row: PredictionRecord, picture: bytes | None) -> None:
         if row.image_path and picture is not None:
             self._pictures.add(row.image_path, picture)
-        self._db.execute(_ADD_PREDICTION, {**vars(row), "probabilities": orjson.dumps(row.probabilities).decode()})
+        probabilities = orjson.dumps(row.probabilities).decode()
+        self._backlog.execute(_ADD_PREDICTION, {**vars(row), "probabilities": probabilities}, len(probabilities))
 
     def prediction(self, prediction_id: str) -> PredictionRecord | None:
         return self._one(PREDICT, "id", prediction_id)
@@ -234,7 +244,9 @@ class SqliteStore:
         return KeptPredictions(rows, oldest[0]["created_at"] if oldest else None, pictures, size)
 
     def forget_unused(self) -> None:
-        pass
+        if not self._tidy:  # once, for it looks at the name of each picture
+            self._pictures.remove_leftovers()
+            self._tidy = True
 
     # ------------------------------------------------------------ audit log
 

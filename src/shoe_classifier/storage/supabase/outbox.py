@@ -61,6 +61,10 @@ class Outbox:
     def close(self) -> None:
         self._db.close()
 
+    def problem(self) -> str | None:
+        """Return why the file does not open, and what to do."""
+        return self._db.problem()
+
     # ------------------------------------------------------------ in
 
     def add(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,6 @@ class SupabaseStore:
         cache = PictureCache(folder / "cache", settings.store_cache_bytes)
         self._pictures = PictureBucket(self._client, self._bucket, self._outbox, cache, settings.file_url_seconds)
         self._rows = RowReader(self._client)
-        self._instance = self._outbox.instance()
         self._relay = OutboxRelay(self._outbox, self, FileLock(folder / "outbox.lock"))
 
     def start(self) -> None:
@@ -101,10 +101,20 @@ class SupabaseStore:
         self._client.close()
         self._outbox.close()
 
+    @cached_property
+    def _instance(self) -> str:
+        return self._outbox.instance()
+
     def problems(self) -> list[str]:
+        problem = self._outbox.problem()
+        if problem:
+            return [problem]
         return [text for right, text in self._client.check(self._bucket) if not right]
 
     def state(self) -> dict[str, Any]:
+        problem = self._outbox.problem()
+        if problem:
+            return {"latency_ms": None, "error": problem}
         depth = self._outbox.depth()
         oldest = depth.pop("oldest")
         age = round(time.time() - uuid_utils.UUID(oldest).timestamp / 1e3, 1) if oldest else 0.0
