@@ -70,7 +70,12 @@ def picture_url(image_path: str) -> str:
 
 @dataclass(frozen=True)
 class PredictionRecord:
-    """A row of `Predict`. `response_time` is in milliseconds; `image_path` is None when the picture was not kept."""
+    """A row of `Predict`.
+
+    `response_time` is in milliseconds. `image_path`, and the size `image_bytes` of that picture, are None when it was
+    not kept. `reviewed_at` is None until a person has said what is in the picture; `reviewed_label` is also None when
+    that is none of the labels, and `review_kind` says why the person was asked.
+    """
 
     id: str
     image_path: str | None
@@ -81,6 +86,10 @@ class PredictionRecord:
     model_version: str
     response_time: float
     created_at: str
+    reviewed_label: str | None = None
+    reviewed_at: str | None = None
+    review_kind: str | None = None
+    image_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +179,29 @@ class MinuteMetrics:
     request_count: int
     avg_response_time: float
     model_uptime_status: str
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """A row of `Audit_Log`: a call that writes, or that was refused because it may not.
+
+    Attributes:
+        action: method and path of the endpoint, such as `DELETE /training-data/{row_id}`.
+        target: the path that was called.
+        key_fingerprint: the start of the key's SHA-256; None without a key.
+        client_address: of the direct peer, which may be a proxy.
+        status: of the answer.
+        calls: how many calls the row stands for; more than one for refused calls that came in a flood.
+    """
+
+    id: str
+    created_at: str
+    action: str
+    target: str
+    key_fingerprint: str | None
+    client_address: str
+    status: int
+    calls: int = 1
 
 
 @dataclass(frozen=True)

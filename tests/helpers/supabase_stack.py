@@ -59,6 +59,7 @@ TABLES = (
     "System_Metrics",
     "Learned_Pictures",
     "Deleted_Pictures",
+    "Audit_Log",
 )
 
 

@@ -80,6 +80,26 @@ def test_pages_walk_through_all_rows_newest_first(store: Store) -> None:
     assert found == rows[::-1]
 
 
+def test_a_review_is_kept_wherever_the_row_is(store: Store) -> None:
+    """For Supabase, the row may be in the outbox, on its way, or stored."""
+    rows = [prediction(), prediction()]
+    for row in rows:
+        store.add_prediction(row, None)
+    reviewed = [replace(rows[0], reviewed_label="Shoe"), rows[1]]
+    reviewed = [replace(row, review_kind="random", reviewed_at="2026-11-25T10:00:00.000Z") for row in reviewed]
+    for row in [*reviewed, *reviewed]:
+        store.review_prediction(row.id, row.reviewed_label, "random", "2026-11-25T10:00:00.000Z")
+        assert store.prediction(row.id) == row
+    wait_for(lambda: not store.state().get("outbox", {}).get("rows"))
+    assert store.predictions(10, None) == reviewed[::-1]
+    store.review_prediction(rows[0].id, "Boot", "uncertain", "2026-11-26T10:00:00.000Z")
+    found = store.prediction(rows[0].id)
+    assert found and (found.reviewed_label, found.review_kind) == ("Boot", "uncertain")
+    for unknown in (new_id(), "none"):
+        with pytest.raises(NotFound, match=unknown):
+            store.review_prediction(unknown, "Shoe", "random", "2026-11-25T10:00:00.000Z")
+
+
 def test_pictures_are_kept_once_under_their_hash(store: Store) -> None:
     rows = [prediction(picture=b"one"), prediction(picture=b"one")]
     for row in rows:

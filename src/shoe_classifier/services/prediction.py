@@ -98,6 +98,7 @@ class PredictionService:
                 model_version=prediction.model_version,
                 response_time=milliseconds,
                 created_at=utc_now(),
+                image_bytes=len(data) if image_path else None,
             )
             self._store.add_prediction(row, data if image_path else None)
             return sha256

@@ -35,6 +35,18 @@ class PredictionStore(Protocol):
     def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
         """Return at most `limit` rows whose id is smaller than `before`, newest first."""
 
+    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+        """Keep what a person said about a prediction, replacing what was said before. Repeating it changes nothing.
+
+        Args:
+            label: what is in the picture; None if it is none of the labels.
+            kind: why the person was asked.
+            reviewed_at: see `types.utc_now`.
+
+        Raises:
+            NotFound: there is no such prediction.
+        """
+
 
 class TrainingStore(Protocol):
     """The rows of `Training_Data` and their pictures."""

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from shoe_classifier.types import (
+    AuditEntry,
     DeletedPicture,
     LearnedPicture,
     MinuteMetrics,
@@ -15,7 +16,15 @@ from shoe_classifier.types import (
 )
 
 Row = TypeVar(
-    "Row", PredictionRecord, TrainingPicture, ModelVersion, RetrainJob, MinuteMetrics, LearnedPicture, DeletedPicture
+    "Row",
+    PredictionRecord,
+    TrainingPicture,
+    ModelVersion,
+    RetrainJob,
+    MinuteMetrics,
+    LearnedPicture,
+    DeletedPicture,
+    AuditEntry,
 )
 
 
@@ -54,6 +63,8 @@ RETRAIN_JOBS = Table("Retrain_Jobs", RetrainJob, key="job_id")
 SYSTEM_METRICS = Table("System_Metrics", MinuteMetrics, key="timestamp")
 LEARNED_PICTURES = Table("Learned_Pictures", LearnedPicture, key="training_id")
 DELETED_PICTURES = Table("Deleted_Pictures", DeletedPicture, key="sha256")
+AUDIT_LOG = Table("Audit_Log", AuditEntry, key="id")
 TABLES: tuple[Table[Any], ...] = (
     PREDICT, TRAINING_DATA, MODEL_VERSIONS, RETRAIN_JOBS, SYSTEM_METRICS, LEARNED_PICTURES, DELETED_PICTURES,
+    AUDIT_LOG,
 )  # fmt: skip

@@ -138,7 +138,7 @@ def test_an_upgraded_file_has_the_schema_of_a_new_one(tmp_path: Path) -> None:
     for name in ("old", "new"):
         with closing(Database(tmp_path / name / "records.sqlite3", RECORDS)) as database:
             schemas.append(schema(database._connection))
-            assert user_version(database._connection) == len(RECORDS) == 2
+            assert user_version(database._connection) == len(RECORDS)
             assert database.select("pragma auto_vacuum")[0][0] == 2  # incremental
             assert database.select("pragma journal_mode")[0][0] == "wal"
     assert schemas[0] == schemas[1]

@@ -59,14 +59,14 @@ def store(tmp_path: Path, project: dict[str, object]) -> Iterator[SupabaseStore]
 
 @pytest.mark.parametrize(
     "earlier",
-    [[FIRST_AS_IT_LANDED], [FIRST], [FIRST_AS_IT_LANDED, FIRST]],
-    ids=["as it landed", "as it was edited", "both"],
+    [[FIRST_AS_IT_LANDED], [FIRST], [FIRST_AS_IT_LANDED, FIRST], [FIRST, SECOND]],
+    ids=["as it landed", "as it was edited", "both", "with the second"],
 )
 def test_an_earlier_project_is_upgraded(rebuilt: Stack, store: SupabaseStore, earlier: list[Path]) -> None:
     rebuilt.rebuild(earlier)
     rebuilt.sql(ROWS)
     assert any(f"Expected revision {REVISION}" in text for text in store.problems())
-    for path in (SECOND, FIRST, SECOND):  # all of them are safe to run again, as compose.yaml does
+    for path in (*MIGRATIONS[1:], *MIGRATIONS):  # all of them are safe to run again, as compose.yaml does
         rebuilt.sql(path.read_text())
     rebuilt.await_schema()
     assert store.problems() == []
@@ -87,7 +87,11 @@ def test_an_earlier_project_is_upgraded(rebuilt: Stack, store: SupabaseStore, ea
 
 def test_without_a_live_version_the_newest_one_knows_what_was_processed(rebuilt: Stack, store: SupabaseStore) -> None:
     rebuilt.rebuild([FIRST])
-    rebuilt.sql(ROWS + "update public.\"Model_Versions\" set state = 'archived';" + SECOND.read_text())
+    rebuilt.sql(
+        ROWS
+        + "update public.\"Model_Versions\" set state = 'archived';"
+        + "".join(path.read_text() for path in MIGRATIONS[1:])
+    )
     rebuilt.await_schema()
     store.set_live("v2")
     assert [row.sha256 for row in store.processed()] == ["cd01", "cd02"]
@@ -97,7 +101,7 @@ def test_an_upgraded_project_has_the_schema_of_a_new_one(rebuilt: Stack) -> None
     describe = "select public.describe_shoe_classifier()"
     assert MIGRATIONS[:2] == [FIRST, SECOND]
     new = json.loads(rebuilt.sql(describe))
-    rebuilt.rebuild([FIRST_AS_IT_LANDED, FIRST, SECOND])
+    rebuilt.rebuild([FIRST_AS_IT_LANDED, *MIGRATIONS])
     assert json.loads(rebuilt.sql(describe)) == new
 
 
@@ -111,7 +115,7 @@ def test_the_columns_are_the_fields_of_the_dataclasses(stack: Stack) -> None:
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_only_the_service_key_reads_what_was_learned(stack: Stack, role: str) -> None:
-    for table in ("Learned_Pictures", "Deleted_Pictures"):
+    for table in ("Learned_Pictures", "Deleted_Pictures", "Audit_Log"):
         for privilege in ("select", "insert", "update", "delete"):
             query = f"select has_table_privilege('{role}', 'public.\"{table}\"', '{privilege}')"
             assert stack.sql(query) == "f"

@@ -49,6 +49,15 @@ def test_a_picture_waits_once_and_is_forgotten_with_its_last_row(outbox: Outbox)
     assert outbox.unsent("images/aa/a.jpg") == b"picture"
 
 
+def test_a_review_is_written_into_a_queued_row(outbox: Outbox) -> None:
+    row_id = add(outbox)
+    before = outbox.row(row_id)
+    assert before
+    review = {"reviewed_label": None, "review_kind": "random", "reviewed_at": "2026-11-25T10:00:00.000Z"}
+    assert outbox.review(row_id, None, "random", "2026-11-25T10:00:00.000Z") == before | review
+    assert outbox.review("none", "Shoe", "random", "2026-11-25T10:00:00.000Z") is None
+
+
 def test_when_full_the_oldest_pictures_give_way_before_any_row(outbox: Outbox) -> None:
     for number in range(4):
         add(outbox, b"ten bytes.", f"images/aa/{number}.jpg")

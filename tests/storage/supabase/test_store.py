@@ -18,6 +18,7 @@ from shoe_classifier.services.candidate_trainer import CandidateTrainer
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.supabase import store as store_module
+from shoe_classifier.storage.supabase.client import REVISION
 from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.types import RetrainJob, TrainingEvent, new_id
 
@@ -28,10 +29,10 @@ _SECOND_FINISH_RETRAIN = (
     "create function public.finish_retrain(job json, instance uuid, learnt json) returns boolean"
     " language sql as 'select true'"
 )
-_NEWER_REVISION = """
+_NEWER_REVISION = f"""
 do $$ begin
     execute replace(
-        pg_get_functiondef('public.describe_shoe_classifier'::regproc), '''revision'', 2', '''revision'', 9'
+        pg_get_functiondef('public.describe_shoe_classifier'::regproc), '''revision'', {REVISION}', '''revision'', 9'
     );
 end $$
 """

@@ -59,7 +59,22 @@ alter table Retrain_Jobs add column epochs integer;
 alter table Retrain_Jobs add column loss real;
 """
 
-RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES)
+# The indexes: the rows of a picture and its size, without the table; and the oldest pictures that nobody has reviewed.
+_AUDIT_LOG = """
+create table Audit_Log (
+    id text primary key, created_at text not null, action text not null, target text not null, key_fingerprint text,
+    client_address text not null, status integer not null, calls integer not null
+) without rowid;
+create index audit_log_refused on Audit_Log (id) where status in (401, 403);
+alter table Predict add column reviewed_label text;
+alter table Predict add column reviewed_at text;
+alter table Predict add column review_kind text;
+alter table Predict add column image_bytes integer;
+create index predict_pictures on Predict (image_path, reviewed_at, image_bytes) where image_path is not null;
+create index predict_unreviewed on Predict (id) where image_path is not null and reviewed_at is null;
+"""
+
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

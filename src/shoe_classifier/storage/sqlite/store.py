@@ -99,6 +99,12 @@ class SqliteStore:
     def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
         return self._page(PREDICT, limit, before)
 
+    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+        change = "update Predict set reviewed_label = ?, review_kind = ?, reviewed_at = ? where id = ?"
+        with self._db.transaction(durable=True) as db:
+            if not db.execute(change, [label, kind, reviewed_at, prediction_id]).rowcount:
+                raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
+
     # ------------------------------------------------------------ training data
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:

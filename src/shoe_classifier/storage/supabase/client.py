@@ -15,12 +15,12 @@ from shoe_classifier.storage.supabase.api_errors import MIGRATE, no_answer, tran
 from shoe_classifier.storage.tables import TABLES
 
 PICTURES_BUCKET, MODELS_BUCKET = "uploads", "models"  # those that the migrations create
-REVISION = 2  # of supabase/migrations
+REVISION = 3  # of supabase/migrations
 # Columns that only Supabase has.
 _MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
 _COLUMNS = {table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES}
 _INDEXES = {
-    "Predict": "Predict_pkey",
+    "Predict": "Predict_pkey predict_pictures predict_unreviewed",
     "Training_Data": "Training_Data_pkey Training_Data_sha256_key training_data_unprocessed training_data_processed"
     " training_data_class",
     "Model_Versions": "Model_Versions_pkey model_versions_sha256 model_versions_created model_versions_one_live",
@@ -28,6 +28,7 @@ _INDEXES = {
     "System_Metrics": "System_Metrics_pkey system_metrics_timestamp",
     "Learned_Pictures": "Learned_Pictures_pkey learned_pictures_training_id",
     "Deleted_Pictures": "Deleted_Pictures_pkey",
+    "Audit_Log": "Audit_Log_pkey audit_log_refused",
 }
 _FUNCTIONS = {
     "add_training_data": "rows json",
@@ -42,6 +43,10 @@ _FUNCTIONS = {
     "finish_retrain": "job json, instance uuid",
     "prepare_publication": "candidate json, learned json",
     "set_live_version": "wanted text",
+    "review_prediction": "prediction_id uuid, label text, kind text, reviewed timestamp with time zone, queued json",
+    "pictures_in_use": "image_paths text[]",
+    "expendable_predictions": "after uuid, before uuid, with_picture boolean, max_rows integer",
+    "kept_predictions": "",
     "describe_shoe_classifier": "",
 }
 _ATTEMPTS = 3

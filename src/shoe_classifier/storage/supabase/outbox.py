@@ -111,6 +111,12 @@ class Outbox:
         )
         return rows[0]["image_path"] if rows else None
 
+    def review(self, row_id: str, label: str | None, kind: str, reviewed_at: str) -> dict[str, Any] | None:
+        """Write a review into a queued prediction; return that row, or None if it is not queued."""
+        change = "update Events set row = json_set(row, '$.reviewed_label', ?, '$.review_kind', ?, '$.reviewed_at', ?)"
+        self._db.execute(f"{change} where id = ?", [label, kind, reviewed_at, row_id])
+        return self.row(row_id)
+
     def mark_sent(self, image_path: str) -> None:
         """Free the space of a picture, and remember that it was sent for as long as rows refer to it."""
         self._db.execute("update Pictures set sent = 1, data = x'' where image_path = ?", [image_path])

@@ -21,7 +21,7 @@ class RowReader:
 
     def one(self, table: Table[Row], column: str, value: str) -> Row | None:
         """Return a row that has this value in a column."""
-        if column in _UUID_COLUMNS and not _UUID.fullmatch(value):  # Postgres rejects non-UUIDs
+        if column in _UUID_COLUMNS and not is_uuid(value):
             return None
         query = self._client.table(table.name).select("*").eq(column, value).limit(1)
         rows = self._client.call(query.execute).data
@@ -53,9 +53,17 @@ class RowReader:
             rows += [decode(table, row) for row in page]
 
 
+def is_uuid(text: str) -> bool:
+    """Whether Postgres takes a text for a UUID; it rejects a query with any other."""
+    return _UUID.fullmatch(text) is not None
+
+
 def decode(table: Table[Row], row: dict[str, Any]) -> Row:
-    """Make a row of its JSON, without the columns that only Supabase has."""
-    values: dict[str, Any] = {column: row[column] for column in table.columns}
-    for column in table.time_columns:  # Postgres formats times in another way
+    """Make a row of its JSON, without the columns that only Supabase has.
+
+    Columns that are missing have their defaults: an earlier release may have queued the row.
+    """
+    values: dict[str, Any] = {column: row[column] for column in table.columns if column in row}
+    for column in table.time_columns & values.keys():  # Postgres formats times in another way
         values[column] = values[column] and to_iso(datetime.fromisoformat(values[column]))
     return table.row_type(**values)

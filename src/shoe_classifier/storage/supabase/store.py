@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import uuid_utils
 
-from shoe_classifier.errors import InvalidModel, RetrainRunning, StoreUnavailable
+from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.supabase.cache import PictureCache
@@ -22,7 +22,7 @@ from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClien
 from shoe_classifier.storage.supabase.outbox import Outbox
 from shoe_classifier.storage.supabase.outbox_relay import OutboxRelay
 from shoe_classifier.storage.supabase.picture_bucket import PictureBucket
-from shoe_classifier.storage.supabase.row_reader import RowReader, decode
+from shoe_classifier.storage.supabase.row_reader import RowReader, decode, is_uuid
 from shoe_classifier.storage.tables import (
     MODEL_VERSIONS,
     PREDICT,
@@ -126,6 +126,14 @@ class SupabaseStore:
         stored = self._rows.newest(PREDICT, limit, before)
         rows = {row.id: row for row in [*queued, *stored]}
         return sorted(rows.values(), key=lambda row: row.id, reverse=True)[:limit]
+
+    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+        review = {"label": label, "kind": kind, "reviewed": reviewed_at}
+        queued = self._outbox.review(prediction_id, label, kind, reviewed_at)
+        if not is_uuid(prediction_id) or not self._client.rpc(
+            "review_prediction", prediction_id=prediction_id, queued=queued, **review
+        ):
+            raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
 
     def minutes(self, limit: int) -> list[MinuteMetrics]:
         return self._rows.newest(SYSTEM_METRICS, limit)
