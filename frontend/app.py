@@ -39,7 +39,12 @@ def state() -> None:
 
 
 with st.sidebar:
-    st.text_input("API key", type="password", key="api_key", help="Needed to teach when the service has one.")
+    st.text_input(
+        "API key",
+        type="password",
+        key="api_key",
+        help="Needed to teach, and to see what was recorded, when the service has one.",
+    )
     state()
 
 page.run()

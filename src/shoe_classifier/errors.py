@@ -83,6 +83,12 @@ class NotCancellable(AppError):
     status, code = 409, "not_cancellable"
 
 
+class TooFewLabels(AppError):
+    """A model tells labels apart, so there must be two."""
+
+    status, code = 409, "too_few_labels"
+
+
 class NotOffered(AppError):
     """A plain Keras model, which was not trained by this service, cannot do this."""
 
@@ -90,7 +96,13 @@ class NotOffered(AppError):
 
 
 class Overloaded(AppError):
+    """Too much is in flight. `reason` says of what: a name for the metrics."""
+
     status, code = 503, "overloaded"
+
+    def __init__(self, detail: str, reason: str):
+        super().__init__(detail, headers={"Retry-After": "1", "Connection": "close"})
+        self.reason = reason
 
 
 class NotReady(AppError):

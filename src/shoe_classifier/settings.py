@@ -1,8 +1,11 @@
 """All settings, read once from the environment or `.env`."""
 
+import base64
 import os
+import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.types import MAX_IMAGE_PIXELS
 
+_AUTO_RETRAIN = re.compile(r"off|daily|new_pictures:[1-9]\d{0,8}")
 InputRange = Literal["auto", "0..255", "0..1", "-1..1"]
 
 
@@ -20,7 +24,10 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    api_key: SecretStr | None = Field(None, description="Key that writing calls must send as X-API-Key.")
+    api_key: SecretStr | None = Field(None, description="Key that opens all calls; sent as X-API-Key.")
+    read_key: SecretStr | None = Field(None, description="Key that opens only predicting and reading.")
+    open_reading: bool = Field(False, description="Show rows, pictures and model files without a key.")
+    open_predict: bool = Field(True, description="Predict without a key.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
 
     supabase_url: str | None = Field(None, description="Supabase project; set it together with SUPABASE_KEY.")
@@ -39,6 +46,8 @@ class Settings(BaseSettings):
     model_input: InputRange = Field("auto", description="Its pixel range; auto: 0..1, or 0..255 if it rescales.")
     dataset_dir: Path = Field(Path("dataset"), description="Folder of the records and the stored pictures.")
     temp_uploads_dir: Path = Field(Path("temp_uploads"), description="Folder of uploads in flight.")
+    keep_predictions_days: int | None = Field(None, gt=0, description="Age at which predictions are deleted.")
+    keep_prediction_images_bytes: int = Field(5 << 30, gt=0, description="Most bytes of predicted pictures.")
     store_prediction_images: bool = Field(True, description="Keep predicted pictures with their rows.")
 
     max_image_bytes: int = Field(15 << 20, gt=0, description="Largest picture, in bytes.")
@@ -52,12 +61,33 @@ class Settings(BaseSettings):
     predict_threads: int | None = Field(None, gt=0, description="Threads that decode and predict, in each process.")
     max_pending: int = Field(256, gt=0, description="Most predictions in flight; above it, 503 with Retry-After.")
     silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for this long is disconnected.")
+    # 4 KiB: below any usable mobile network. 1800 s: the largest ZIP at 5 Mbit/s. 512: below the usual 1024 open files.
+    min_bytes_per_second: int = Field(4096, ge=0, description="Least rate of a body, or of an answer that is read.")
+    request_seconds: float = Field(1800, gt=0, description="Longest time that a body may take to arrive.")
+    max_header_bytes: int = Field(64 << 10, gt=0, description="Most bytes of headers, also after a chunked body.")
+    max_connections: int = Field(512, gt=0, description="Connections; on others, only /health, /ready and /metrics.")
+    # For a host of 512 MB: the idle service takes 120 MB, a quick retrain 100 MB more, and these two what is left.
+    max_body_memory_bytes: int = Field(32 << 20, gt=0, description="Most bytes of all bodies in memory.")
+    max_decoding_bytes: int = Field(216 << 20, gt=0, description="Most bytes of all pictures while they are decoded.")
+    # Two of the largest ZIPs; ten times the scans of usual encoders; 50,000 entries with names of 200 bytes.
+    max_body_disk_bytes: int = Field(2 << 30, gt=0, description="Most bytes of all bodies in TEMP_UPLOADS_DIR.")
+    max_jpeg_scans: int = Field(100, gt=0, description="Most scans of a JPEG; each costs a pass over the picture.")
+    max_zip_directory_bytes: int = Field(16 << 20, gt=0, description="Largest table of contents of a ZIP, in bytes.")
     shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
+
+    review_random_share: float = Field(
+        0.01, ge=0, le=1, description="Share of the predictions drawn for review at random; these measure accuracy."
+    )
 
     retrain_in: Literal["thread", "subprocess"] = Field("subprocess", description="Where a full retrain runs.")
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
     full_from_images: int = Field(1000, gt=0, description="Number of new pictures from which `auto` retrains fully.")
     keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
+    auto_retrain: str = Field("off", description="Retrain without being asked: off, daily or new_pictures:N.")
+
+    webhook_url: str | None = Field(None, description="Where webhooks go; set it together with WEBHOOK_SECRET.")
+    webhook_secret: SecretStr | None = Field(None, description="What they are signed with: whsec_ and base64.")
+    webhook_allow_private: bool = Field(False, description="Let WEBHOOK_URL lead to private addresses.")
 
     @property
     def live_model(self) -> Path:
@@ -81,7 +111,7 @@ def load_settings(**overrides: object) -> Settings:
     """Read and check the settings.
 
     Raises:
-        ConfigurationError: a value of the wrong type, or one half of a pair.
+        ConfigurationError: a value of the wrong type, one half of a pair, or one key for two purposes.
     """
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
@@ -93,6 +123,13 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigurationError(
             f"Expected SUPABASE_URL and SUPABASE_KEY together; received {there} without {missing}."
         )
+    _check_keys(settings)
+    if not _AUTO_RETRAIN.fullmatch(settings.auto_retrain):
+        raise ConfigurationError(
+            "Expected AUTO_RETRAIN to be off, daily or new_pictures:N with a whole number N from 1; "
+            f"received {settings.auto_retrain!r}."
+        )
+    _check_webhook(settings)
     labels = settings.external_labels
     if labels and settings.model_path is None:
         raise ConfigurationError("Expected MODEL_PATH together with CLASS_NAMES; received CLASS_NAMES alone.")
@@ -101,3 +138,44 @@ def load_settings(**overrides: object) -> Settings:
             f"Expected two or more different names in CLASS_NAMES, as in a,b,c; received {settings.class_names!r}."
         )
     return settings
+
+
+def _check_keys(settings: Settings) -> None:
+    if settings.read_key and settings.api_key is None:
+        raise ConfigurationError(
+            "Expected API_KEY together with READ_KEY; received READ_KEY alone, with which nobody could write."
+        )
+    if settings.read_key and settings.read_key == settings.api_key:
+        raise ConfigurationError("Expected READ_KEY to differ from API_KEY; received the same key, which opens all.")
+
+
+def _check_webhook(settings: Settings) -> None:
+    """Raise `ConfigurationError` for half of the pair, or for one that cannot work."""
+    url, secret = settings.webhook_url, settings.webhook_secret
+    if (url is None) != (secret is None):
+        there, missing = ("WEBHOOK_URL", "WEBHOOK_SECRET") if url else ("WEBHOOK_SECRET", "WEBHOOK_URL")
+        raise ConfigurationError(
+            f"Expected WEBHOOK_URL and WEBHOOK_SECRET together; received {there} without {missing}."
+        )
+    if url is not None and not _is_web_address(url):
+        raise ConfigurationError("Expected WEBHOOK_URL to be an http or https address; received another text.")
+    if secret is not None and not _is_webhook_secret(secret.get_secret_value()):
+        raise ConfigurationError(
+            "Expected WEBHOOK_SECRET to be whsec_ and the base64 of 24 to 64 bytes; received another text."
+        )
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # as of "http://["
+        return False
+
+
+def _is_webhook_secret(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and 24 <= len(key) <= 64

@@ -1,6 +1,6 @@
 """Types that several layers share: ids and times, picture formats, rows, features, and the events of a training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -11,6 +11,8 @@ import uuid_utils
 
 Decision = Literal["accepted", "uncertain", "unknown"]
 Split = Literal["train", "holdout"]
+ReviewKind = Literal["uncertain", "unknown", "drifted", "random"]
+QueuedKind = Literal["uncertain", "unknown", "random"]  # of these, the rows themselves say so
 RetrainMode = Literal["auto", "quick", "full"]
 Ending = Literal["published", "rejected", "failed", "cancelled"]
 JobState = Literal["queued", "running", Ending]
@@ -18,9 +20,17 @@ Phase = Literal[  # in the order of a job; the phase of a finished job equals it
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",
 ]  # fmt: skip
+WebhookEvent = Literal["retrain.published", "retrain.rejected", "drift.raised", "upload.accepted"]
+
+IssueKind = Literal["label", "near_duplicate", "low_quality", "outlier"]  # why a training picture is suspect
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+ISSUE_KINDS: tuple[IssueKind, ...] = get_args(IssueKind)
+REVIEW_KINDS: tuple[ReviewKind, ...] = get_args(ReviewKind)
+QUEUED_KINDS: tuple[QueuedKind, ...] = get_args(QueuedKind)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
+NONE_OF_THESE = "none of these"  # label of training pictures that show none of the labels
+SKIPPED = ""  # `reviewed_label` of a prediction about which a person would not decide
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
 
 EXTENSIONS = {  # of the accepted picture formats
@@ -43,6 +53,12 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def first_id_at(time: datetime) -> str:
+    """Return the smallest id of a time: all ids that `new_id` returned before then are smaller."""
+    milliseconds = int(time.timestamp() * 1e3)
+    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7000-8000-000000000000"
+
+
 def utc_now() -> str:
     """Return the current time in the format of all rows (see `to_iso`)."""
     return to_iso(datetime.now(UTC))
@@ -51,6 +67,12 @@ def utc_now() -> str:
 def to_iso(time: datetime) -> str:
     """Format a time with a time zone as ISO 8601 in UTC, with milliseconds and a `Z`: the format of all rows."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def first_id(time: datetime) -> str:
+    """Return the smallest id that `new_id` could make at a time, to compare ids with."""
+    digits = f"{int(time.timestamp() * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
 
 
 def picture_path(sha256: str, extension: str) -> str:
@@ -90,6 +112,16 @@ class PredictionRecord:
     reviewed_at: str | None = None
     review_kind: str | None = None
     image_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class DecisionCount:
+    """How many predictions a version made on a day (`2026-11-25`, in UTC) with one decision."""
+
+    day: str
+    model_version: str
+    decision: Decision
+    count: int
 
 
 @dataclass(frozen=True)
@@ -142,6 +174,64 @@ class DeletedPicture:
 
 
 @dataclass(frozen=True)
+class LabelChange:
+    """A row of `Label_Changes`: the label was renamed or merged into `name`, or, with None, removed.
+
+    A model that was trained before still has the old label: the next retrain takes all changes over, in the order of
+    their ids.
+    """
+
+    id: str
+    label: str
+    name: str | None
+    changed_at: str
+
+
+@dataclass(frozen=True)
+class KeptPicture:
+    """A row of `Kept_Pictures`: a person looked at a suspect picture, and it is right with this label."""
+
+    training_id: str
+    kind: IssueKind
+    shoe_class: str
+    kept_at: str
+
+
+@dataclass(frozen=True)
+class PredictionFilter:
+    """Which predictions to list: those with these values, made from `since` on and before `until`. None means any."""
+
+    label: str | None = None
+    decision: Decision | None = None
+    version: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingFilter:
+    """Which training pictures to list: those with these values, uploaded from `since` on and before `until`."""
+
+    label: str | None = None
+    split: Split | None = None
+    learnt: bool | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+EVERY_PREDICTION, EVERY_PICTURE = PredictionFilter(), TrainingFilter()
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """How many training pictures a label has, and how many of them are held out, and are learned."""
+
+    pictures: int
+    held_out: int
+    learnt: int
+
+
+@dataclass(frozen=True)
 class RetrainJob:
     """A row of `Retrain_Jobs`."""
 
@@ -182,6 +272,22 @@ class MinuteMetrics:
 
 
 @dataclass(frozen=True)
+class KeptPredictions:
+    """What is kept of predictions.
+
+    Attributes:
+        rows: their number.
+        oldest: `created_at` of the first; None without any.
+        pictures, picture_bytes: those that retention may delete: of no reviewed prediction, and no training picture.
+    """
+
+    rows: int
+    oldest: str | None
+    pictures: int
+    picture_bytes: int
+
+
+@dataclass(frozen=True)
 class AuditEntry:
     """A row of `Audit_Log`: a call that writes, or that was refused because it may not.
 
@@ -218,6 +324,22 @@ class PictureFeatures:
 
 
 @dataclass(frozen=True)
+class Appearance:
+    """Measures of a picture.
+
+    Attributes:
+        side: of its shorter edge, in pixels.
+        darkest, brightest: grey values, 0-255, that 5 % of the pixels are below, and above.
+        blur: 0..1, see `appearance.blur_of`.
+    """
+
+    side: int
+    darkest: float
+    brightest: float
+    blur: float
+
+
+@dataclass(frozen=True)
 class TrainingEvent:
     """A progress report from a training.
 
@@ -238,3 +360,8 @@ class TrainingEvent:
 
 
 Report = Callable[[TrainingEvent], None]  # may raise `errors.Cancelled` to stop the training
+Publish = Callable[[WebhookEvent, Mapping[str, Any]], None]  # tells who listens to webhooks; never waits, never raises
+
+
+def publish_nothing(event: WebhookEvent, data: Mapping[str, Any]) -> None:
+    """A `Publish` for when nobody listens."""

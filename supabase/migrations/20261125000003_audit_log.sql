@@ -75,7 +75,7 @@ create or replace function public.kept_predictions() returns json language sql s
         select image_path, max(image_bytes) size from public."Predict" where image_path is not null
         group by image_path having count(reviewed_at) = 0
     ) picture
-    where not exists (select from public."Training_Data" where sha256 = substr(image_path, 11, 64));
+    where not exists (select from public."Training_Data" where sha256 = substr(picture.image_path, 11, 64));
 $$;
 
 -- What `supabase check` compares with what the service needs.

@@ -23,6 +23,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
     app = create_app(make_settings(tmp_path_factory.mktemp("openapi")))
     yield app.openapi()
     app.state.service.store.close()
+    app.state.service.shadow.stop()
 
 
 def operations(document: Any) -> Iterator[tuple[str, Any]]:
@@ -55,10 +56,24 @@ def test_errors_have_one_shape_and_examples_of_their_own_status(document: Any) -
                 assert example["value"]["detail"].startswith("Expected "), call
 
 
-def test_only_writing_calls_ask_for_the_key(document: Any) -> None:
-    for call, operation in operations(document):
-        open_calls = ("POST /predict", "POST /predict/batch", "POST /explain")
-        assert ("security" in operation) == (not call.startswith("GET ") and call not in open_calls), call
+PREDICTING = {"POST /predict", "POST /predict/batch", "POST /explain"}
+OPEN = {"GET /status", "GET /health", "GET /ready", "GET /metrics"}
+
+
+def asking_for_a_key(document: Any) -> set[str]:
+    return {call for call, operation in operations(document) if "security" in operation}
+
+
+def test_calls_that_write_or_show_rows_ask_for_a_key(document: Any) -> None:
+    assert asking_for_a_key(document) == {call for call, _ in operations(document)} - PREDICTING - OPEN
+
+
+def test_the_settings_say_which_calls_ask_for_a_key(tmp_path: Path) -> None:
+    app = create_app(make_settings(tmp_path, open_predict=False, open_reading=True))
+    document = app.openapi()
+    app.state.service.store.close()
+    reading = {call for call, _ in operations(document) if call.startswith("GET ")} - {"GET /audit-log"}
+    assert asking_for_a_key(document) == {call for call, _ in operations(document)} - reading
 
 
 def test_a_call_without_parameters_or_a_body_declares_no_422(document: Any) -> None:

@@ -60,6 +60,8 @@ TABLES = (
     "Learned_Pictures",
     "Deleted_Pictures",
     "Audit_Log",
+    "Label_Changes",
+    "Kept_Pictures",
 )
 
 
@@ -152,6 +154,7 @@ class Stack:
         headers = {"Authorization": f"Bearer {token('service_role')}"}
         url = f"http://127.0.0.1:{self._rest_port}/rpc/{mark}"
         _wait(lambda: httpx.post(url, json={}, headers=headers).status_code == 200)
+        self.sql(f"drop function public.{mark}()")
 
     def empty(self) -> None:
         """As on the first day."""

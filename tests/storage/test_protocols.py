@@ -1,9 +1,11 @@
 """What every store must do: the same tests for SQLite, and for a real PostgreSQL behind a real PostgREST."""
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,16 +16,29 @@ from shoe_classifier.services.factories import open_store
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import (
     CANCELLING,
+    QUEUED_KINDS,
+    SKIPPED,
+    AuditEntry,
+    Decision,
+    DecisionCount,
+    KeptPicture,
+    KeptPredictions,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
     new_id,
     picture_path,
     utc_now,
 )
 
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 MODEL_FILE = Path(__file__)  # no store looks into a model file
 
 
@@ -90,7 +105,7 @@ def test_a_review_is_kept_wherever_the_row_is(store: Store) -> None:
     for row in [*reviewed, *reviewed]:
         store.review_prediction(row.id, row.reviewed_label, "random", "2026-11-25T10:00:00.000Z")
         assert store.prediction(row.id) == row
-    wait_for(lambda: not store.state().get("outbox", {}).get("rows"))
+    wait_for(lambda: drained(store))
     assert store.predictions(10, None) == reviewed[::-1]
     store.review_prediction(rows[0].id, "Boot", "uncertain", "2026-11-26T10:00:00.000Z")
     found = store.prediction(rows[0].id)
@@ -98,6 +113,113 @@ def test_a_review_is_kept_wherever_the_row_is(store: Store) -> None:
     for unknown in (new_id(), "none"):
         with pytest.raises(NotFound, match=unknown):
             store.review_prediction(unknown, "Shoe", "random", "2026-11-25T10:00:00.000Z")
+
+
+def entry(status: int = 204) -> AuditEntry:
+    path = "/training-data/{row_id}"
+    return AuditEntry(new_id(), utc_now(), f"DELETE {path}", "/training-data/x", "9f86d081", "192.0.2.7", status)
+
+
+def test_the_audit_log_is_read_in_pages(store: Store) -> None:
+    entries = [entry(), replace(entry(401), key_fingerprint=None, calls=7), entry()]
+    for row in entries:
+        store.add_audit(row)
+    assert store.audit_log(10, None) == entries[::-1]
+    assert store.audit_log(1, entries[1].id) == entries[:1]
+    wait_for(lambda: drained(store))
+    assert store.audit_log(2, None) == entries[:0:-1]
+
+
+def test_only_rows_of_refused_calls_are_trimmed(store: Store) -> None:
+    entries = [entry(status) for status in (204, 401, 403, 401, 500, 403)]
+    for row in entries:
+        store.add_audit(row)
+    wait_for(lambda: drained(store))
+    store.trim_audit(10)
+    assert store.audit_log(10, None) == entries[::-1]
+    store.trim_audit(2)
+    assert [row.status for row in store.audit_log(10, None)] == [403, 500, 401, 204]
+
+
+def drained(store: Store) -> bool:
+    """Whether nothing is left to be sent to a shared store."""
+    return not store.state().get("outbox", {}).get("rows")
+
+
+def gone(store: Store, path: str) -> bool:
+    with contextlib.suppress(NotFound):
+        store.find_picture(path.split("/")[2].partition(".")[0])
+        return False
+    return True
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_a_deleted_prediction_takes_its_picture_along(store: Store, queued: bool) -> None:
+    row, other = prediction(picture=b"one"), prediction(picture=b"two")
+    store.add_prediction(row, b"one")
+    store.add_prediction(other, b"two")
+    if not queued:
+        wait_for(lambda: drained(store))
+    store.delete_predictions([row])
+    wait_for(lambda: drained(store) and store.prediction(row.id) is None)
+    assert store.predictions(10, None) == [other]
+    assert row.image_path and other.image_path and gone(store, row.image_path) and not gone(store, other.image_path)
+
+
+def test_a_picture_stays_as_long_as_a_row_uses_it(store: Store, tmp_path: Path) -> None:
+    rows = [prediction(picture=b"one"), prediction(picture=b"one"), prediction(picture=b"picture 0")]
+    for row, picture in zip(rows, (b"one", b"one", b"picture 0"), strict=True):
+        store.add_prediction(row, picture)
+    learned = added(store, tmp_path, 1)[0]
+    wait_for(lambda: drained(store))
+    store.delete_predictions([rows[0], rows[2]])
+    wait_for(lambda: drained(store))
+    assert rows[0].image_path and not gone(store, rows[0].image_path) and not gone(store, learned.image_path)
+    store.drop_pictures([rows[1]])
+    wait_for(lambda: drained(store))
+    assert gone(store, rows[0].image_path)
+    assert store.predictions(10, None) == [replace(rows[1], image_path=None, image_bytes=None)]
+
+
+def test_what_is_reviewed_or_training_data_is_not_expendable(store: Store, tmp_path: Path) -> None:
+    pictures = [b"reviewed", b"picture 0", b"old", b"new"]
+    rows = [replace(prediction(picture=data), image_bytes=len(data)) for data in pictures] + [prediction()]
+    for row, picture in zip(rows, [*pictures, None], strict=True):
+        store.add_prediction(row, picture)
+    store.review_prediction(rows[0].id, "Boot", "random", utc_now())
+    added(store, tmp_path, 1)
+    wait_for(lambda: drained(store))
+    first, last = "0" * 8 + "-0000-0000-0000-" + "0" * 12, "f" * 8 + "-ffff-ffff-ffff-" + "f" * 12
+
+    def expendable(after: str = first, before: str = last, with_picture: bool = False, limit: int = 10) -> list[str]:
+        found = store.expendable_predictions(after, before, with_picture=with_picture, limit=limit)
+        return [row.id for row in found]
+
+    assert expendable() == [row.id for row in rows[2:]]
+    assert expendable(with_picture=True) == [row.id for row in rows[2:4]]
+    assert expendable(after=rows[2].id, before=rows[4].id) == [rows[3].id]
+    assert expendable(limit=1) == [rows[2].id]
+    kept = store.count_predictions()
+    assert kept == KeptPredictions(rows=5, oldest=rows[0].created_at, pictures=2, picture_bytes=6)
+
+
+def test_an_empty_store_keeps_nothing(store: Store) -> None:
+    assert store.count_predictions() == KeptPredictions(0, None, 0, 0)
+    store.delete_predictions([])
+    store.forget_unused()
+
+
+def test_all_training_rows_as_they_are_now(store: Store, tmp_path: Path) -> None:
+    assert list(store.training_rows()) == []
+    rows = added(store, tmp_path, 12)
+    reading = store.training_rows()
+    assert next(reading) == rows[0]
+    store.relabel(rows[-1].id, "Shoe")
+    assert store.count_unprocessed(rows[8].id) == 3
+    rest = list(reading)
+    assert [row.id for row in rest] == [row.id for row in rows[1:]]
+    if not store.shared:
+        assert rest == rows[1:]
 
 
 def test_pictures_are_kept_once_under_their_hash(store: Store) -> None:
@@ -377,3 +499,154 @@ def test_deleted_pictures_are_named_until_they_come_again(store: Store, tmp_path
     assert store.deleted_pictures() == {rows[0].sha256, rows[2].sha256}
     store.delete_training(again)
     assert again.sha256 in store.deleted_pictures()
+
+
+def test_filters_choose_predictions_by_what_they_say_and_when(store: Store) -> None:
+    old = replace(prediction(), id="01800000-0000-7000-8000-000000000000", created_at="2022-04-06T17:50:41.664Z")
+    rows = [
+        old,
+        prediction("Shoe"),
+        replace(prediction(), decision="unknown"),
+        replace(prediction(), model_version="v2"),
+    ]
+    for row in rows:
+        store.add_prediction(row, None)
+    chosen = {
+        PredictionFilter(): rows,
+        PredictionFilter(label="Shoe"): rows[1:2],
+        PredictionFilter(decision="unknown"): rows[2:3],
+        PredictionFilter(version="v2", label="Boot"): rows[3:],
+        PredictionFilter(until="2023-01-01T00:00:00.000Z"): rows[:1],
+        PredictionFilter(since="2023-01-01T00:00:00.000Z"): rows[1:],
+        PredictionFilter(since=rows[1].created_at, until=rows[1].created_at): [],
+        PredictionFilter(since=old.created_at, until="2022-04-06T17:50:41.665Z"): rows[:1],
+        PredictionFilter(label="it's, (odd)"): [],
+    }
+    for which, expected in chosen.items():
+        assert store.predictions(10, None, which) == expected[::-1], which
+        if store.kind == "sqlite":
+            assert store.count_matching(which) == len(expected), which
+    wait_for(lambda: store.count_matching(PredictionFilter()) == 4)
+
+
+def test_filters_choose_training_pictures(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 4)
+    published(store, "v1", rows[:2])
+    store.relabel(rows[3].id, "Hat")
+    ids = {
+        TrainingFilter(label="Hat"): [3],
+        TrainingFilter(learnt=True): [1, 0],
+        TrainingFilter(learnt=False, label="Boot"): [2],
+        TrainingFilter(split="holdout"): [],
+        TrainingFilter(since=rows[0].uploaded_at, split="train"): [3, 2, 1, 0],
+        TrainingFilter(until=rows[0].uploaded_at): [],
+    }
+    for which, expected in ids.items():
+        assert [row.id for row in store.training_data(10, None, which)] == [rows[i].id for i in expected], which
+        assert store.count_training(which) == len(expected), which
+    assert store.training_data(10, rows[1].id, TrainingFilter(learnt=True)) == [replace(rows[0], is_processed=True)]
+
+
+def test_many_pictures_change_in_one_call(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 6)
+    published(store, "v1", rows)
+    store.relabel_all([row.id for row in rows[:4]], "Hat")
+    store.relabel_all([row.id for row in rows[2:6]], "Boot")
+    assert store.label_counts() == {"Hat": LabelCounts(2, 0, 0), "Boot": LabelCounts(4, 0, 2)}
+    found = store.training_pictures([rows[0].id, rows[5].id, new_id(), "none"])
+    assert sorted(row.shoe_class for row in found) == ["Boot", "Hat"]
+    store.delete_all(found)
+    assert store.training_pictures([row.id for row in found]) == []
+    assert store.deleted_pictures() == {rows[0].sha256, rows[5].sha256}
+    assert store.count_training(TrainingFilter()) == 4
+    with pytest.raises(NotFound):
+        store.find_picture(rows[0].sha256)
+
+
+def test_labels_change_with_their_pictures(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 3)
+    published(store, "v1", rows)
+    store.keep_pictures([KeptPicture(rows[0].id, "label", "Boot", utc_now())])
+    changes = [LabelChange(new_id(), "Boot", "Shoe", utc_now()), LabelChange(new_id(), "Shoe", None, utc_now())]
+    for _ in range(2):  # as after a lost answer
+        store.change_label(changes[0])
+    assert store.label_counts() == {"Shoe": LabelCounts(3, 0, 3)}
+    assert [row.shoe_class for row in store.kept_pictures()] == ["Shoe"]
+    assert store.change_label(changes[1]) == 3
+    assert store.label_changes() == changes
+    assert (store.label_counts(), store.kept_pictures()) == ({}, [])
+    assert store.deleted_pictures() == {row.sha256 for row in rows}
+
+
+def test_a_picture_is_kept_once_for_each_kind(store: Store, tmp_path: Path) -> None:
+    row = added(store, tmp_path, 1)[0]
+    kept = [KeptPicture(row.id, "label", "Boot", utc_now()), KeptPicture(row.id, "outlier", "Boot", utc_now())]
+    for _ in range(2):
+        store.keep_pictures(kept)
+    assert sorted(store.kept_pictures(), key=lambda one: one.kind) == kept
+
+
+def predicted(store: Store, decision: Decision, kind: str | None = None, picture: bytes | None = b"1") -> str:
+    row = replace(prediction(picture=picture), decision=decision, review_kind=kind)
+    store.add_prediction(row, picture)
+    return row.id
+
+
+def waiting(store: Store, kind: QueuedKind) -> list[str]:
+    return [row.id for row in store.to_review(kind, 10)]
+
+
+def sent(store: Store, count: int) -> None:
+    """Wait until an outbox has sent all predictions."""
+    wait_for(lambda: sum(group.count for group in store.decision_counts(YESTERDAY)) == count)
+
+
+def test_predictions_wait_for_a_review_until_they_have_one(store: Store) -> None:
+    first, second = predicted(store, "uncertain"), predicted(store, "uncertain")
+    unknown, drawn = predicted(store, "unknown"), predicted(store, "uncertain", "random")
+    predicted(store, "accepted")
+    predicted(store, "unknown", picture=None)
+    sent(store, 6)
+    assert waiting(store, "uncertain") == [second, first]
+    assert [row.id for row in store.to_review("uncertain", 1)] == [second]
+    assert (waiting(store, "unknown"), waiting(store, "random")) == ([unknown], [drawn])
+    assert [store.count_to_review(kind) for kind in QUEUED_KINDS] == [2, 1, 1]
+    store.review_prediction(first, SKIPPED, "uncertain", utc_now())
+    assert waiting(store, "uncertain") == [second]
+    store.review_prediction(first, None, None, None)
+    assert waiting(store, "uncertain") == [second, first]
+
+
+def test_what_was_drawn_at_random_and_reviewed(store: Store) -> None:
+    ids = [predicted(store, decision, "random") for decision in ("accepted", "unknown", "accepted")]
+    other = predicted(store, "uncertain")
+    sent(store, 4)
+    for row_id, kind in ((ids[2], "random"), (ids[0], "random"), (other, "uncertain")):
+        store.review_prediction(row_id, "Boot", kind, utc_now())
+    assert [row.id for row in store.reviewed_at_random(YESTERDAY)] == [ids[0], ids[2]]
+    assert store.reviewed_at_random(datetime.now(UTC) + timedelta(minutes=1)) == []
+
+
+def test_decisions_are_counted_by_day_and_version(store: Store) -> None:
+    for decision in ("accepted", "accepted", "unknown"):
+        predicted(store, decision)
+    sent(store, 3)
+    today = utc_now()[:10]
+    counts = sorted(store.decision_counts(YESTERDAY), key=lambda group: group.decision)
+    assert counts == [DecisionCount(today, "v1", "accepted", 2), DecisionCount(today, "v1", "unknown", 1)]
+    assert store.decision_counts(datetime.now(UTC) + timedelta(minutes=1)) == []
+
+
+def test_several_predictions_at_once(store: Store) -> None:
+    rows = [prediction() for _ in range(3)]
+    for row in rows:
+        store.add_prediction(row, None)
+    assert store.predictions_with([rows[0].id, rows[2].id, "none", new_id()]) == {r.id: r for r in (rows[0], rows[2])}
+    assert store.predictions_with([]) == {}
+
+
+def test_a_training_row_is_deleted_without_its_picture(store: Store, tmp_path: Path) -> None:
+    row = added(store, tmp_path, 1)[0]
+    store.delete_training(row, keep_picture=True)
+    assert store.training_data(10, None) == [] and store.deleted_pictures() == {row.sha256}
+    assert store.find_picture(row.sha256)[0] == row.image_path

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 _REFRESH_SECONDS = 0.5
 _BEAT_SECONDS = 2.0
 _RETRY_SECONDS = 2.0
+_LOOK_SECONDS = 10.0
+_DUE_SECONDS = 5.0  # between two looks at whether a retrain is due
 _THREADS = 200  # the default of 40 is for stores on this disk; endpoints that wait for a network hold theirs for longer
 _INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
 
@@ -35,27 +37,48 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     minutes = asyncio.create_task(
         write_minutes(service.metrics, service.store, lambda: service.live_model.readiness.value)
     )
+    watching = asyncio.create_task(_watch(service))
+    retraining = asyncio.create_task(_retrain_when_due(service, loading))
+    retention = asyncio.create_task(asyncio.to_thread(service.retention.run, service.stopping))
     yield
     service.stopping.set()
-    following.cancel()
-    minutes.cancel()
-    await asyncio.gather(loading, following, minutes, return_exceptions=True)
+    for task in (following, minutes, watching, retraining):
+        task.cancel()
+    await asyncio.gather(loading, following, minutes, watching, retraining, retention, return_exceptions=True)
+    await asyncio.to_thread(service.monitor.stop)
+    await asyncio.to_thread(service.data_quality.stop)
     await asyncio.to_thread(service.retrainer.stop)
+    if service.webhooks:
+        await asyncio.to_thread(service.webhooks.stop)
     service.prediction.threads.shutdown()
+    await asyncio.to_thread(service.shadow.stop)
     await asyncio.to_thread(service.features.close)
     await asyncio.to_thread(service.store.close)
 
 
 async def _prepare(service: Service) -> None:
-    if service.settings.api_key is None:
-        logger.warning(
-            "No API_KEY is set: writing calls are open to direct requests from this machine, and to no others."
-        )
+    logger.log(*_describe_access(service.settings))
     if service.settings.uvicorn_workers == 1:  # otherwise uploads of other workers may be in flight
         await asyncio.to_thread(clear_uploads, service.settings)
     service.store.start()
+    if service.webhooks:
+        service.webhooks.start()
     if service.store.shared:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+
+
+def _describe_access(settings: Settings) -> tuple[int, str]:
+    """A level for the log, and who may do what."""
+    reading = "Reading is open to all (OPEN_READING)" if settings.open_reading else ""
+    predicting = "predicting is open to all" if settings.open_predict else "predicting is not (OPEN_PREDICT)"
+    if settings.api_key is None:
+        rest = reading or "reading rows, pictures and model files, too"
+        return logging.WARNING, (
+            f"No API_KEY is set: writing is open to direct requests from this machine, and to no others; {rest};"
+            f" {predicting}."
+        )
+    keys = "API_KEY or READ_KEY" if settings.read_key else "API_KEY"
+    return logging.INFO, f"Writing needs API_KEY. {reading or f'Reading needs {keys}'}; {predicting}."
 
 
 def clear_uploads(settings: Settings) -> None:
@@ -104,6 +127,7 @@ async def _follow_live_model(service: Service, loading: asyncio.Task[None]) -> N
     while True:
         await asyncio.sleep(_REFRESH_SECONDS)
         await _try(service.model_registry.refresh)
+        await _try(service.shadow.refresh)
         if service.store.shared and time.monotonic() > next_poll:
             await _try(service.model_registry.follow)
             await _try(service.store.fail_lost_jobs)
@@ -113,10 +137,31 @@ async def _follow_live_model(service: Service, loading: asyncio.Task[None]) -> N
             next_beat = time.monotonic() + _BEAT_SECONDS
 
 
+async def _watch(service: Service) -> None:
+    """Look at the newest predictions now and then, on the monitor's own thread."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if service.live_model.readiness == "ready":
+            await _try_awaited(loop.run_in_executor(service.monitor.thread, service.monitor.look))
+
+
+async def _retrain_when_due(service: Service, loading: asyncio.Task[None]) -> None:
+    """Start retrains that nobody asks for, if the settings say so."""
+    await asyncio.wait([loading])
+    while service.auto_retrain.enabled:
+        await _try(service.auto_retrain.start_if_due)
+        await asyncio.sleep(_DUE_SECONDS)
+
+
 async def _try(step: Callable[[], None]) -> None:
+    await _try_awaited(asyncio.to_thread(step))
+
+
+async def _try_awaited(step: Awaitable[None]) -> None:
     try:
-        await asyncio.to_thread(step)
+        await step
     except StoreUnavailable as error:
         logger.warning("%s", error.detail)
     except Exception:  # a busy store or disk now must not end the loop for good
-        logger.exception("Following the live model failed; trying again.")
+        logger.exception("A step beside the requests failed; trying again.")

@@ -8,13 +8,15 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from shoe_classifier import errors
-from shoe_classifier.api.schemas import ErrorBody, LabelBody
+from shoe_classifier.api.pagination import TOTAL
+from shoe_classifier.api.schemas import AnswersBody, ErrorBody, LabelBody
+from shoe_classifier.settings import Settings
 from shoe_classifier.types import ACCEPTED_FORMATS
 
 _FILE = {"type": "string", "format": "binary"}
 _MEANINGS = {
     401: "The key is missing or wrong.",
-    403: "Without an API_KEY, only programs on the same machine may write.",
+    403: "The key does not open this call; or no API_KEY is set, and the call does not come from the same machine.",
     404: "There is no such thing.",
     408: "The client stopped sending.",
     409: "Not possible in the present state.",
@@ -45,6 +47,7 @@ _DETAILS: dict[type[errors.AppError], str] = {
     errors.RetrainRunning: "Expected no running retrain; job 019a8f70-11aa-7c3e-8f00-5d2f4f8f3f10 is in phase train.",
     errors.StorageFull: "Expected room on the service's disk; it is full. Nothing was kept.",
     errors.StoreUnavailable: "Expected an answer from Supabase within 10 s; received none.",
+    errors.TooFewLabels: "Expected two labels or more to remain; received the request to remove one of 2.",
     errors.TooLarge: "Expected at most 15,728,640 bytes; received 20,000,000.",
     errors.TooSmall: "Expected a picture of at least 16 pixels on each side; received 12 × 12.",
     errors.Unauthorized: "Expected the header X-API-Key; received none.",
@@ -52,9 +55,9 @@ _DETAILS: dict[type[errors.AppError], str] = {
 }
 
 # What groups of endpoints may raise.
-WRITING = (errors.Unauthorized, errors.Forbidden)
+WRITING = READING = PREDICTING = (errors.Unauthorized, errors.Forbidden)
 STORED = (errors.StoreUnavailable,)
-UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout)
+UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout, errors.Overloaded)
 
 
 def error_responses(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, Any]]:
@@ -74,6 +77,15 @@ def error_responses(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, 
     return dict(sorted(responses.items(), key=lambda item: str(item[0])))
 
 
+def listed(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, Any]]:
+    """The responses of a list with pages, which may raise these errors."""
+    headers = {
+        TOTAL: {"schema": {"type": "integer"}, "description": "How many rows pass the filters, on all pages."},
+        "Link": {"schema": {"type": "string"}, "description": "The next page, with `rel=next`, if there may be one."},
+    }
+    return {200: {"headers": headers}, **error_responses(*kinds)}
+
+
 def document(app: FastAPI) -> dict[str, Any]:
     """The document of the app, built once.
 
@@ -86,10 +98,21 @@ def document(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
+        _leave_open(schema, app.state.service.settings)
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _leave_open(schema: dict[str, Any], settings: Settings) -> None:
+    """Ask for no key where the settings ask for none."""
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            predicting = "predict" in operation["tags"]
+            reading = method == "get" and path != "/audit-log"
+            if (predicting and settings.open_predict) or (reading and settings.open_reading):
+                operation.pop("security", None)
 
 
 def _body(media_type: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
@@ -102,19 +125,42 @@ def _form(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, An
 
 
 PREDICT_FORM = _form(["file"], file={**_FILE, "description": f"A {ACCEPTED_FORMATS} picture."})
+RECORD = {
+    "parameters": [
+        {
+            "name": "record",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "boolean", "default": True},
+            "description": "false keeps neither the picture nor its row: for the frames of a camera.",
+        }
+    ]
+}
 BATCH_FORM = _form(
     ["files"], files={"type": "array", "items": _FILE, "description": "Pictures, or one ZIP that holds pictures."}
 )
 UPLOAD_FORM = _form(
     ["file"],
-    file={**_FILE, "description": "A ZIP of labelled folders, or one picture together with its label."},
+    file={
+        **_FILE,
+        "description": "A ZIP of labelled folders, or of pictures with a CSV, COCO or Label Studio list; a Teachable "
+        "Machine project; an export of this service; or one picture together with its label.",
+    },
     label={
         "type": "string",
         "example": "",  # or Swagger UI fills the field with "string", and a label of that name is taught
-        "description": "The label of a single picture; a ZIP has its labels in its folders.",
+        "description": "The label of a single picture; a ZIP has its own labels.",
     },
 )
-LABEL_BODY = _body("application/json", LabelBody.model_json_schema())
+
+
+def json_body(shape: type[BaseModel]) -> dict[str, Any]:
+    """A JSON body that the endpoint reads itself."""
+    return _body("application/json", shape.model_json_schema())
+
+
+LABEL_BODY = json_body(LabelBody)
+REVIEW_BODY = json_body(AnswersBody)
 
 
 def retrain_inputs(options: type[BaseModel]) -> dict[str, Any]:

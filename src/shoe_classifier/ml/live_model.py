@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,8 @@ class Prediction:
         decision: whether to rely on it.
         probabilities: of each label, in label order, 0..1.
         model_version: which version answered.
+        features: what its backbone saw, `float32 (d,)`; None of a plain Keras model, as is the next.
+        backbone: the SHA-256 of that backbone.
     """
 
     predicted_class: str
@@ -49,6 +51,8 @@ class Prediction:
     decision: Decision
     probabilities: dict[str, float]
     model_version: str
+    features: np.ndarray | None = field(default=None, compare=False, repr=False)
+    backbone: str | None = None
 
 
 class ModelInfo(Protocol):
@@ -116,7 +120,8 @@ class LiveModel:
         features = self.backbone.features(picture)[None]  # (1, d)
         probabilities = self.bundle.head.probabilities(features)
         decision = "unknown" if shows_nothing(picture) else self.bundle.head.decide(features, probabilities)[0]
-        return prediction_of(self.bundle, probabilities[0], decision)
+        prediction = prediction_of(self.bundle, probabilities[0], decision)
+        return replace(prediction, features=features[0], backbone=self.backbone_sha256)
 
     def _check_canary(self) -> None:
         grey = np.full((*self.size, 3), 127, np.uint8)

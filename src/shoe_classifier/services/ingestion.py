@@ -1,10 +1,11 @@
 """Ingestion of training pictures: check them, find duplicates, store them durably."""
 
 import hashlib
+import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,14 +21,28 @@ from shoe_classifier.errors import (
     TooSmall,
 )
 from shoe_classifier.ml.dataset import is_held_out
+from shoe_classifier.ml.label_lists import Origin
 from shoe_classifier.ml.preprocessing import sniff
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labelled
 from shoe_classifier.services.picture_features import Extracted, FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
+from shoe_classifier.types import (
+    EXTENSIONS,
+    NONE_OF_THESE,
+    Publish,
+    TrainingPicture,
+    new_id,
+    picture_path,
+    publish_nothing,
+    utc_now,
+)
 
 MAX_LABEL = 64
+# Characters that look like nothing but count as letters, marks or symbols: fillers, selectors, the empty Braille cell.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 Check = Future[Extracted | None]  # see `FeatureExtractor.check`
 
 
@@ -49,12 +64,17 @@ class UploadReport:
 class IngestionService:
     """Checks uploaded pictures and adds them to the training data."""
 
-    def __init__(self, settings: Settings, store: Store, features: FeatureExtractor):
+    def __init__(
+        self, settings: Settings, store: Store, features: FeatureExtractor, publish: Publish = publish_nothing
+    ):
         self._settings = settings
         self._store = store
         self._features = features
+        self._publish = publish
         self._lock = threading.Lock()
-        self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
+        self.zip_limits = ZipLimits(
+            settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes, settings.max_zip_directory_bytes
+        )
 
     def ingest(
         self,
@@ -65,7 +85,7 @@ class IngestionService:
         known_labels: Iterable[str],
         source: str = "image",
     ) -> UploadReport:
-        """Add a ZIP of labelled folders, or a single picture with its label.
+        """Add a ZIP of pictures with their labels (see `zip_reader.read_labelled`), or a single picture with its label.
 
         An upload is added as a whole or, if it raises, not at all. Files of a ZIP that cannot be used are skipped, and
         the report says why.
@@ -73,7 +93,7 @@ class IngestionService:
         Args:
             file: the upload.
             name: the client's name for it.
-            label: of a single picture; a ZIP has its labels in its folders.
+            label: of a single picture; a ZIP has its own labels.
             folder: a folder of this upload alone, for pictures that are not stored yet.
             known_labels: labels of the live model. A label that differs only in case is spelled as there.
             source: the origin of a single picture, kept with its row.
@@ -103,13 +123,24 @@ class IngestionService:
         check.result()
         return self._ingest([(picture, check)], folder, known_labels, source)
 
+    def ingest_pictures(
+        self, pictures: Iterable[Picture], folder: Path, known_labels: Iterable[str], source: str
+    ) -> UploadReport:
+        """Add pictures with their labels: all that are new, or, if one of them cannot be used, none.
+
+        Raises:
+            AppError: what `preprocessing.decode` raises, with the picture's name as `picture` among its extra fields.
+            NothingAccepted: none of them was new.
+        """
+        return self._ingest(_all_valid(self._features.check_all(pictures)), folder, known_labels, source)
+
     def spell(self, label: str, known_labels: Iterable[str]) -> str:
         """Return a label in its known spelling, or as given if it is new. Raises `InvalidLabel`."""
         label = clean_label(label)
         return self._spelling(known_labels).get(_key_of(label), label)
 
     def _spelling(self, known_labels: Iterable[str]) -> dict[str, str]:
-        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
+        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels, NONE_OF_THESE]}
 
     def _ingest(
         self,
@@ -133,6 +164,7 @@ class IngestionService:
                 f"Expected at least one new picture, in a ZIP below a folder named by its label; received {received}.",
                 extra={"report": report.as_json()},
             )
+        self._publish("upload.accepted", {**report.as_json(), "skipped": len(report.skipped)})
         return report
 
     def _stage(
@@ -150,12 +182,16 @@ class IngestionService:
             sha256 = hashlib.sha256(picture.data).hexdigest()
             if sha256 in waiting:
                 return _known(picture.name, label, waiting[sha256].label)
+            if picture.origin and picture.origin.sha256 not in (None, sha256):
+                return Skipped(
+                    picture.name, "corrupt", "Expected the picture of the SHA-256 in the list; it is another."
+                )
             extracted = check.result() if check else None
         except AppError as error:
             return Skipped(picture.name, _reason(error), error.detail)
         file = folder / f"{sha256}{EXTENSIONS[sniff(picture.data) or 'JPEG']}"
         file.write_bytes(picture.data)
-        waiting[sha256] = _Waiting(sha256, label, picture.name, file, extracted)
+        waiting[sha256] = _Waiting(sha256, label, picture.name, file, extracted, picture.origin or Origin())
         return None
 
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
@@ -185,9 +221,9 @@ class IngestionService:
                 shoe_class=item.label,
                 is_processed=False,
                 split="holdout" if is_held_out(item.sha256) else "train",
-                source=source,
+                source=item.origin.source or source,
                 upload_id=report.upload_id,
-                uploaded_at=utc_now(),
+                uploaded_at=item.origin.uploaded_at or utc_now(),
             )
             for item in waiting
         ]
@@ -210,6 +246,21 @@ class _Waiting:
     name: str
     file: Path
     extracted: Extracted | None
+    origin: Origin
+
+
+def _all_valid(
+    entries: Iterable[tuple[Picture, Check | None]],
+) -> Iterator[tuple[Picture | Skipped, Check | None]]:
+    """Pass pictures on; raise the error of the first one that cannot be used."""
+    for picture, check in entries:
+        try:
+            if check:
+                check.result()
+        except AppError as error:
+            error.extra["picture"] = picture.name
+            raise
+        yield picture, check
 
 
 def _known(name: str, label: str, known: str) -> Skipped:
@@ -226,7 +277,7 @@ def clean_label(raw: str) -> str:
     label = " ".join(unicodedata.normalize("NFC", raw).split())
     if not label or len(label) > MAX_LABEL:
         raise InvalidLabel(f"Expected a label of 1 to {MAX_LABEL} characters; received {len(label)}.")
-    bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C")]
+    bad = [c for c in label if c in "/\\" or unicodedata.category(c).startswith("C") or _INVISIBLE.match(c)]
     if bad or label in (".", ".."):
         raise InvalidLabel(
             "Expected a label of letters, digits, punctuation and spaces; received one with other characters."

@@ -12,14 +12,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from shoe_classifier.errors import AppError
+from shoe_classifier.ml.appearance import appearance_of
 from shoe_classifier.ml.features import features_of
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.feature_cache import FeatureCache
-from shoe_classifier.types import PictureFeatures, Report, TrainingEvent, TrainingPicture
+from shoe_classifier.types import Appearance, PictureFeatures, Report, TrainingEvent, TrainingPicture
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class FeatureExtractor:
         self._holder = holder
         self._cache = FeatureCache(settings.dataset_dir / "features.sqlite3")
         count = min(settings.threads, _THREADS)
-        self._threads = ThreadPoolExecutor(count, "features", initializer=_lower_priority)
+        self._threads = ThreadPoolExecutor(count, "features", initializer=lower_priority)
         self._ahead = count + 1  # pictures that wait for a thread, so that none is idle
 
     def close(self) -> None:
@@ -117,7 +120,8 @@ class FeatureExtractor:
         """
 
         def extract(picture: tuple[TrainingPicture, bytes]) -> "Future[PictureFeatures]":
-            return self._threads.submit(self._extract, live, *picture)
+            row, data = picture
+            return self._threads.submit(self._extract, live, row.image_path, data)
 
         found: dict[str, PictureFeatures] = {}
         fresh: dict[str, Extracted] = {}
@@ -132,6 +136,57 @@ class FeatureExtractor:
                     break
         finally:  # also of a retrain that is cancelled
             self.keep(fresh)
+        return found
+
+    def appearances(self, rows: Iterable[TrainingPicture]) -> dict[str, Appearance]:
+        """Return the appearances that are kept of stored pictures, by their SHA-256."""
+        with _logged():
+            return self._cache.appearances([row.sha256 for row in rows])
+        return {}
+
+    def measure(
+        self, pictures: Iterable[tuple[TrainingPicture, bytes]], go_on: Callable[[], None]
+    ) -> dict[str, Appearance]:
+        """Measure stored pictures and keep the result; those that do not decode are left out.
+
+        Args:
+            pictures: the rows with their files.
+            go_on: called after each picture; may raise to stop.
+
+        Returns:
+            The appearances by SHA-256.
+        """
+
+        def measure(picture: tuple[TrainingPicture, bytes]) -> "Future[Appearance]":
+            return self._threads.submit(self._measure, *picture)
+
+        found: dict[str, Appearance] = {}
+        try:
+            for (row, _), future in self._in_order(measure, pictures):
+                with contextlib.suppress(AppError):
+                    found[row.sha256] = future.result()
+                go_on()
+        finally:
+            with _logged():
+                self._cache.put_appearances(found)
+        return found
+
+    def _measure(self, row: TrainingPicture, data: bytes) -> Appearance:
+        return appearance_of(data, name=row.image_path, max_pixels=self._settings.max_image_pixels)
+
+    def compute_for_now(self, live: LiveModel, pictures: Iterable[tuple[str, bytes]]) -> dict[str, np.ndarray]:
+        """Compute the features of files by their names, `float16 (d,)` each, without keeping them in the cache.
+
+        Those that do not decode are left out.
+        """
+
+        def extract(picture: tuple[str, bytes]) -> "Future[PictureFeatures]":
+            return self._threads.submit(self._extract, live, *picture)
+
+        found = {}
+        for (name, _), future in self._in_order(extract, pictures):
+            with contextlib.suppress(AppError):
+                found[name] = future.result().features
         return found
 
     def _check(self, picture: Picture) -> Extracted | None:
@@ -153,9 +208,9 @@ class FeatureExtractor:
             logger.exception("The features of an uploaded picture could not be computed.")
             return None
 
-    def _extract(self, live: LiveModel, row: TrainingPicture, data: bytes) -> PictureFeatures:
+    def _extract(self, live: LiveModel, name: str, data: bytes) -> PictureFeatures:
         size, max_pixels = live.backbone.image_size, self._settings.max_image_pixels
-        return features_of(live.backbone, decode(data, size, name=row.image_path, max_pixels=max_pixels))
+        return features_of(live.backbone, decode(data, size, name=name, max_pixels=max_pixels))
 
     def _teachable(self) -> LiveModel | None:
         try:
@@ -174,7 +229,8 @@ class FeatureExtractor:
             yield submitted.popleft()
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
+    """Let predictions go before what this thread does."""
     with contextlib.suppress(OSError):  # where threads have no priority of their own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 

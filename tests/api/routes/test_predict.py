@@ -50,6 +50,19 @@ def test_pictures_are_not_kept_when_so_set(settings: Settings) -> None:
         assert client.get("/predictions").json()[0]["image_path"] is None
 
 
+def test_nothing_is_kept_of_a_frame(client: httpx.Client, settings: Settings) -> None:
+    answer = client.post("/predict", params={"record": "false"}, files={"file": draw("Shoe", 2)})
+    assert (answer.status_code, answer.json()["file_url"]) == (200, None)
+    assert client.get("/predictions").json() == []
+    assert list((settings.dataset_dir / "images").rglob("*.jpg")) == []
+
+
+def test_record_is_true_or_false(client: httpx.Client) -> None:
+    answer = client.post("/predict?record=perhaps", files={"file": draw("Shoe", 2)})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert "'perhaps'" in answer.json()["detail"]
+
+
 def test_failing_record_does_not_fail_the_prediction(client: httpx.Client, settings: Settings) -> None:
     client.app.state.service.store._db.execute("drop table Predict")  # type: ignore[attr-defined]
     assert client.post("/predict", files={"file": draw("Shoe", 2)}).status_code == 200

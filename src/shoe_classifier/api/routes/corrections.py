@@ -1,4 +1,4 @@
-"""Feedback on a prediction; another label for a training picture, or its deletion."""
+"""Feedback on a prediction, or its deletion; another label for a training picture, or its deletion."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -81,6 +81,17 @@ def relabel_training_picture(
 def delete_training_picture(row_id: str, retrainer: RetrainerDep, corrections: CorrectionsDep) -> Response:
     retrainer.check_idle()
     corrections.delete(row_id)
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/predictions/{prediction_id}",
+    summary="Delete a prediction, and its picture unless it is also used elsewhere",
+    status_code=204,
+    responses=error_responses(*WRITING, errors.NotFound, *STORED),
+)
+def delete_prediction(prediction_id: str, corrections: CorrectionsDep) -> Response:
+    corrections.delete_prediction(prediction_id)
     return Response(status_code=204)
 
 

@@ -14,11 +14,19 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayWrite
-from shoe_classifier.api.dependencies import IngestionDep, ModelDep, RetrainerDep, SettingsDep, StoppingDep, StoreDep
+from shoe_classifier.api.auth import MayRead, MayWrite
+from shoe_classifier.api.dependencies import (
+    BodiesDep,
+    IngestionDep,
+    ModelDep,
+    RetrainerDep,
+    SettingsDep,
+    StoppingDep,
+    StoreDep,
+)
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
-from shoe_classifier.api.openapi import STORED, UPLOADING, WRITING, error_responses, retrain_inputs
+from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import JobBody
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -45,6 +53,7 @@ class RetrainOptions(BaseModel):
 async def _options_after_upload(
     request: Request,
     settings: SettingsDep,
+    bodies: BodiesDep,
     model: ModelDep,
     store: StoreDep,
     ingestion: IngestionDep,
@@ -52,10 +61,12 @@ async def _options_after_upload(
 ) -> RetrainOptions:
     """Read the options, and ingest the ZIP if there is one. Raises `RetrainRunning` before the body is read."""
     retrainer.check_idle()
-    form = Form()
-    async with private_folder(settings.temp_uploads_dir) as folder:
-        if request.headers.get("content-type"):
-            form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+    if not request.headers.get("content-type"):
+        return _options(dict(request.query_params))
+    async with (
+        private_folder(settings.temp_uploads_dir) as folder,
+        read_form(request, settings.max_zip_bytes, bodies, folder) as form,
+    ):
         options = _options({**request.query_params, **form.fields})
         if form.files and (form.files[0].path or form.files[0].data or form.files[0].name):
             await anyio.to_thread.run_sync(_ingest, ingestion, store, model, form, folder)
@@ -103,7 +114,8 @@ async def start_retrain(
     "",
     summary="Retrain jobs, newest first",
     response_model=list[JobBody],
-    responses=error_responses(errors.InvalidRequest, *STORED),
+    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
+    dependencies=[MayRead],
 )
 def list_retrain_jobs(
     response: Response, retrainer: RetrainerDep, limit: Limit = 50, before: Before = None
@@ -113,7 +125,13 @@ def list_retrain_jobs(
     return rows
 
 
-@router.get("/{job_id}", summary="One job", response_model=JobBody, responses=error_responses(errors.NotFound, *STORED))
+@router.get(
+    "/{job_id}",
+    summary="One job",
+    response_model=JobBody,
+    responses=error_responses(*READING, errors.NotFound, *STORED),
+    dependencies=[MayRead],
+)
 def get_retrain_job(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
     return retrainer.job(job_id)
 
@@ -127,8 +145,9 @@ def get_retrain_job(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
             "content": {"text/event-stream": {}},
             "description": "`progress` events whose data is the job as JSON, and `end` as the last one.",
         },
-        **error_responses(errors.NotFound, *STORED),
+        **error_responses(*READING, errors.NotFound, *STORED),
     },
+    dependencies=[MayRead],
 )
 async def stream_retrain_events(job_id: str, retrainer: RetrainerDep, stopping: StoppingDep) -> StreamingResponse:
     job = await anyio.to_thread.run_sync(retrainer.job, job_id)

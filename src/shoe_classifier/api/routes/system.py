@@ -9,7 +9,20 @@ from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shoe_classifier import __version__, errors
-from shoe_classifier.api.dependencies import MetricsDep, ModelDep, PredictionDep, RetrainerDep, SettingsDep, StoreDep
+from shoe_classifier.api.dependencies import (
+    AutoRetrainDep,
+    MetricsDep,
+    ModelDep,
+    MonitorDep,
+    PredictionDep,
+    RetentionDep,
+    RetrainerDep,
+    ReviewQueueDep,
+    SettingsDep,
+    ShadowDep,
+    StoreDep,
+    WebhooksDep,
+)
 from shoe_classifier.api.openapi import STORED, error_responses
 from shoe_classifier.api.schemas import HealthBody, StatusBody
 from shoe_classifier.ml.live_model import LiveModelHolder, Model
@@ -46,15 +59,24 @@ def get_status(
     model: ModelDep,
     prediction: PredictionDep,
     retrainer: RetrainerDep,
+    retention: RetentionDep,
+    auto_retrain: AutoRetrainDep,
+    webhooks: WebhooksDep,
+    shadow: ShadowDep,
     metrics: MetricsDep,
 ) -> dict[str, Any]:
     state = store.state()
+    answers = state.get("error") is None
     return {
         "version": __version__,
         "uptime_seconds": metrics.uptime_seconds,
         **_describe_model(model),
         "store": {"kind": store.kind, "unrecorded_predictions": prediction.unrecorded, **state},
-        **_describe_learning(store, retrainer, answers=state.get("error") is None),
+        **_describe_learning(store, retrainer, answers=answers),
+        "kept_predictions": retention.kept and asdict(retention.kept),
+        "auto_retrain": auto_retrain.state() if answers else None,
+        "shadow": shadow.state() if answers else None,
+        "webhooks": webhooks.state() if webhooks else None,
         "requests": {"count": metrics.total, "average_ms": metrics.average_ms},
         "limits": {name: getattr(settings, name) for name in type(settings).model_fields if name.startswith("max_")},
     }
@@ -66,8 +88,9 @@ def get_status(
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}, **error_responses(*STORED)},
 )
-def get_metrics(store: StoreDep, metrics: MetricsDep) -> Response:
-    metrics.read_store(store)
+def get_metrics(store: StoreDep, metrics: MetricsDep, monitor: MonitorDep, queue: ReviewQueueDep) -> Response:
+    if metrics.read_store(store):
+        metrics.read_quality(monitor, queue)
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

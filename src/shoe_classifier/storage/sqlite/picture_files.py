@@ -58,6 +58,13 @@ class PictureFiles:
         """See `PictureStore`."""
         return {path: picture_url(path) for path in image_paths}
 
+    def size(self, image_path: str) -> int:
+        """Return the bytes of a picture; 0 if it is missing."""
+        try:
+            return (self._folder / image_path).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def delete(self, image_path: str) -> None:
         """Delete a picture, if it is there."""
         (self._folder / image_path).unlink(missing_ok=True)

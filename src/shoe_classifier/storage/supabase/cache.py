@@ -35,6 +35,10 @@ class PictureCache:
         found = next((self._folder / "images" / sha256[:2]).glob(f"{sha256}.*"), None)
         return str(found.relative_to(self._folder)) if found else None
 
+    def paths(self) -> list[str]:
+        """Return the `image_path` of each cached picture."""
+        return [str(file.relative_to(self._folder)) for file in self._folder.glob("images/*/*.*")]
+
     def keep(self, image_path: str, data: bytes | Path) -> None:
         """Keep a picture, from memory or by moving a file. Does nothing when the disk is full: it is only a cache."""
         path = self._folder / image_path

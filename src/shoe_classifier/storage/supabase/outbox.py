@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shoe_classifier.storage.filters import Condition
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.types import new_id
 
@@ -21,6 +22,7 @@ create table if not exists Pictures (
 );
 create table if not exists Facts (name text primary key, value text not null) without rowid;
 """
+RELEASED = "Released"  # not a table: such rows say which stored rows or pictures are to be deleted
 MIGRATIONS = (_RELEASE_0_1_0,)
 _SHRINK_STEPS, _SHRINK_PAGES = 10, 1000
 _ADD_EVENT = "insert into Events values (?, ?, ?, ?)"
@@ -83,15 +85,18 @@ class Outbox:
         )
         return [_event(row) for row in rows]
 
-    def newest(self, table: str, count: int, before: str | None) -> list[dict[str, Any]]:
+    def newest(
+        self, table: str, count: int, before: str | None, conditions: Sequence[Condition] = ()
+    ) -> list[dict[str, Any]]:
         """Return at most `count` queued rows of a table whose id is smaller than `before`, newest first."""
-        rows = self._db.select(
-            "select row from Events where table_name = ? and id < ? order by id desc limit ?",
-            table,
-            before or "~",
-            count,
-        )
+        where, values = _where(table, [*conditions, Condition("id", "<", before or "~")])
+        rows = self._db.select(f"select row from Events where {where} order by id desc limit ?", *values, count)
         return [json.loads(row["row"]) for row in rows]
+
+    def count(self, table: str, conditions: Sequence[Condition]) -> int:
+        """Count the queued rows of a table."""
+        where, values = _where(table, conditions)
+        return int(self._db.select(f"select count(*) n from Events where {where}", *values)[0]["n"])
 
     def row(self, row_id: str) -> dict[str, Any] | None:
         """Return a queued row."""
@@ -111,11 +116,20 @@ class Outbox:
         )
         return rows[0]["image_path"] if rows else None
 
-    def review(self, row_id: str, label: str | None, kind: str, reviewed_at: str) -> dict[str, Any] | None:
+    def review(
+        self, row_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> dict[str, Any] | None:
         """Write a review into a queued prediction; return that row, or None if it is not queued."""
         change = "update Events set row = json_set(row, '$.reviewed_label', ?, '$.review_kind', ?, '$.reviewed_at', ?)"
         self._db.execute(f"{change} where id = ?", [label, kind, reviewed_at, row_id])
         return self.row(row_id)
+
+    def replace_rows(self, row_ids: Sequence[str], table: str, row: str) -> None:
+        """Take rows out of the queue, with pictures that nothing else queued needs, and append one of another table."""
+        with self._db.transaction() as db:
+            db.execute("delete from Events where id in (select value from json_each(?))", [json.dumps(list(row_ids))])
+            db.execute(f"delete from Pictures where {_NO_EVENT_LEFT}")
+            db.execute(_ADD_EVENT, (new_id(), table, row, None))
 
     def mark_sent(self, image_path: str) -> None:
         """Free the space of a picture, and remember that it was sent for as long as rows refer to it."""
@@ -197,6 +211,17 @@ class Outbox:
         """Return the id of the installation on this disk, which the first call creates."""
         self._db.execute("insert into Facts values ('instance', ?) on conflict do nothing", [new_id()])
         return str(self.fact("instance"))
+
+
+def _where(table: str, conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
+    """A clause for the queued rows of a table that meet conditions, and its values."""
+    parts: list[str] = ["table_name = ?"]
+    values: list[Any] = [table]
+    for column, operator, value in conditions:
+        place = "id" if column == "id" else f"json_extract(row, '$.{column}')"
+        parts.append(f"{place} {operator} ?")
+        values.append(value)
+    return " and ".join(parts), values
 
 
 def _event(row: Any) -> Event:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from shoe_classifier.errors import StoreRefused, StoreUnavailable
 from shoe_classifier.storage.file_lock import FileLock
-from shoe_classifier.storage.supabase.outbox import Event, Outbox
+from shoe_classifier.storage.supabase.outbox import RELEASED, Event, Outbox
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ class OutboxRelay:
             self.error = None
             return False
         refused = self._send_pictures({event.image_path for event in events if event.image_path})
-        for table, rows in _by_table(events, refused).items():
+        # Deletions come last: a picture that a new row shows must not be deleted before that row has arrived.
+        for table, rows in sorted(_by_table(events, refused).items(), key=lambda item: item[0] == RELEASED):
             self._send_rows(table, rows)
         self._outbox.remove([event.id for event in events])
         self.error = None

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,46 @@ import uuid_utils
 from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
+from shoe_classifier.storage.filters import Condition, conditions_of
 from shoe_classifier.storage.supabase.cache import PictureCache
 from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
-from shoe_classifier.storage.supabase.outbox import Outbox
+from shoe_classifier.storage.supabase.outbox import RELEASED, Outbox
 from shoe_classifier.storage.supabase.outbox_relay import OutboxRelay
 from shoe_classifier.storage.supabase.picture_bucket import PictureBucket
 from shoe_classifier.storage.supabase.row_reader import RowReader, decode, is_uuid
 from shoe_classifier.storage.tables import (
+    AUDIT_LOG,
+    KEPT_PICTURES,
+    LABEL_CHANGES,
     MODEL_VERSIONS,
     PREDICT,
     RETRAIN_JOBS,
     SYSTEM_METRICS,
     TRAINING_DATA,
+    Row,
+    Table,
 )
 from shoe_classifier.types import (
     CANCELLING,
+    EVERY_PICTURE,
+    EVERY_PREDICTION,
+    AuditEntry,
+    DecisionCount,
+    KeptPicture,
+    KeptPredictions,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
+    QueuedKind,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
+    first_id,
     new_id,
+    to_iso,
 )
 
 _CHUNK = 5000  # rows added in one call; a hosted project ends a statement after 8 seconds
@@ -109,6 +129,10 @@ class SupabaseStore:
 
     def send_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """See `outbox_relay.Receiver`."""
+        if table == RELEASED:
+            for row in rows:
+                self._release(**row)
+            return
         query = self._client.table(table).upsert(
             list(rows), on_conflict="id", ignore_duplicates=True, returning="minimal"
         )
@@ -120,20 +144,105 @@ class SupabaseStore:
             return decode(PREDICT, queued)
         return self._rows.one(PREDICT, "id", prediction_id)
 
-    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
-        # The outbox first: a row that is sent in between is then found twice instead of not at all.
-        queued = [decode(PREDICT, row) for row in self._outbox.newest(PREDICT.name, limit, before)]
-        stored = self._rows.newest(PREDICT, limit, before)
-        rows = {row.id: row for row in [*queued, *stored]}
-        return sorted(rows.values(), key=lambda row: row.id, reverse=True)[:limit]
+    def predictions(
+        self, limit: int, before: str | None, which: PredictionFilter = EVERY_PREDICTION
+    ) -> list[PredictionRecord]:
+        return self._newest(PREDICT, limit, before, conditions_of(which))
 
-    def review_prediction(self, prediction_id: str, label: str | None, kind: str, reviewed_at: str) -> None:
+    def _newest(
+        self, table: Table[Row], limit: int, before: str | None, conditions: Sequence[Condition] = ()
+    ) -> list[Row]:
+        # The outbox first: a row that is sent in between is then found twice instead of not at all.
+        queued = self._outbox.newest(table.name, limit, before, conditions)
+        rows = {getattr(row, table.key): row for row in self._rows.newest(table, limit, before, conditions)}
+        for row in queued:
+            rows.setdefault(row[table.key], decode(table, row))
+        return [rows[key] for key in sorted(rows, reverse=True)[:limit]]
+
+    def count_matching(self, which: PredictionFilter) -> int:
+        conditions = conditions_of(which)
+        return self._outbox.count(PREDICT.name, conditions) + self._rows.count(PREDICT, conditions)
+
+    def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
+        queued = [decode(PREDICT, row) for row in map(self._outbox.row, ids) if row]
+        stored = self._rows.some(PREDICT, "id", [row_id for row_id in ids if is_uuid(row_id)])
+        return {row.id: row for row in [*stored, *queued]}
+
+    def review_prediction(
+        self, prediction_id: str, label: str | None, kind: str | None, reviewed_at: str | None
+    ) -> None:
         review = {"label": label, "kind": kind, "reviewed": reviewed_at}
         queued = self._outbox.review(prediction_id, label, kind, reviewed_at)
         if not is_uuid(prediction_id) or not self._client.rpc(
             "review_prediction", prediction_id=prediction_id, queued=queued, **review
         ):
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Those that still wait in an outbox follow when they were sent."""
+        query = _waiting(self._client.table("Predict").select("*"), kind).order("id", desc=True).limit(limit)
+        return [decode(PREDICT, row) for row in self._client.call(query.execute).data]
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        query = _waiting(self._client.table("Predict").select("id", count="exact"), kind).limit(1)
+        return int(self._client.call(query.execute).count or 0)
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
+
+    def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
+        self._queue_release("Deleted", rows)
+
+    def drop_pictures(self, rows: Sequence[PredictionRecord]) -> None:
+        self._queue_release("Without picture", rows)
+
+    def _queue_release(self, kind: str, rows: Sequence[PredictionRecord]) -> None:
+        """Queue a change of rows and the deletion of their pictures, which so survives a kill between the two.
+
+        The relay makes it after what it is just sending, so that a row on its way does not come back.
+        """
+        ids, paths = [row.id for row in rows], sorted({row.image_path for row in rows if row.image_path})
+        self._outbox.replace_rows(ids, RELEASED, orjson.dumps({"kind": kind, "ids": ids, "paths": paths}).decode())
+
+    def _release(self, kind: str, ids: list[str], paths: list[str]) -> None:
+        table = self._client.table("Predict")
+        change = table.delete() if kind == "Deleted" else table.update({"image_path": None, "image_bytes": None})
+        self._client.call(change.in_("id", ids).execute)
+        self._pictures.delete_unused(paths)
+
+    def expendable_predictions(
+        self, after: str, before: str, *, with_picture: bool, limit: int
+    ) -> list[PredictionRecord]:
+        rows = self._client.rpc(
+            "expendable_predictions", after=after, before=before, with_picture=with_picture, max_rows=limit
+        )
+        return [decode(PREDICT, row) for row in rows]
+
+    def count_predictions(self) -> KeptPredictions:
+        found = self._client.rpc("kept_predictions")
+        oldest = found["oldest"] and to_iso(datetime.fromisoformat(found["oldest"]))
+        return KeptPredictions(found["rows"], oldest, found["pictures"], found["bytes"])
+
+    def forget_unused(self) -> None:
+        self._pictures.forget_unused()
+
+    # ------------------------------------------------------------ audit log
+
+    def add_audit(self, row: AuditEntry) -> None:
+        self._outbox.add("Audit_Log", orjson.dumps(row).decode(), row.id)
+
+    def audit_log(self, limit: int, before: str | None) -> list[AuditEntry]:
+        return self._newest(AUDIT_LOG, limit, before)
+
+    def trim_audit(self, refused: int) -> None:
+        query = self._client.table("Audit_Log").select("id").in_("status", [401, 403]).order("id", desc=True)
+        newest_of_the_old = self._client.call(query.range(refused, refused).execute).data
+        if newest_of_the_old:
+            trim = self._client.table("Audit_Log").delete(returning="minimal").in_("status", [401, 403])
+            self._client.call(trim.lte("id", newest_of_the_old[0]["id"]).execute)
 
     def minutes(self, limit: int) -> list[MinuteMetrics]:
         return self._rows.newest(SYSTEM_METRICS, limit)
@@ -162,8 +271,16 @@ class SupabaseStore:
             self._pictures.keep(image_path, file)
         return added
 
-    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
-        return self._rows.newest(TRAINING_DATA, limit, before)
+    def training_data(
+        self, limit: int, before: str | None, which: TrainingFilter = EVERY_PICTURE
+    ) -> list[TrainingPicture]:
+        return self._rows.newest(TRAINING_DATA, limit, before, conditions_of(which))
+
+    def count_training(self, which: TrainingFilter) -> int:
+        return self._rows.count(TRAINING_DATA, conditions_of(which))
+
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        return self._rows.each(TRAINING_DATA)
 
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "id", row_id)
@@ -171,13 +288,27 @@ class SupabaseStore:
     def training_with(self, sha256: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "sha256", sha256)
 
-    def relabel(self, row_id: str, label: str) -> None:
-        self._client.rpc("relabel_training_data", row_id=row_id, label=label)
+    def training_pictures(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
+        rows = self._client.rpc("training_pictures", row_ids=[row_id for row_id in row_ids if is_uuid(row_id)])
+        return [decode(TRAINING_DATA, row) for row in rows]
 
-    def delete_training(self, row: TrainingPicture) -> None:
-        self._pictures.delete(row.image_path)
-        # The row goes last, so that a caller who repeats a failed call still finds it.
-        self._client.rpc("delete_training_data", row_id=row.id)
+    def relabel(self, row_id: str, label: str) -> None:
+        self.relabel_all([row_id], label)
+
+    def relabel_all(self, row_ids: Sequence[str], label: str) -> None:
+        self._client.rpc("relabel_pictures", row_ids=list(row_ids), label=label)
+
+    def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
+        self._delete([row], keep_pictures=keep_picture)
+
+    def delete_all(self, rows: Sequence[TrainingPicture]) -> None:
+        self._delete(rows)
+
+    def _delete(self, rows: Sequence[TrainingPicture], *, keep_pictures: bool = False) -> None:
+        if not keep_pictures:
+            self._pictures.delete([row.image_path for row in rows])
+        # The rows go last, so that a caller who repeats a failed call still finds them.
+        self._client.rpc("delete_pictures", row_ids=[row.id for row in rows])
 
     def deleted_pictures(self) -> frozenset[str]:
         return frozenset(self._client.rpc("deleted_pictures"))
@@ -190,15 +321,35 @@ class SupabaseStore:
         labels: dict[str, int] = self._client.rpc("training_labels")
         return labels
 
+    def label_counts(self) -> dict[str, LabelCounts]:
+        return {label: LabelCounts(**counts) for label, counts in self._client.rpc("label_counts").items()}
+
+    def change_label(self, change: LabelChange) -> int:
+        if change.name is None:
+            rows = self._rows.all(TRAINING_DATA, "shoe_class", change.label)
+            self._pictures.delete([row.image_path for row in rows])
+        return int(self._client.rpc("change_label", change=asdict(change)))
+
+    def label_changes(self) -> list[LabelChange]:
+        return [decode(LABEL_CHANGES, row) for row in self._client.rpc("label_changes")]
+
+    def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
+        query = self._client.table("Kept_Pictures").upsert([asdict(row) for row in rows], returning="minimal")
+        self._client.call(query.execute)
+
+    def kept_pictures(self) -> list[KeptPicture]:
+        return [decode(KEPT_PICTURES, row) for row in self._client.rpc("kept_pictures")]
+
     def unprocessed(self) -> list[TrainingPicture]:
         return self._rows.all(TRAINING_DATA, "is_processed", False)
 
     def processed(self) -> list[TrainingPicture]:
         return self._rows.all(TRAINING_DATA, "is_processed", True)
 
-    def count_unprocessed(self) -> int:
-        query = self._client.table("Training_Data").select("id", count="exact").eq("is_processed", False).limit(1)
-        return int(self._client.call(query.execute).count or 0)
+    def count_unprocessed(self, after: str | None = None) -> int:
+        query = self._client.table("Training_Data").select("id", count="exact").eq("is_processed", False)
+        query = query.gt("id", after) if after else query
+        return int(self._client.call(query.limit(1).execute).count or 0)
 
     # ------------------------------------------------------------ versions
 
@@ -290,3 +441,11 @@ class SupabaseStore:
 
     def _fail_jobs(self, instance: str, reason: str) -> None:
         self._client.rpc("fail_lost_jobs", instance=instance, silent_seconds=_LOST_SECONDS, reason=reason)
+
+
+def _waiting(query: Any, kind: QueuedKind) -> Any:
+    """Restrict a query to the predictions that wait for a review; the columns are those of the indexes."""
+    query = query.is_("reviewed_at", "null").not_.is_("image_path", "null")
+    if kind == "random":
+        return query.eq("review_kind", kind)
+    return query.eq("decision", kind).is_("review_kind", "null")

@@ -1,0 +1,274 @@
+"""Is it still good? Accuracy on what people reviewed at random, drift of the pictures, and how often it is unsure."""
+
+import contextlib
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from shoe_classifier.errors import NotFound, NotOffered
+from shoe_classifier.ml import bundle as bundles
+from shoe_classifier.ml.drift import LEAST, MOST, RAISED, Drift, Reference
+from shoe_classifier.ml.evaluation import interval
+from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
+from shoe_classifier.services.picture_features import FeatureExtractor, lower_priority
+from shoe_classifier.services.recent_features import Features, RecentFeatures
+from shoe_classifier.storage.model_files import ModelFiles
+from shoe_classifier.storage.protocols import Store
+from shoe_classifier.types import (
+    SKIPPED,
+    Decision,
+    DecisionCount,
+    PredictionRecord,
+    Publish,
+    publish_nothing,
+    utc_now,
+)
+
+_LOOKED_AT = 2 * MOST  # newest predictions; some show the same picture
+_COMPUTED = 100  # features of earlier predictions that one look computes
+CONSIDERED = 300  # predictions of each kind that wait for a review, the newest: a person should see those of today
+_WEEK = 7  # days
+_DRIFTED = 1000  # ids that are remembered
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What the last look at the newest predictions found.
+
+    Attributes:
+        drift: None when there is not enough to compare.
+        detail: the same for people.
+        measured_at: as `types.utc_now` gives it; None before the first look.
+    """
+
+    drift: Drift | None
+    detail: str
+    measured_at: str | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the `drift` of `GET /monitoring`."""
+        drift = self.drift
+        return {
+            "score": round(drift.score, 4) if drift else None,
+            "expected": [round(bound, 4) for bound in drift.expected] if drift else None,
+            "raised": bool(drift and drift.raised),
+            "raised_from": RAISED,
+            "pictures": drift.pictures if drift else 0,
+            "detail": self.detail,
+            "measured_at": self.measured_at,
+        }
+
+
+class Monitor:
+    """Watches the newest predictions.
+
+    Attributes:
+        thread: where the service runs `look`, at low priority.
+        drift: what the last look found.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        holder: LiveModelHolder,
+        files: ModelFiles,
+        extractor: FeatureExtractor,
+        recent: RecentFeatures,
+        publish: Publish = publish_nothing,
+    ):
+        self._publish = publish
+        self._store = store
+        self._holder = holder
+        self._files = files
+        self._extractor = extractor
+        self._recent = recent
+        self._lock = threading.Lock()
+        self.thread = ThreadPoolExecutor(1, "monitor", initializer=lower_priority)
+        self._reference: tuple[str, Reference] | None = None
+        self._seen: tuple[str, str] | None = None
+        self._drifted: dict[str, None] = {}
+        self._decisions: Counter[Decision] = Counter()
+        self.drift = DriftReport(None, "No predictions were compared yet.", None)
+
+    def stop(self) -> None:
+        """Wait for a look that has begun."""
+        self.thread.shutdown(cancel_futures=True)
+
+    @property
+    def drifted(self) -> list[str]:
+        """Ids of accepted predictions whose pictures are unlike what was taught, newest first."""
+        return [*self._drifted][::-1]
+
+    # ------------------------------------------------------------ drift
+
+    def look(self) -> None:
+        """Compare the newest predictions with what was held out, unless there are none since the last look.
+
+        Also computes the features of pictures that wait for a review, where they are not known.
+        """
+        with self._lock, _one_core():
+            newest = self._store.predictions(1, None)
+            seen = (self._holder.live.bundle.version, newest[0].id if newest else "")
+            if seen != self._seen:
+                rows = self._store.predictions(_LOOKED_AT, None)
+                self._decisions = Counter(row.decision for row in rows)
+                self._seen = seen
+                self._compare(rows)
+
+    def _compare(self, rows: list[PredictionRecord]) -> None:
+        try:
+            self._look(self._holder.teachable, rows)
+        except NotOffered as error:
+            self.drift = DriftReport(None, error.detail, None)
+
+    def _look(self, live: LiveModel, rows: list[PredictionRecord]) -> None:
+        waiting = [row for kind in ("uncertain", "unknown") for row in self._store.to_review(kind, CONSIDERED)]
+        features = self._features_of(live, {row.id: row for row in [*rows, *waiting]})
+        newest = _distinct(rows, features)
+        if len(newest) < LEAST:
+            detail = f"Expected at least {LEAST} recent predictions with different pictures; there are {len(newest)}."
+            self.drift = DriftReport(None, detail, utc_now())
+            return
+        reference = self._reference_of(live)
+        if not reference.usable:
+            self.drift = DriftReport(None, f"Expected at least {LEAST} held-out pictures; there are fewer.", utc_now())
+            return
+        seen = np.stack([features[row.id] for row in newest])
+        self._remember_drifted([row for row, far in zip(newest, reference.far(seen), strict=True) if far])
+        drift = reference.measure(seen)
+        was_raised = bool(self.drift.drift and self.drift.drift.raised)
+        self.drift = DriftReport(drift, _describe(drift), utc_now())
+        if drift.raised and not was_raised:
+            self._publish("drift.raised", self.drift.as_json())
+
+    def _features_of(self, live: LiveModel, rows: dict[str, PredictionRecord]) -> Features:
+        known = self._recent.get(live.backbone_sha256, rows)
+        missing = [row for row in rows.values() if row.id not in known and row.image_path]
+        if len(missing) > _COMPUTED:
+            self._seen = None  # the next look goes on
+        known |= self._extractor.compute_for_now(live, self._files_of(missing[:_COMPUTED]))
+        self._recent.choose(live.backbone_sha256, known)
+        return known
+
+    def _files_of(self, rows: Iterable[PredictionRecord]) -> Iterator[tuple[str, bytes]]:
+        for row in rows:
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                yield row.id, next(self._store.pictures([str(row.image_path)]))
+
+    def _reference_of(self, live: LiveModel) -> Reference:
+        version = live.bundle.version
+        if self._reference is None or self._reference[0] != version:
+            self._reference = version, Reference(bundles.read_replay_buffer(self._files.live))
+            self._drifted = {}  # it may have learned what the one before did not know
+        return self._reference[1]
+
+    def _remember_drifted(self, rows: list[PredictionRecord]) -> None:
+        """Keep the newest ids of those that nobody is asked about for another reason."""
+        asked = [row for row in reversed(rows) if row.decision == "accepted" and row.review_kind is None]
+        found = [row.id for row in asked if row.image_path]
+        self._drifted = dict.fromkeys([*dict.fromkeys([*self._drifted, *found])][-_DRIFTED:])
+
+    # ------------------------------------------------------------ reports
+
+    def newest(self) -> dict[str, float | None]:
+        """Return the figures for Prometheus: of the last look, and the accuracy of a week."""
+        week = self._store.reviewed_at_random(_start_of(_WEEK))
+        figures, drift, total = _figures([], week), self.drift.drift, self._decisions.total()
+        low, high = figures["accuracy_interval"]
+        return {
+            "accuracy": figures["accuracy"],
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "reviewed": figures["reviewed"],
+            "drift_score": drift.score if drift else None,
+            "drift_raised": bool(drift and drift.raised),
+            "unknown_rate": self._decisions["unknown"] / total if total else None,
+            "uncertain_rate": self._decisions["uncertain"] / total if total else None,
+        }
+
+    def report(self, days: int) -> dict[str, Any]:
+        """Return the answer of `GET /monitoring` for the last days, today included."""
+        since = _start_of(days)
+        counts, reviewed = self._store.decision_counts(since), self._store.reviewed_at_random(since)
+        by_day = _grouped(counts, reviewed, lambda group: group.day, lambda row: row.created_at[:10])
+        by_version = _grouped(counts, reviewed, lambda group: group.model_version, lambda row: row.model_version)
+        return {
+            "days": days,
+            **_figures(counts, reviewed),
+            "drift": self.drift.as_json(),
+            "by_day": [{"day": day, **figures} for day, figures in sorted(by_day.items(), reverse=True)],
+            "by_version": [{"version": name, **figures} for name, figures in sorted(by_version.items(), reverse=True)],
+        }
+
+
+def _start_of(days: int) -> datetime:
+    """The time at which the last so many days, today included, began in UTC."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+
+
+def _distinct(rows: list[PredictionRecord], features: Features) -> list[PredictionRecord]:
+    """The newest rows whose features are known, one for each picture."""
+    found = {row.image_path or row.id: row for row in reversed(rows) if row.id in features}
+    return [*found.values()][::-1][:MOST]
+
+
+def _describe(drift: Drift) -> str:
+    if drift.raised:
+        return "Recent pictures differ from those that were held out: look at some, and teach what is new."
+    return "Recent pictures are like those that were held out, as far as an alarm is concerned."
+
+
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """Leave the other cores to predictions."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+def _grouped(
+    counts: list[DecisionCount],
+    reviewed: list[PredictionRecord],
+    group_of: Callable[[DecisionCount], str],
+    row_group_of: Callable[[PredictionRecord], str],
+) -> dict[str, dict[str, Any]]:
+    groups: dict[str, tuple[list[DecisionCount], list[PredictionRecord]]] = defaultdict(lambda: ([], []))
+    for count in counts:
+        groups[group_of(count)][0].append(count)
+    for row in reviewed:
+        groups[row_group_of(row)][1].append(row)
+    return {name: _figures(*group) for name, group in groups.items()}
+
+
+def _figures(counts: list[DecisionCount], reviewed: list[PredictionRecord]) -> dict[str, Any]:
+    """Rates of all predictions, and the accuracy of those that were drawn at random and answered."""
+    total = sum(group.count for group in counts)
+    judged = [row for row in reviewed if row.reviewed_label != SKIPPED]
+    right = sum(map(is_right, judged))
+    return {
+        "predictions": total,
+        "unknown_rate": _share_of(counts, "unknown", total),
+        "uncertain_rate": _share_of(counts, "uncertain", total),
+        "reviewed": len(judged),
+        "skipped": len(reviewed) - len(judged),
+        "accuracy": round(right / len(judged), 5) if judged else None,
+        "accuracy_interval": interval(right, len(judged)),
+    }
+
+
+def _share_of(counts: list[DecisionCount], decision: Decision, total: int) -> float | None:
+    return round(sum(group.count for group in counts if group.decision == decision) / total, 5) if total else None
+
+
+def is_right(row: PredictionRecord) -> bool:
+    """Whether a person agreed with a prediction. Of none of the labels, `unknown` is right; of a label, it is not."""
+    if row.reviewed_label is None:
+        return row.decision == "unknown"
+    return row.decision != "unknown" and row.predicted_class == row.reviewed_label

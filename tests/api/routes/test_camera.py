@@ -1,0 +1,58 @@
+"""The camera page in a real browser, with the browser's own drawn camera."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+
+def test_page_runs_nothing_from_elsewhere(client: httpx.Client) -> None:
+    page = client.get("/camera")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "http" not in page.text.replace("https:// addresses", "")
+
+
+@pytest.fixture
+def page(client: httpx.Client) -> Iterator[Page]:
+    arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(f"{client.base_url}/camera")
+        yield page
+        browser.close()
+
+
+@pytest.mark.browser
+def test_frames_are_classified_and_not_kept(page: Page, client: httpx.Client) -> None:
+    expect(page.locator("#answer")).not_to_be_empty()
+    expect(page.locator("#bars li")).to_have_count(3)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    assert client.get("/predictions").json() == []
+
+
+@pytest.mark.browser
+def test_held_button_records_what_is_then_taught(page: Page, client: httpx.Client) -> None:
+    expect(page.locator("#answer")).not_to_be_empty()
+    page.get_by_label("Label", exact=True).fill("test card")
+    page.get_by_role("button", name="Hold to record").hover()
+    page.mouse.down()
+    expect(page.locator("#samples img").nth(2)).to_be_visible()
+    page.mouse.up()
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator("#report")).to_contain_text("added as test card")
+    rows = client.get("/training-data").json()
+    assert len(rows) >= 3
+    assert {row["shoe_class"] for row in rows} == {"test card"}
+
+
+@pytest.mark.browser
+def test_service_that_goes_away_is_said(page: Page) -> None:
+    expect(page.locator("#answer")).not_to_be_empty()
+    page.route("**/predict*", lambda route: route.abort())
+    expect(page.locator("#state")).to_have_text("The service does not answer. Trying again.")
+    page.unroute("**/predict*")
+    expect(page.locator("#state")).to_have_text("Live.")
