@@ -83,6 +83,12 @@ class NotCancellable(AppError):
     status, code = 409, "not_cancellable"
 
 
+class Superseded(AppError):
+    """A rejected candidate whose publication would lose what the live version has learned since."""
+
+    status, code = 409, "superseded"
+
+
 class TooFewLabels(AppError):
     """A model tells labels apart, so there must be two."""
 

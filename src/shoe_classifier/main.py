@@ -149,7 +149,7 @@ def _build_service(settings: Settings) -> Service:
         retrainer=retrainer,
         monitor=monitor,
         review_queue=ReviewQueue(store, live_model, prediction.recent, monitor),
-        review=ReviewService(store, ingestion, corrections, retrainer, monitor),
+        review=ReviewService(store, ingestion, corrections, monitor),
         auto_retrain=AutoRetrain(settings, store, retrainer),
         webhooks=webhooks,
         shadow=shadow,

@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
     full_from_images: int = Field(1000, gt=0, description="Number of new pictures from which `auto` retrains fully.")
     keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
+    keep_rejected: int = Field(
+        3, ge=0, description="Most rejected candidates that are kept, to be published all the same."
+    )
+    keep_rejected_hours: int = Field(72, gt=0, description="Time for which they are kept.")
     auto_retrain: str = Field("off", description="Retrain without being asked: off, daily or new_pictures:N.")
 
     webhook_url: str | None = Field(None, description="Where webhooks go; set it together with WEBHOOK_SECRET.")

@@ -1,5 +1,6 @@
 """Retention against both stores, and the search of all places for what was deleted."""
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from helpers.pictures import draw
 from helpers.service import make_settings, running, wait_for
 from helpers.supabase_stack import Stack
+from shoe_classifier.errors import NotFound
 from shoe_classifier.services import retention
 from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.services.factories import open_store
@@ -72,10 +74,9 @@ def ids(rows: list[PredictionRecord]) -> list[str]:
 
 
 def has_picture(store: Store, picture: bytes) -> bool:
-    try:
+    with contextlib.suppress(NotFound):
         return store.find_picture(hashlib.sha256(picture).hexdigest())[1] == picture
-    except Exception:
-        return False
+    return False
 
 
 def test_predictions_are_deleted_at_their_age(

@@ -125,3 +125,29 @@ def test_the_live_file_begins_as_a_copy_of_the_shipped_one(tmp_path: Path) -> No
     files.install_shipped()
     assert files.live.read_bytes() == b"taught"
     assert files.shipped.read_bytes() == b"shipped"
+
+
+def test_git_pull_works_after_teaching(tmp_path: Path) -> None:
+    def git(folder: Path, *command: str) -> str:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
+    shipped = origin / "models" / "shipped" / "shoe_classifier.h5"
+    shipped.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / ".gitignore", origin)
+    for content in (b"first", b"second"):
+        shipped.write_bytes(content)
+        if content == b"first":
+            git(origin, "init", "-q")
+        git(origin, "add", ".")
+        git(origin, "commit", "-qm", "x")
+        if content == b"first":
+            git(tmp_path, "clone", "-q", str(origin), str(clone))
+            files = ModelFiles(clone / "models" / "shoe_classifier.h5")
+            files.install_shipped()
+            files.candidate("x").write_bytes(b"taught")
+            files.replace_live(files.candidate("x"), "v1")
+    assert git(clone, "status", "--porcelain") == ""
+    git(clone, "pull", "-q")
+    assert (files.live.read_bytes(), files.shipped.read_bytes()) == (b"taught", b"second")

@@ -47,6 +47,9 @@ _DETAILS: dict[type[errors.AppError], str] = {
     errors.RetrainRunning: "Expected no running retrain; job 019a8f70-11aa-7c3e-8f00-5d2f4f8f3f10 is in phase train.",
     errors.StorageFull: "Expected room on the service's disk; it is full. Nothing was kept.",
     errors.StoreUnavailable: "Expected an answer from Supabase within 10 s; received none.",
+    errors.Superseded: "Expected a rejected version that was trained from the live one or its descendants; "
+    "'20261122-040103-07bc' was trained from '20261122-034512-9f3a', and would lose what '20261122-050211-1c2d' has "
+    "learned since. Retrain.",
     errors.TooFewLabels: "Expected two labels or more to remain; received the request to remove one of 2.",
     errors.TooLarge: "Expected at most 15,728,640 bytes; received 20,000,000.",
     errors.TooSmall: "Expected a picture of at least 16 pixels on each side; received 12 × 12.",

@@ -9,10 +9,10 @@ from shoe_classifier.errors import InvalidModel, StoreUnavailable
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel
 from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_file
-from shoe_classifier.services.model_registry import RegistryBase, identity_of, version_row
+from shoe_classifier.services.model_registry import KeepPolicy, RegistryBase, identity_of, version_row
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import ModelVersion, RetrainJob
+from shoe_classifier.types import UNPUBLISHED, ModelVersion, RetrainJob
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,10 @@ class LocalModelRegistry(RegistryBase):
         files: ModelFiles,
         store: Store,
         holder: LiveModelHolder,
-        keep_versions: int,
+        keep: KeepPolicy,
         patience_seconds: float = PATIENCE_SECONDS,
     ):
-        super().__init__(files, store, holder, keep_versions, patience_seconds)
+        super().__init__(files, store, holder, keep, patience_seconds)
 
     def restore(self) -> None:
         """Serve the live file or, if it does not load, the newest archived version that does."""
@@ -47,6 +47,7 @@ class LocalModelRegistry(RegistryBase):
             else:
                 self._serve(model, identity)
                 self._note_live()
+        self.remove_unpublished()
 
     def follow(self) -> None:
         """Do nothing: no other machine decides which version is live."""
@@ -110,7 +111,7 @@ class LocalModelRegistry(RegistryBase):
         """Make the newest archived version that loads the live one; return False when there is none."""
         for row in self._store.versions():
             file = self._files.file_of(row.version)
-            if file.exists() and sha256_of(file) == row.sha256:
+            if row.state not in UNPUBLISHED and file.exists() and sha256_of(file) == row.sha256:
                 self._go_back_to(row)
                 return True
         return False
@@ -151,7 +152,7 @@ class ExternalModelRegistry(LocalModelRegistry):
         *,
         marks_live: bool,
     ):
-        super().__init__(files, store, holder, keep_versions=1)
+        super().__init__(files, store, holder, KeepPolicy(versions=1))
         self._open_external = open_external
         self._marks_live = marks_live
 

@@ -46,6 +46,13 @@ class ModelFiles:
                 if (match := _TEMPORARY.fullmatch(path.name)) and not _runs(match["writer"] or match["owner"]):
                     path.unlink(missing_ok=True)
 
+    def archive_candidate(self, candidate: Path, version: str) -> None:
+        """Keep a candidate that does not become live; the file is moved."""
+        fsync(candidate)
+        self.archive.mkdir(exist_ok=True)
+        candidate.replace(self.file_of(version))
+        fsync(self.archive)
+
     def replace_live(self, candidate: Path, live_version: str | None) -> None:
         """Archive the live file and put a candidate in its place.
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayWrite
-from shoe_classifier.api.dependencies import CorrectionsDep, ModelDep, RetrainerDep, SettingsDep, StoreDep
+from shoe_classifier.api.dependencies import CorrectionsDep, ModelDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
 from shoe_classifier.api.openapi import LABEL_BODY, STORED, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import LabelBody, TrainingRow
@@ -22,15 +22,12 @@ _LABELLING = (
     *UPLOADING,
     errors.NotFound,
     errors.InvalidLabel,
-    errors.RetrainRunning,
     errors.NotReady,
     errors.NotOffered,
 )
 
 
-async def _read_label(request: Request, settings: SettingsDep, retrainer: RetrainerDep) -> str:
-    """The label in the body. Raises `RetrainRunning`, before the body is read, while a job runs."""
-    retrainer.check_idle()
+async def _read_label(request: Request, settings: SettingsDep) -> str:
     return (await read_json(request, LabelBody, settings.silence_seconds)).label
 
 
@@ -76,10 +73,9 @@ def relabel_training_picture(
     "/training-data/{row_id}",
     summary="Delete a training picture",
     status_code=204,
-    responses=error_responses(*WRITING, errors.NotFound, errors.RetrainRunning, *STORED),
+    responses=error_responses(*WRITING, errors.NotFound, *STORED),
 )
-def delete_training_picture(row_id: str, retrainer: RetrainerDep, corrections: CorrectionsDep) -> Response:
-    retrainer.check_idle()
+def delete_training_picture(row_id: str, corrections: CorrectionsDep) -> Response:
     corrections.delete(row_id)
     return Response(status_code=204)
 

@@ -54,7 +54,6 @@ async def _read_answers(request: Request, settings: SettingsDep) -> list[Answer]
         errors.NotFound,
         errors.InvalidLabel,
         errors.TooSmall,
-        errors.RetrainRunning,
         errors.NotReady,
         errors.NotOffered,
         *STORED,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shoe_classifier.errors import NotFound
-from shoe_classifier.files import fsync, replacing
+from shoe_classifier.files import fsync, replacing, sha256_of
 from shoe_classifier.types import picture_url
 
 _SYNC_ALL_FROM = 8  # files; a single `sync` is then faster than flushing each
@@ -30,6 +30,16 @@ class PictureFiles:
                 shutil.move(data, part)
             else:
                 part.write_bytes(data)
+
+    def heal(self, image_path: str, file: Path) -> bool:
+        """Keep a picture by moving its file, unless it is already there and whole. Return whether it was moved."""
+        path = self._folder / image_path
+        if path.exists() and sha256_of(path) == path.stem:
+            return False
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path, durable=False) as part:
+            shutil.move(file, part)
+        return True
 
     def flush(self, image_paths: Sequence[str]) -> None:
         """Flush pictures and their names to the disk."""

@@ -35,6 +35,7 @@ from shoe_classifier.types import (
     EVERY_PICTURE,
     EVERY_PREDICTION,
     FINISHED,
+    UNPUBLISHED,
     AuditEntry,
     Decision,
     DecisionCount,
@@ -58,6 +59,9 @@ from shoe_classifier.types import (
 _ADD_PREDICTION = (
     f"insert into Predict ({', '.join(PREDICT.columns)}) values ({', '.join(f':{name}' for name in PREDICT.columns)})"
 )
+_DROP_MODEL = """
+update Model_Versions set state = 'deleted' where version = ? and state in ('candidate', 'rejected', 'archived')
+"""
 _IN_LIST = "in (select value from json_each(?))"
 _COUNT_LABELS = """
 select shoe_class, count(*) pictures, sum(split = 'holdout') held_out, sum(is_processed) learnt
@@ -80,7 +84,8 @@ select value from json_each(?)
 """
 _COUNT_ROWS = "select count(*) n, max(id) last from (select id from Predict where id > ? order by id limit ?)"
 _PICTURE_SIZES = f"""
-select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
+select image_path, max(image_bytes) bytes,
+        count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
@@ -128,6 +133,11 @@ class SqliteStore:
 
     def find_picture(self, sha256: str) -> tuple[str, bytes]:
         return self._pictures.find_picture(sha256)
+
+    def heal(self, pictures: Sequence[tuple[str, Path]]) -> set[str]:
+        healed = {image_path for image_path, file in pictures if self._pictures.heal(image_path, file)}
+        self._pictures.flush(sorted(healed))
+        return healed
 
     def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
         return self._pictures.urls(image_paths)
@@ -243,7 +253,7 @@ class SqliteStore:
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
         for row, file in zip(rows, files, strict=True):
-            self._pictures.add(row.image_path, file)
+            self._pictures.heal(row.image_path, file)
         self._pictures.flush([row.image_path for row in rows])  # before the rows, which must not outlive them
         with self._db.transaction(durable=True) as db:
             db.executemany("delete from Deleted_Pictures where sha256 = ?", [[row.sha256] for row in rows])
@@ -369,9 +379,11 @@ class SqliteStore:
         raise NotFound(f"Expected a version whose file is kept; the file of version {row.version!r} was deleted.")
 
     def drop_model(self, row: ModelVersion) -> bool:
-        change = "update Model_Versions set state = 'deleted' where version = ? and state in ('candidate', 'archived')"
         with self._db.transaction(durable=True) as db:
-            return db.execute(change, [row.version]).rowcount > 0
+            dropped = db.execute(_DROP_MODEL, [row.version]).rowcount > 0
+            if dropped and row.state in UNPUBLISHED:
+                db.execute("delete from Learned_Pictures where version = ?", [row.version])
+            return dropped
 
     def versions(self) -> list[ModelVersion]:
         return self._select(MODEL_VERSIONS, "order by created_at desc, version desc")

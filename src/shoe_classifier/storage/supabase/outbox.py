@@ -181,6 +181,12 @@ class Outbox:
         for _ in range(min(steps, _SHRINK_STEPS)):  # in steps, because each one blocks predictions
             self._db.script(f"pragma incremental_vacuum({_SHRINK_PAGES})")
 
+    def scrub(self) -> None:
+        """Take what was deleted out of the file, too: free pages and the log still hold the bytes of sent pictures."""
+        while self._db.select("pragma freelist_count")[0][0]:
+            self._db.script(f"pragma incremental_vacuum({_SHRINK_PAGES})")
+        self._db.select("pragma wal_checkpoint(truncate)")
+
     # ------------------------------------------------------------ about it
 
     def depth(self) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from shoe_classifier.types import (
     CANCELLING,
     EVERY_PICTURE,
     EVERY_PREDICTION,
+    UNPUBLISHED,
     AuditEntry,
     DecisionCount,
     KeptPicture,
@@ -228,6 +229,7 @@ class SupabaseStore:
 
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
+        self._outbox.scrub()
 
     # ------------------------------------------------------------ audit log
 
@@ -254,6 +256,9 @@ class SupabaseStore:
 
     def find_picture(self, sha256: str) -> tuple[str, bytes]:
         return self._pictures.find_picture(sha256)
+
+    def heal(self, pictures: Sequence[tuple[str, Path]]) -> set[str]:
+        return self._pictures.heal(pictures)
 
     def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
         return self._pictures.urls(image_paths)
@@ -380,8 +385,11 @@ class SupabaseStore:
     def drop_model(self, row: ModelVersion) -> bool:
         change = self._client.table("Model_Versions").update({"state": "deleted"})
         changed = self._client.call(
-            change.eq("version", row.version).in_("state", ["candidate", "archived"]).execute
+            change.eq("version", row.version).in_("state", [*UNPUBLISHED, "archived"]).execute
         ).data
+        if changed and row.state in UNPUBLISHED:
+            learned = self._client.table("Learned_Pictures").delete(returning="minimal").eq("version", row.version)
+            self._client.call(learned.execute)
         if changed:
             self._client.call(lambda: self._client.bucket(MODELS_BUCKET).remove([row.file_path]))
         return bool(changed)
