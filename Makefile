@@ -45,7 +45,7 @@ test: $(VENV)/dev ## Run all tests but those that need programs of the system
 
 test-supabase: $(VENV)/dev .cache/postgrest/done ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql >/dev/null)
-	$(BIN)/python -m pytest -m supabase
+	$(BIN)/python -m pytest -m supabase -n auto --dist loadfile
 
 test-faults: $(VENV)/dev ## Kill, starve and fuzz the service; FAULT_KILLS=200 FAULT_EXAMPLES=10000 for a long run
 	$(BIN)/python -m pytest -m faults -n auto --dist loadfile
