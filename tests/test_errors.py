@@ -1,7 +1,7 @@
 import pytest
 
 from shoe_classifier import errors
-from shoe_classifier.errors import AppError, StoreUnavailable
+from shoe_classifier.errors import AppError, Overloaded, StoreUnavailable
 
 FAMILY = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, AppError)]
 
@@ -13,7 +13,7 @@ def test_each_error_has_a_status_and_a_code_of_its_own() -> None:
 
 @pytest.mark.parametrize("kind", FAMILY)
 def test_an_error_carries_its_message(kind: type[AppError]) -> None:
-    error = kind("Expected x; received y.")
+    error = kind("Expected x; received y.", **({"reason": "memory"} if kind is Overloaded else {}))
     assert (str(error), error.detail, error.extra) == ("Expected x; received y.", "Expected x; received y.", {})
 
 

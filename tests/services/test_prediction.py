@@ -85,7 +85,7 @@ def test_at_most_so_many_in_flight(desk: Desk) -> None:
     with desk.service.slot(), desk.service.slot():
         with pytest.raises(Overloaded, match="at most 2") as error, desk.service.slot():
             pass
-        assert error.value.headers == {"Retry-After": "1"}
+        assert error.value.headers == {"Retry-After": "1", "Connection": "close"}
     with pytest.raises(ZeroDivisionError), desk.service.slot():
         _ = 1 / 0
     with desk.service.slot(), desk.service.slot():

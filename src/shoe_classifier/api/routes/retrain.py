@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.to_thread
-import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
@@ -198,7 +197,7 @@ async def _events(job: RetrainJob, retrainer: Retrainer, stopping: threading.Eve
     """An event whenever the job changed, and a comment in long pauses, so that proxies keep the connection open."""
     last, silent = b"", 0.0
     while not stopping.is_set():
-        present = orjson.dumps(asdict(job))
+        present = JobBody(**asdict(job)).model_dump_json().encode()
         if present != last:
             name = b"end" if job.finished else b"progress"
             yield b"event: " + name + b"\ndata: " + present + b"\n\n"
