@@ -49,7 +49,8 @@ def _unseen(pictures: LabelledPictures, *, trained: bool) -> np.ndarray:
 def through_new_camera(picture: np.ndarray) -> np.ndarray:
     """`uint8 (size, size, 3)` to the same, blurred and with other colours."""
     blurred = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(BLUR * len(picture) / 224))
-    return np.clip(np.asarray(blurred) * COLOURS, 0, 255).astype(np.uint8)
+    warm: np.ndarray = np.clip(np.asarray(blurred) * COLOURS, 0, 255).astype(np.uint8)
+    return warm
 
 
 if __name__ == "__main__":

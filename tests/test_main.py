@@ -14,14 +14,16 @@ def test_the_app_is_built_from_settings_alone(tmp_path: Path, monkeypatch: pytes
     assert app.version == __version__
     assert list(tmp_path.iterdir()) == [tmp_path / "service"]  # nothing but what the settings name
     app.state.service.store.close()
+    app.state.service.shadow.stop()
 
 
 def test_two_apps_share_nothing(tmp_path: Path) -> None:
     one, two = (create_app(make_settings(tmp_path / name)) for name in ("one", "two"))
-    for name in vars(one.state.service):
-        assert getattr(one.state.service, name) is not getattr(two.state.service, name), name
+    for name, part in vars(one.state.service).items():
+        assert part is None or part is not getattr(two.state.service, name), name
     for app in (one, two):
         app.state.service.store.close()
+        app.state.service.shadow.stop()
 
 
 def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,7 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
     app = create_app()
     assert app.state.service.settings.max_zip_files == 7
     app.state.service.store.close()
+    app.state.service.shadow.stop()
     monkeypatch.setenv("PORT", "x")
     with pytest.raises(ConfigurationError, match="PORT"):
         create_app()

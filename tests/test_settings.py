@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.receiver import SECRET
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.settings import Settings, load_settings
 
@@ -81,3 +82,37 @@ def test_every_setting_is_documented(document: str) -> None:
     text = (ROOT / document).read_text()
     missing = [name.upper() for name in Settings.model_fields if name.upper() not in text]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "value", ["weekly", "new_pictures", "new_pictures:0", "new_pictures:-1", "new_pictures:1.5", ""]
+)
+def test_auto_retrain_is_one_of_three(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="Expected AUTO_RETRAIN to be off, daily or new_pictures:N"):
+        load_settings(_env_file=None, auto_retrain=value)
+    assert load_settings(_env_file=None, auto_retrain="new_pictures:50").auto_retrain == "new_pictures:50"
+
+
+@pytest.mark.parametrize("half", ["webhook_url", "webhook_secret"])
+def test_half_a_webhook_stops_the_start(half: str) -> None:
+    with pytest.raises(ConfigurationError, match="WEBHOOK_URL and WEBHOOK_SECRET together"):
+        load_settings(_env_file=None, **{half: "x"})
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "name"),
+    [
+        ("ftp://example.com", SECRET, "WEBHOOK_URL"),
+        ("example.com/hook", SECRET, "WEBHOOK_URL"),
+        ("http://[", SECRET, "WEBHOOK_URL"),
+        ("https://example.com:99999/", SECRET, "WEBHOOK_URL"),
+        ("https://example.com/hook", SECRET.removeprefix("whsec_"), "WEBHOOK_SECRET"),
+        ("https://example.com/hook", "whsec_dGlueQ==", "WEBHOOK_SECRET"),
+        ("https://example.com/hook", "whsec_not base64", "WEBHOOK_SECRET"),
+    ],
+)
+def test_a_webhook_that_cannot_work_stops_the_start(url: str, secret: str, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Expected {name} to be") as error:
+        load_settings(_env_file=None, webhook_url=url, webhook_secret=secret)
+    assert secret not in str(error.value)
+    assert load_settings(_env_file=None, webhook_url="https://example.com/hook", webhook_secret=SECRET).webhook_url

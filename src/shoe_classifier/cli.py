@@ -5,9 +5,11 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
 import typer
 
@@ -150,6 +152,27 @@ def retrain(
         raise typer.Exit(1)
 
 
+@app.command("import")
+def import_pictures(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder, or a ZIP, of labelled folders, or of pictures with a list: CSV, COCO, Label Studio's JSON; "
+            "a project of Teachable Machine (.tm); an export of this service.",
+            exists=True,
+        ),
+    ],
+    url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Add labelled pictures to the training data of the running service."""
+    with _as_zip(data) as file, _client(url) as client:
+        report = _json_or_exit(client.post("/upload", files={"file": (data.name, file)}))
+    for skipped in report["skipped"]:
+        _console().print(f"{skipped['name']}: {skipped['reason']}. {skipped['detail']}", markup=False)
+    labels = ", ".join(f"{count} {label}" for label, count in report["labels"].items())
+    _console().print(f"Accepted {report['accepted']}: {labels}. Skipped {len(report['skipped'])}.", markup=False)
+
+
 @app.command(hidden=True)
 def openapi() -> None:
     """Print the OpenAPI document."""
@@ -160,6 +183,7 @@ def openapi() -> None:
         print(json.dumps(service.openapi(), indent=2, ensure_ascii=False))
         service.state.service.features.close()
         service.state.service.store.close()
+        service.state.service.shadow.stop()
 
 
 @benchmark.callback()
@@ -218,21 +242,44 @@ def _run_retrain(
     url: str, options: dict[str, str], data: Path | None, show: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Start a retrain of the service at `url` and poll it; returns the finished job as JSON."""
+    with _client(url) as client:
+        files = {"file": (data.name, data.read_bytes())} if data else None
+        job = _json_or_exit(client.post("/retrain", params=options, files=files))
+        while job["finished_at"] is None or job["state"] in ("queued", "running"):
+            show(job)
+            time.sleep(_POLL_SECONDS)
+            job = _json_or_exit(client.get(f"/retrain/{job['job_id']}"))
+        return job
+
+
+@contextmanager
+def _client(url: str) -> Iterator[Any]:
+    """A client of the running service, with the key of the settings; exits if there is no service."""
     import httpx
 
     key = _settings().api_key
     headers = {"X-API-Key": key.get_secret_value()} if key else {}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False) as client:
-            files = {"file": (data.name, data.read_bytes())} if data else None
-            job = _json_or_exit(client.post("/retrain", params=options, files=files))
-            while job["finished_at"] is None or job["state"] in ("queued", "running"):
-                show(job)
-                time.sleep(_POLL_SECONDS)
-                job = _json_or_exit(client.get(f"/retrain/{job['job_id']}"))
-            return job
+            yield client
     except httpx.TransportError as error:
         sys.exit(f"Expected a running service at {url}; {error}. `python -m shoe_classifier serve` starts one.")
+
+
+@contextmanager
+def _as_zip(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, or a ZIP of all files in a folder."""
+    if path.is_file():
+        with path.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
+            for member in sorted(path.rglob("*")):
+                if member.is_file():
+                    archive.write(member, member.relative_to(path))
+        file.seek(0)
+        yield file
 
 
 def _json_or_exit(response: Any) -> dict[str, Any]:

@@ -83,6 +83,12 @@ class NotCancellable(AppError):
     status, code = 409, "not_cancellable"
 
 
+class TooFewLabels(AppError):
+    """A model tells labels apart, so there must be two."""
+
+    status, code = 409, "too_few_labels"
+
+
 class NotOffered(AppError):
     """A plain Keras model, which was not trained by this service, cannot do this."""
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -14,10 +14,14 @@ from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.error_handlers import handle_error
 from shoe_classifier.api.lifespan import lifespan
 from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
+from shoe_classifier.api.query import refuse_unknown_parameters
 from shoe_classifier.api.routes import (
     audit,
     camera,
     corrections,
+    data_quality,
+    export,
+    labels,
     models,
     monitoring,
     predict,
@@ -29,9 +33,13 @@ from shoe_classifier.api.routes import (
 )
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.audit import AuditLog
+from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
-from shoe_classifier.services.factories import open_registry, open_store
+from shoe_classifier.services.data_quality import DataQualityService
+from shoe_classifier.services.export import TrainingExport
+from shoe_classifier.services.factories import open_registry, open_store, open_webhooks
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
@@ -39,8 +47,15 @@ from shoe_classifier.services.retention import Retention
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.services.review import ReviewService
 from shoe_classifier.services.review_queue import ReviewQueue
+from shoe_classifier.services.shadow import Shadow
 from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.storage.model_files import ModelFiles
+from shoe_classifier.types import publish_nothing
+
+_NOUNS = (
+    *(predict, upload, retrain, models, export, records, data_quality, corrections, labels, review),
+    *(monitoring, audit, system, camera),
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -59,12 +74,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         static_url="/docs/static",
         telemetry={"tracing": False, "metrics": False, "logs": False},  # off: each request would look for providers
+        dependencies=[Depends(refuse_unknown_parameters)],
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
     app.state.service = service
-    nouns = (predict, upload, retrain, models, records, corrections, review, monitoring, audit, system, camera)
-    for noun in nouns:
+    for noun in _NOUNS:
         app.include_router(noun.router)
     for kind in (HTTPException, RequestValidationError):  # FastAPI answers these itself, unless it is told otherwise
         app.add_exception_handler(kind, handle_error)
@@ -91,12 +106,15 @@ def _build_service(settings: Settings) -> Service:
     files = ModelFiles(settings.live_model)
     registry = open_registry(settings, store, files, live_model)
     features = FeatureExtractor(settings, live_model)
+    webhooks = open_webhooks(settings)
+    publish = webhooks.publish if webhooks else publish_nothing
     audit = AuditLog(store)
-    ingestion = IngestionService(settings, store, features)
-    prediction = PredictionService(settings, live_model, store)
+    ingestion = IngestionService(settings, store, features, publish)
+    shadow = Shadow(settings, store, live_model, registry)
+    prediction = PredictionService(settings, live_model, store, shadow.observe)
     corrections = CorrectionService(store, ingestion, features)
-    retrainer = Retrainer(settings, store, live_model, files, registry, features)
-    monitor = Monitor(store, live_model, files, features, prediction.recent)
+    retrainer = Retrainer(settings, store, live_model, files, registry, features, publish)
+    monitor = Monitor(store, live_model, files, features, prediction.recent, publish)
     return Service(
         settings=settings,
         store=store,
@@ -104,12 +122,18 @@ def _build_service(settings: Settings) -> Service:
         prediction=prediction,
         features=features,
         ingestion=ingestion,
+        corrections=corrections,
         audit=audit,
         retention=Retention(settings, store, audit),
-        corrections=corrections,
+        labels=LabelService(store, live_model, ingestion, features, files.live),
+        data_quality=DataQualityService(settings, store, live_model, features),
         model_registry=registry,
         retrainer=retrainer,
         monitor=monitor,
         review_queue=ReviewQueue(store, live_model, prediction.recent, monitor),
         review=ReviewService(store, ingestion, corrections, retrainer, monitor),
+        auto_retrain=AutoRetrain(settings, store, retrainer),
+        webhooks=webhooks,
+        shadow=shadow,
+        export=TrainingExport(settings, store),
     )

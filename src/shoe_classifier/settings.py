@@ -1,8 +1,11 @@
 """All settings, read once from the environment or `.env`."""
 
+import base64
 import os
+import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.types import MAX_IMAGE_PIXELS
 
+_AUTO_RETRAIN = re.compile(r"off|daily|new_pictures:[1-9]\d{0,8}")
 InputRange = Literal["auto", "0..255", "0..1", "-1..1"]
 
 
@@ -67,6 +71,11 @@ class Settings(BaseSettings):
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
     full_from_images: int = Field(1000, gt=0, description="Number of new pictures from which `auto` retrains fully.")
     keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
+    auto_retrain: str = Field("off", description="Retrain without being asked: off, daily or new_pictures:N.")
+
+    webhook_url: str | None = Field(None, description="Where webhooks go; set it together with WEBHOOK_SECRET.")
+    webhook_secret: SecretStr | None = Field(None, description="What they are signed with: whsec_ and base64.")
+    webhook_allow_private: bool = Field(False, description="Let WEBHOOK_URL lead to private addresses.")
 
     @property
     def live_model(self) -> Path:
@@ -103,6 +112,12 @@ def load_settings(**overrides: object) -> Settings:
             f"Expected SUPABASE_URL and SUPABASE_KEY together; received {there} without {missing}."
         )
     _check_keys(settings)
+    if not _AUTO_RETRAIN.fullmatch(settings.auto_retrain):
+        raise ConfigurationError(
+            "Expected AUTO_RETRAIN to be off, daily or new_pictures:N with a whole number N from 1; "
+            f"received {settings.auto_retrain!r}."
+        )
+    _check_webhook(settings)
     labels = settings.external_labels
     if labels and settings.model_path is None:
         raise ConfigurationError("Expected MODEL_PATH together with CLASS_NAMES; received CLASS_NAMES alone.")
@@ -120,3 +135,35 @@ def _check_keys(settings: Settings) -> None:
         )
     if settings.read_key and settings.read_key == settings.api_key:
         raise ConfigurationError("Expected READ_KEY to differ from API_KEY; received the same key, which opens all.")
+
+
+def _check_webhook(settings: Settings) -> None:
+    """Raise `ConfigurationError` for half of the pair, or for one that cannot work."""
+    url, secret = settings.webhook_url, settings.webhook_secret
+    if (url is None) != (secret is None):
+        there, missing = ("WEBHOOK_URL", "WEBHOOK_SECRET") if url else ("WEBHOOK_SECRET", "WEBHOOK_URL")
+        raise ConfigurationError(
+            f"Expected WEBHOOK_URL and WEBHOOK_SECRET together; received {there} without {missing}."
+        )
+    if url is not None and not _is_web_address(url):
+        raise ConfigurationError("Expected WEBHOOK_URL to be an http or https address; received another text.")
+    if secret is not None and not _is_webhook_secret(secret.get_secret_value()):
+        raise ConfigurationError(
+            "Expected WEBHOOK_SECRET to be whsec_ and the base64 of 24 to 64 bytes; received another text."
+        )
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # as of "http://["
+        return False
+
+
+def _is_webhook_secret(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and 24 <= len(key) <= 64

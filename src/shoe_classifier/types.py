@@ -1,6 +1,6 @@
 """Types that several layers share: ids and times, picture formats, rows, features, and the events of a training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -20,8 +20,12 @@ Phase = Literal[  # in the order of a job; the phase of a finished job equals it
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",
 ]  # fmt: skip
+WebhookEvent = Literal["retrain.published", "retrain.rejected", "drift.raised", "upload.accepted"]
+
+IssueKind = Literal["label", "near_duplicate", "low_quality", "outlier"]  # why a training picture is suspect
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+ISSUE_KINDS: tuple[IssueKind, ...] = get_args(IssueKind)
 REVIEW_KINDS: tuple[ReviewKind, ...] = get_args(ReviewKind)
 QUEUED_KINDS: tuple[QueuedKind, ...] = get_args(QueuedKind)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
@@ -170,6 +174,64 @@ class DeletedPicture:
 
 
 @dataclass(frozen=True)
+class LabelChange:
+    """A row of `Label_Changes`: the label was renamed or merged into `name`, or, with None, removed.
+
+    A model that was trained before still has the old label: the next retrain takes all changes over, in the order of
+    their ids.
+    """
+
+    id: str
+    label: str
+    name: str | None
+    changed_at: str
+
+
+@dataclass(frozen=True)
+class KeptPicture:
+    """A row of `Kept_Pictures`: a person looked at a suspect picture, and it is right with this label."""
+
+    training_id: str
+    kind: IssueKind
+    shoe_class: str
+    kept_at: str
+
+
+@dataclass(frozen=True)
+class PredictionFilter:
+    """Which predictions to list: those with these values, made from `since` on and before `until`. None means any."""
+
+    label: str | None = None
+    decision: Decision | None = None
+    version: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingFilter:
+    """Which training pictures to list: those with these values, uploaded from `since` on and before `until`."""
+
+    label: str | None = None
+    split: Split | None = None
+    learnt: bool | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+EVERY_PREDICTION, EVERY_PICTURE = PredictionFilter(), TrainingFilter()
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """How many training pictures a label has, and how many of them are held out, and are learned."""
+
+    pictures: int
+    held_out: int
+    learnt: int
+
+
+@dataclass(frozen=True)
 class RetrainJob:
     """A row of `Retrain_Jobs`."""
 
@@ -262,6 +324,22 @@ class PictureFeatures:
 
 
 @dataclass(frozen=True)
+class Appearance:
+    """Measures of a picture.
+
+    Attributes:
+        side: of its shorter edge, in pixels.
+        darkest, brightest: grey values, 0-255, that 5 % of the pixels are below, and above.
+        blur: 0..1, see `appearance.blur_of`.
+    """
+
+    side: int
+    darkest: float
+    brightest: float
+    blur: float
+
+
+@dataclass(frozen=True)
 class TrainingEvent:
     """A progress report from a training.
 
@@ -282,3 +360,8 @@ class TrainingEvent:
 
 
 Report = Callable[[TrainingEvent], None]  # may raise `errors.Cancelled` to stop the training
+Publish = Callable[[WebhookEvent, Mapping[str, Any]], None]  # tells who listens to webhooks; never waits, never raises
+
+
+def publish_nothing(event: WebhookEvent, data: Mapping[str, Any]) -> None:
+    """A `Publish` for when nobody listens."""

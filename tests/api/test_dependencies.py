@@ -22,11 +22,12 @@ NAMED = {name: value for name, value in vars(dependencies).items() if name.endsw
 def test_a_dependency_is_the_part_of_its_type(tmp_path: Path, name: str) -> None:
     app = create_app(make_settings(tmp_path))
     kind, depends = get_args(NAMED[name])
-    part = next(part for part, hint in get_type_hints(Service).items() if hint is kind)
+    part = next(part for part, hint in get_type_hints(Service).items() if hint == kind)
     assert inspect.iscoroutinefunction(depends.dependency)  # FastAPI would run a plain function on a thread
     received: Any = asyncio.run(depends.dependency(Request({"type": "http", "app": app})))
     assert received is getattr(app.state.service, part)
     app.state.service.store.close()
+    app.state.service.shadow.stop()
 
 
 def test_each_part_that_endpoints_use_has_its_dependency() -> None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from helpers.pictures import draw, lesson_zip
+from helpers.receiver import Receiver
 from helpers.service import running, wait_for
 from shoe_classifier import main
 from shoe_classifier.api import lifespan
@@ -16,7 +17,7 @@ from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.lifespan import clear_uploads
 from shoe_classifier.errors import StoreUnavailable
 from shoe_classifier.ml.live_model import Readiness
-from shoe_classifier.settings import Settings
+from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.types import MinuteMetrics
 
@@ -157,3 +158,31 @@ def test_a_running_retrain_is_cancelled_at_the_end(settings: Settings) -> None:
         job_id = client.post("/retrain", params={"mode": "full"}).json()["job_id"]
     with running(settings) as client:
         assert client.get(f"/retrain/{job_id}").json()["state"] == "cancelled"
+
+
+def test_it_retrains_by_itself_and_tells(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifespan, "_DUE_SECONDS", 0.05)
+    receiver = Receiver()
+    changes = {**receiver.settings, "auto_retrain": "new_pictures:3"}
+    with running(load_settings(**{**settings.model_dump(), **changes, "_env_file": None})) as client:
+        upload = client.post("/upload", files={"file": lesson_zip("Boot", 3)}).json()
+        wait_for(lambda: len(receiver.received) == 2)
+        job = client.get("/retrain").json()[0]
+        status = client.get("/status").json()
+    receiver.close()
+    (_, first), (_, second) = receiver.received
+    assert (first["type"], first["data"]["upload_id"]) == ("upload.accepted", upload["upload_id"])
+    assert first["data"] == {**upload, "skipped": 0}
+    assert second["type"] == f"retrain.{job['state']}"
+    assert {name: second["data"][name] for name in ("job_id", "mode", "message")} == {
+        name: job[name] for name in ("job_id", "mode", "message")
+    }
+    assert status["auto_retrain"]["setting"] == "new_pictures:3"
+    assert status["webhooks"] == {
+        "waiting": 0, "delivered": 2, "given_up": 0, "refused": 0, "gone": False, "last_error": None,
+    }  # fmt: skip
+
+
+def test_without_settings_it_neither_retrains_nor_tells(client: httpx.Client) -> None:
+    status = client.get("/status").json()
+    assert (status["auto_retrain"], status["webhooks"]) == (None, None)

@@ -23,6 +23,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
     app = create_app(make_settings(tmp_path_factory.mktemp("openapi")))
     yield app.openapi()
     app.state.service.store.close()
+    app.state.service.shadow.stop()
 
 
 def operations(document: Any) -> Iterator[tuple[str, Any]]:

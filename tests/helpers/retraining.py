@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -133,9 +133,15 @@ class Machine:
             self.files, self.store, self.holder, settings.keep_versions, patience_seconds
         )
         self.features = FeatureExtractor(settings, self.holder)
-        self.retrainer = Retrainer(settings, self.store, self.holder, self.files, self.registry, self.features)
+        self.told: list[tuple[str, Mapping[str, Any]]] = []  # what webhooks would say
+        self.retrainer = Retrainer(
+            settings, self.store, self.holder, self.files, self.registry, self.features, self._publish
+        )
         for part in (self.features, self.real_store):  # of machines that a test abandons, as a killed process does
             weakref.finalize(self, part.close)
+
+    def _publish(self, event: str, data: Mapping[str, Any]) -> None:
+        self.told.append((event, data))
 
     def start(self) -> "Machine":
         """As the service starts, with a live file that the store knows: a new one is tried in a process first."""

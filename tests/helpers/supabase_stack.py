@@ -60,6 +60,8 @@ TABLES = (
     "Learned_Pictures",
     "Deleted_Pictures",
     "Audit_Log",
+    "Label_Changes",
+    "Kept_Pictures",
 )
 
 

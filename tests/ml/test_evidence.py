@@ -12,9 +12,11 @@ from shoe_classifier.ml.dataset import load
 from shoe_classifier.ml.evidence import gather_evidence, metrics_of, sample_weights
 from shoe_classifier.ml.features import LabelledFeatures, extract_features
 from shoe_classifier.ml.gate import GateEvidence, judge
+from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer
 from shoe_classifier.ml.zip_reader import Picture
+from shoe_classifier.types import NONE_OF_THESE
 
 
 @pytest.fixture
@@ -180,3 +182,13 @@ def test_photos_count_more_where_there_are_other_pictures(photos: bool, buffer: 
     assert set(weights[(buffer.labels < 0) & ~buffer.photo]) == {evidence.SYNTHETIC_WEIGHT}
     assert set(weights[(buffer.labels < 0) & buffer.photo]) == {1.0}  # negatives that users took
     assert set(weights[buffer.labels > 0]) == {1.0}
+
+
+def test_negatives_are_no_label_and_contradict_nothing(live: Bundle, buffer: ReplayBuffer) -> None:
+    new = pictures(live, ("Boot", "Boot", 40))
+    new = replace(new, labels=np.full(len(new), BACKGROUND))
+    found = of_the_same_model(live, buffer, new)
+    assert found.distinct[NONE_OF_THESE][1] == 40
+    assert found.metrics["changed"] == {"count": 0, "pictures": []}
+    assert (found.contradicted, found.with_old_label) == (0, 0)
+    assert set(found.learned["labels"]) == set(SHAPES)

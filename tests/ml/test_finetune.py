@@ -16,7 +16,7 @@ from shoe_classifier.ml.dataset import load
 from shoe_classifier.ml.features import extract_features
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence, judge
-from shoe_classifier.ml.head import Head
+from shoe_classifier.ml.head import BACKGROUND, Head
 from shoe_classifier.ml.replay_buffer import keys_of
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.types import TrainingEvent
@@ -259,3 +259,35 @@ def test_the_first_model_file_holds_all_kinds_of_samples(tmp_path: Path) -> None
     assert (buffer.photo & (buffer.labels < 0)).sum() == 6
     assert (~buffer.photo & (buffer.labels >= 0)).sum() == 40
     assert (~buffer.photo & (buffer.labels < 0)).sum() == 60  # synthetic negatives
+
+
+def without_label(wanted: RetrainTask) -> RetrainTask:
+    """The same pictures as negatives."""
+    nothing = np.full(len(wanted.features), BACKGROUND)
+    assert wanted.pictures is not None
+    return replace(
+        wanted,
+        features=replace(wanted.features, labels=nothing),
+        pictures=replace(wanted.pictures, labels=nothing),
+        labels=list(SHAPES),
+    )
+
+
+def test_taught_negatives_become_unknown(model_file: Path, tmp_path: Path) -> None:
+    finetune.retrain_head(without_label(task(model_file, tmp_path / "new.h5", ("hat", "hat", 30))), quiet)
+    before, after = bundles.read(model_file), bundles.read(tmp_path / "new.h5")
+    assert after.labels == SHAPES
+    fresh = load([Picture("hat", "", draw("hat", 9000 + i)) for i in range(40)], SIDE, [])
+    features = extract_features(after.backbone(), fresh).features.astype(np.float32)
+    assert isinstance(before.head, Head) and isinstance(after.head, Head)
+    assert after.head.background_odds(features).mean() > before.head.background_odds(features).mean()
+    decisions = after.head.decide(features, after.head.probabilities(features))
+    assert decisions.count("unknown") > 30
+
+
+def test_a_full_retrain_takes_negatives(model_file: Path, tmp_path: Path) -> None:
+    wanted = without_label(task(model_file, tmp_path / "new.h5", ("hat", "hat", 20)))
+    finetune.finetune(wanted, quiet)
+    assert bundles.read(tmp_path / "new.h5").labels == SHAPES
+    buffer = bundles.read_replay_buffer(tmp_path / "new.h5")
+    assert set(buffer.labels[np.isin(buffer.keys, keys_of(wanted.features.hashes))]) == {BACKGROUND}

@@ -1,6 +1,8 @@
+import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService, UploadReport, clean_label, clean_name
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.sqlite.store import SqliteStore
+from shoe_classifier.types import NONE_OF_THESE
 
 KNOWN = ("Boot", "Sandal")
 
@@ -87,6 +90,10 @@ def test_what_is_in_the_store_counts_once(intake: Intake) -> None:
 def test_labels_that_differ_in_case_are_one(intake: Intake) -> None:
     report = intake.zip({"boot/a.jpg": draw("Boot", 1), "HAT/a.jpg": draw("hat", 1), "hat/b.jpg": draw("hat", 2)})
     assert report.labels == {"Boot": 1, "HAT": 2}
+
+
+def test_none_of_these_is_spelled_as_reserved(intake: Intake) -> None:
+    assert intake.zip({"None of These/a.jpg": draw("hat", 1)}).labels == {NONE_OF_THESE: 1}
 
 
 def test_nothing_accepted_comes_with_the_report(intake: Intake) -> None:
@@ -202,3 +209,32 @@ def test_labels_that_look_the_same_are_one(intake: Intake) -> None:
     report = intake.zip({f"{label}/a.jpg": draw("hat", i) for i, label in enumerate((composed, decomposed, wide))})
     assert report.labels == {composed: 3}
     assert clean_label(decomposed) == composed
+
+
+def test_a_manifest_is_data_from_a_stranger(intake: Intake) -> None:
+    good, other = draw("hat", 1), draw("hat", 2)
+    lines = [
+        f"1.jpg,hat,{hashlib.sha256(good).hexdigest()},holdout,feedback,2026-01-02T03:04:05.000Z",
+        f"2.jpg,hat,{hashlib.sha256(good).hexdigest()},train,zip,2026-01-02T03:04:05.000Z",
+        "3.jpg,../hat,,train,zip,",
+    ]
+    text = "\n".join(["path,label,sha256,split,source,uploaded_at", *lines])
+    report = intake.zip({"1.jpg": good, "2.jpg": other, "3.jpg": draw("hat", 3), "manifest.csv": text.encode()})
+    assert reasons(report) == ["corrupt", "unsupported"]
+    [row] = intake.store.training_data(10, None)
+    assert (row.source, row.uploaded_at) == ("feedback", "2026-01-02T03:04:05.000Z")
+    assert row.split == ("holdout" if is_held_out(row.sha256) else "train")
+
+
+def test_an_upload_is_told(intake: Intake, tmp_path: Path) -> None:
+    told: list[tuple[str, Any]] = []
+    settings = make_settings(tmp_path)
+    intake.ingestion = IngestionService(
+        settings, intake.store, intake.features, lambda event, data: told.append((event, data))
+    )
+    report = intake.zip({"hat/1.jpg": draw("hat", 1), "hat/2.txt": b"text"})
+    with pytest.raises(NothingAccepted):
+        intake.zip({"hat/1.jpg": draw("hat", 1)})
+    assert told == [
+        ("upload.accepted", {"upload_id": report.upload_id, "accepted": 1, "labels": {"hat": 1}, "skipped": 1})
+    ]

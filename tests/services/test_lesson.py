@@ -7,10 +7,11 @@ import pytest
 from helpers.retraining import PICTURES, Machine
 from shoe_classifier.errors import Cancelled
 from shoe_classifier.ml.features import features_of
+from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.services.lesson import Lesson, LessonCollector
 from shoe_classifier.settings import Settings
-from shoe_classifier.types import TrainingEvent
+from shoe_classifier.types import NONE_OF_THESE, TrainingEvent
 
 
 @pytest.fixture
@@ -97,3 +98,26 @@ def test_deleted_pictures_are_forgotten_here_too(machine: Machine) -> None:
     machine.store.delete_training(rows[0])
     assert collect(machine).forgotten == {rows[0].sha256}
     assert machine.features.known(machine.holder.teachable, rows).keys() == {row.sha256 for row in rows[1:]}
+
+
+def test_none_of_these_is_no_label_but_the_background(machine: Machine) -> None:
+    machine.upload(NONE_OF_THESE, 3, start=100)
+    lesson = collect(machine)
+    nothing = [row.shoe_class == NONE_OF_THESE for row in lesson.rows]
+    assert lesson.labels == ["Boot", "Sandal", "Shoe", "hat"]
+    assert (lesson.features.labels == BACKGROUND).tolist() == nothing
+    assert sum(nothing) == 3
+    assert set(lesson.learned.values()) == {"hat", NONE_OF_THESE}
+    collector = LessonCollector(machine.settings, machine.store, machine.holder, machine.features)
+    pictures = collector.load_pictures(lesson, lambda event: None)
+    assert pictures.labels.tolist() == lesson.features.labels.tolist()
+
+
+def test_what_was_none_of_these_stays_so(machine: Machine) -> None:
+    machine.upload(NONE_OF_THESE, 3, start=100)
+    assert machine.retrain().state == "published"
+    assert machine.holder.live.bundle.labels == ("Boot", "Sandal", "Shoe", "hat")
+    machine.upload("cap", 3, start=200)
+    lesson = collect(machine)
+    assert (lesson.features.labels == BACKGROUND).sum() == 3
+    assert lesson.labels == ["Boot", "Sandal", "Shoe", "hat", "cap"]

@@ -93,10 +93,15 @@ def test_ordinary_pictures_raise_no_alarm_and_a_new_camera_does(watch: Watch) ->
     assert watch.monitor.newest()["drift_raised"] is True
 
 
-def test_after_a_start_features_come_from_the_stored_pictures(watch: Watch) -> None:
+def test_after_a_start_features_come_from_the_stored_pictures_a_few_in_each_look(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch.predict(0, 60)
     watch.monitor.look()
+    monkeypatch.setattr("shoe_classifier.services.monitoring._COMPUTED", 30)
     restarted = watch.start(RecentFeatures())
+    restarted.look()
+    assert "there are 30" in restarted.drift.detail
     restarted.look()
     measured, again = watch.monitor.drift.drift, restarted.drift.drift
     assert measured and again and again.pictures == 60 and abs(measured.score - again.score) < 0.02

@@ -17,6 +17,7 @@ from shoe_classifier.errors import (
     StoreUnavailable,
 )
 from shoe_classifier.ml import finetune
+from shoe_classifier.services import candidate_trainer
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import RetrainJob, TrainingEvent
 
@@ -195,6 +196,35 @@ def assert_one_story(machine: Machine, job: RetrainJob, before: str) -> None:
 
 def restarted(machine: Machine) -> Machine:
     return Machine(machine.settings, shared=machine.real_store.shared).start()
+
+
+# ---------------------------------------------------------------- what webhooks say
+
+
+def test_an_end_by_the_gate_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = machine.retrain()
+    [(event, data)] = machine.told
+    assert (event, data["job_id"], data["model_version"]) == ("retrain.published", job.job_id, job.model_version)
+    assert (data["state"], data["samples"], data["accuracy"]) == ("published", 4, (job.metrics or {})["accuracy"])
+    machine.upload(start=10)
+    monkeypatch.setattr(candidate_trainer, "judge", lambda evidence: ["it is a test"])
+    job = machine.retrain(force=False)
+    event, data = machine.told[1]
+    assert (event, data["job_id"], data["message"]) == ("retrain.rejected", job.job_id, job.message)
+
+
+def test_a_failure_is_not_told(machine: Machine) -> None:
+    machine.store.fail("prepare_publication", FULL)
+    assert machine.retrain().state == "failed"
+    assert machine.told == []
+
+
+def test_a_publication_is_told_by_the_next_start(local: Machine) -> None:
+    live = local.holder.live.bundle.version
+    killed = RetrainJob(state="running", phase="publish", model_version=live)
+    local.real_store.start_job(killed)
+    local.retrainer.fail_interrupted("The service was stopped.")
+    assert [(event, data["job_id"]) for event, data in local.told] == [("retrain.published", killed.job_id)]
 
 
 # ---------------------------------------------------------------- the life of a job

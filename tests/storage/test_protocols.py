@@ -21,12 +21,17 @@ from shoe_classifier.types import (
     AuditEntry,
     Decision,
     DecisionCount,
+    KeptPicture,
     KeptPredictions,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
     QueuedKind,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
     new_id,
     picture_path,
@@ -202,6 +207,19 @@ def test_an_empty_store_keeps_nothing(store: Store) -> None:
     assert store.count_predictions() == KeptPredictions(0, None, 0, 0)
     store.delete_predictions([])
     store.forget_unused()
+
+
+def test_all_training_rows_as_they_are_now(store: Store, tmp_path: Path) -> None:
+    assert list(store.training_rows()) == []
+    rows = added(store, tmp_path, 12)
+    reading = store.training_rows()
+    assert next(reading) == rows[0]
+    store.relabel(rows[-1].id, "Shoe")
+    assert store.count_unprocessed(rows[8].id) == 3
+    rest = list(reading)
+    assert [row.id for row in rest] == [row.id for row in rows[1:]]
+    if not store.shared:
+        assert rest == rows[1:]
 
 
 def test_pictures_are_kept_once_under_their_hash(store: Store) -> None:
@@ -481,6 +499,91 @@ def test_deleted_pictures_are_named_until_they_come_again(store: Store, tmp_path
     assert store.deleted_pictures() == {rows[0].sha256, rows[2].sha256}
     store.delete_training(again)
     assert again.sha256 in store.deleted_pictures()
+
+
+def test_filters_choose_predictions_by_what_they_say_and_when(store: Store) -> None:
+    old = replace(prediction(), id="01800000-0000-7000-8000-000000000000", created_at="2022-04-06T17:50:41.664Z")
+    rows = [
+        old,
+        prediction("Shoe"),
+        replace(prediction(), decision="unknown"),
+        replace(prediction(), model_version="v2"),
+    ]
+    for row in rows:
+        store.add_prediction(row, None)
+    chosen = {
+        PredictionFilter(): rows,
+        PredictionFilter(label="Shoe"): rows[1:2],
+        PredictionFilter(decision="unknown"): rows[2:3],
+        PredictionFilter(version="v2", label="Boot"): rows[3:],
+        PredictionFilter(until="2023-01-01T00:00:00.000Z"): rows[:1],
+        PredictionFilter(since="2023-01-01T00:00:00.000Z"): rows[1:],
+        PredictionFilter(since=rows[1].created_at, until=rows[1].created_at): [],
+        PredictionFilter(since=old.created_at, until="2022-04-06T17:50:41.665Z"): rows[:1],
+        PredictionFilter(label="it's, (odd)"): [],
+    }
+    for which, expected in chosen.items():
+        assert store.predictions(10, None, which) == expected[::-1], which
+        if store.kind == "sqlite":
+            assert store.count_matching(which) == len(expected), which
+    wait_for(lambda: store.count_matching(PredictionFilter()) == 4)
+
+
+def test_filters_choose_training_pictures(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 4)
+    published(store, "v1", rows[:2])
+    store.relabel(rows[3].id, "Hat")
+    ids = {
+        TrainingFilter(label="Hat"): [3],
+        TrainingFilter(learnt=True): [1, 0],
+        TrainingFilter(learnt=False, label="Boot"): [2],
+        TrainingFilter(split="holdout"): [],
+        TrainingFilter(since=rows[0].uploaded_at, split="train"): [3, 2, 1, 0],
+        TrainingFilter(until=rows[0].uploaded_at): [],
+    }
+    for which, expected in ids.items():
+        assert [row.id for row in store.training_data(10, None, which)] == [rows[i].id for i in expected], which
+        assert store.count_training(which) == len(expected), which
+    assert store.training_data(10, rows[1].id, TrainingFilter(learnt=True)) == [replace(rows[0], is_processed=True)]
+
+
+def test_many_pictures_change_in_one_call(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 6)
+    published(store, "v1", rows)
+    store.relabel_all([row.id for row in rows[:4]], "Hat")
+    store.relabel_all([row.id for row in rows[2:6]], "Boot")
+    assert store.label_counts() == {"Hat": LabelCounts(2, 0, 0), "Boot": LabelCounts(4, 0, 2)}
+    found = store.training_pictures([rows[0].id, rows[5].id, new_id(), "none"])
+    assert sorted(row.shoe_class for row in found) == ["Boot", "Hat"]
+    store.delete_all(found)
+    assert store.training_pictures([row.id for row in found]) == []
+    assert store.deleted_pictures() == {rows[0].sha256, rows[5].sha256}
+    assert store.count_training(TrainingFilter()) == 4
+    with pytest.raises(NotFound):
+        store.find_picture(rows[0].sha256)
+
+
+def test_labels_change_with_their_pictures(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 3)
+    published(store, "v1", rows)
+    store.keep_pictures([KeptPicture(rows[0].id, "label", "Boot", utc_now())])
+    changes = [LabelChange(new_id(), "Boot", "Shoe", utc_now()), LabelChange(new_id(), "Shoe", None, utc_now())]
+    for _ in range(2):  # as after a lost answer
+        store.change_label(changes[0])
+    assert store.label_counts() == {"Shoe": LabelCounts(3, 0, 3)}
+    assert [row.shoe_class for row in store.kept_pictures()] == ["Shoe"]
+    assert store.change_label(changes[1]) == 3
+    assert store.label_changes() == changes
+    assert (store.label_counts(), store.kept_pictures()) == ({}, [])
+    assert store.deleted_pictures() == {row.sha256 for row in rows}
+
+
+def test_a_picture_is_kept_once_for_each_kind(store: Store, tmp_path: Path) -> None:
+    row = added(store, tmp_path, 1)[0]
+    kept = [KeptPicture(row.id, "label", "Boot", utc_now()), KeptPicture(row.id, "outlier", "Boot", utc_now())]
+    for _ in range(2):
+        store.keep_pictures(kept)
+    assert sorted(store.kept_pictures(), key=lambda one: one.kind) == kept
 
 
 def predicted(store: Store, decision: Decision, kind: str | None = None, picture: bytes | None = b"1") -> str:

@@ -22,6 +22,7 @@ _REFRESH_SECONDS = 0.5
 _BEAT_SECONDS = 2.0
 _RETRY_SECONDS = 2.0
 _LOOK_SECONDS = 10.0
+_DUE_SECONDS = 5.0  # between two looks at whether a retrain is due
 _THREADS = 200  # the default of 40 is for stores on this disk; endpoints that wait for a network hold theirs for longer
 _INTERRUPTED = "The service stopped during this retrain. Its pictures stay for the next one."
 
@@ -37,15 +38,20 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         write_minutes(service.metrics, service.store, lambda: service.live_model.readiness.value)
     )
     watching = asyncio.create_task(_watch(service))
+    retraining = asyncio.create_task(_retrain_when_due(service, loading))
     retention = asyncio.create_task(asyncio.to_thread(service.retention.run, service.stopping))
     yield
     service.stopping.set()
-    for task in (following, minutes, watching):
+    for task in (following, minutes, watching, retraining):
         task.cancel()
-    await asyncio.gather(loading, following, minutes, watching, retention, return_exceptions=True)
+    await asyncio.gather(loading, following, minutes, watching, retraining, retention, return_exceptions=True)
     await asyncio.to_thread(service.monitor.stop)
+    await asyncio.to_thread(service.data_quality.stop)
     await asyncio.to_thread(service.retrainer.stop)
+    if service.webhooks:
+        await asyncio.to_thread(service.webhooks.stop)
     service.prediction.threads.shutdown()
+    await asyncio.to_thread(service.shadow.stop)
     await asyncio.to_thread(service.features.close)
     await asyncio.to_thread(service.store.close)
 
@@ -55,6 +61,8 @@ async def _prepare(service: Service) -> None:
     if service.settings.uvicorn_workers == 1:  # otherwise uploads of other workers may be in flight
         await asyncio.to_thread(clear_uploads, service.settings)
     service.store.start()
+    if service.webhooks:
+        service.webhooks.start()
     if service.store.shared:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
 
@@ -119,6 +127,7 @@ async def _follow_live_model(service: Service, loading: asyncio.Task[None]) -> N
     while True:
         await asyncio.sleep(_REFRESH_SECONDS)
         await _try(service.model_registry.refresh)
+        await _try(service.shadow.refresh)
         if service.store.shared and time.monotonic() > next_poll:
             await _try(service.model_registry.follow)
             await _try(service.store.fail_lost_jobs)
@@ -135,6 +144,14 @@ async def _watch(service: Service) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
         if service.live_model.readiness == "ready":
             await _try_awaited(loop.run_in_executor(service.monitor.thread, service.monitor.look))
+
+
+async def _retrain_when_due(service: Service, loading: asyncio.Task[None]) -> None:
+    """Start retrains that nobody asks for, if the settings say so."""
+    await asyncio.wait([loading])
+    while service.auto_retrain.enabled:
+        await _try(service.auto_retrain.start_if_due)
+        await asyncio.sleep(_DUE_SECONDS)
 
 
 async def _try(step: Callable[[], None]) -> None:

@@ -87,16 +87,16 @@ def _boundary(request: Request) -> bytes:
 
 
 async def read_json(
-    request: Request, shape: type[Model], silence_seconds: float, most: float = _MAX_JSON_BYTES
+    request: Request, shape: type[Model], silence_seconds: float, max_bytes: int = _MAX_JSON_BYTES
 ) -> Model:
     """Read a small JSON body. FastAPI would read all of it before it checks the key.
 
     Raises:
         InvalidRequest: no JSON, or JSON of another shape.
-        TooLarge: more than `most` bytes.
+        TooLarge: more bytes than allowed.
         RequestTimeout: the client stopped sending.
     """
-    data = b"".join([chunk async for chunk in _chunks(request, silence_seconds, most)])
+    data = b"".join([chunk async for chunk in _chunks(request, silence_seconds, max_bytes)])
     try:
         return shape.model_validate_json(data)
     except ValidationError as error:

@@ -1,13 +1,15 @@
 """The JSON answers, as `/docs` shows them. Rows take their fields from the dataclasses in `types`."""
 
 from dataclasses import fields
-from typing import Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, create_model, model_validator
 
+from shoe_classifier.services.labels import LabelSummary
 from shoe_classifier.types import (
     AuditEntry,
     Decision,
+    IssueKind,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
@@ -107,6 +109,20 @@ _TRAINING_ROW = {
     "uploaded_at": "2026-11-22T04:00:30.001Z",
     "file_url": PREDICTION["file_url"],
 }
+_LABEL = {
+    "label": "hat",
+    "live_label": "hat",
+    "pictures": 80,
+    "held_out": 12,
+    "learnt": 80,
+    "built_in": 0,
+    "recall": 0.9167,
+    "recall_samples": 12,
+    "most_confused_with": "skirt",
+    "enough": False,
+    "expected_gain": 0.014,
+    "learning_curve": [[16, 0.81], [32, 0.88], [64, 0.93]],
+}
 _MINUTE = {
     "timestamp": "2026-11-22T03:51:00.000Z",
     "request_count": 412,
@@ -124,13 +140,32 @@ _AUDIT_ENTRY = {
     "status": 204,
     "calls": 1,
 }
+SHADOW: dict[str, Any] = {
+    "version": "20261122-040103-07bc",
+    "live_version": "20261122-034512-9f3a",
+    "wanted": 200,
+    "seen": 200,
+    "agreed": 191,
+    "started_at": "2026-11-22T05:00:00.120Z",
+    "running": False,
+    "verdict": {"reviewed": 9, "shadow_right": 8, "live_right": 1, "p_value": 0.0391, "conclusion": "better"},
+}
 
-JobBody = _row("JobBody", RetrainJob, JOB)
 ModelBody = _row("ModelBody", ModelVersion, _VERSION)
 PredictionRow = _row("PredictionRow", PredictionRecord, _PREDICTION_ROW, file_url=str | None)
 TrainingRow = _row("TrainingRow", TrainingPicture, _TRAINING_ROW, file_url=str)
 MinuteBody = _row("MinuteBody", MinuteMetrics, _MINUTE)
 AuditBody = _row("AuditBody", AuditEntry, _AUDIT_ENTRY)
+
+
+class JobBody(_row("JobRow", RetrainJob, JOB)):  # type: ignore[misc] # a model that is made at run time
+    """A retrain job. `issues_url` lists what is suspect among the pictures of a rejected one."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def issues_url(self) -> str | None:
+        rejected = self.state == "rejected"
+        return f"/training-data/issues?learnt=false&until={self.started_at}" if rejected else None
 
 
 class ErrorBody(BaseModel):
@@ -170,10 +205,135 @@ class BatchBody(BaseModel):
     )
 
 
+class VerdictBody(BaseModel):
+    """McNemar's test on reviewed disagreements. `p_value` is None while there are too few; `conclusion` is about the
+    shadow.
+    """
+
+    reviewed: int
+    shadow_right: int
+    live_right: int
+    p_value: float | None
+    conclusion: Literal["too_few_reviewed", "no_difference", "better", "worse"]
+
+
+class ShadowBody(BaseModel):
+    """A version that answers live pictures silently: `seen` so far of `wanted`, `agreed` with the live version."""
+
+    version: str
+    live_version: str
+    wanted: int
+    seen: int
+    agreed: int
+    started_at: str
+    running: bool
+    verdict: VerdictBody
+
+    model_config = ConfigDict(json_schema_extra={"example": SHADOW})
+
+
+OneModelBody = _row("OneModelBody", ModelVersion, {**_VERSION, "shadow": None}, shadow=ShadowBody | None)
+
+
 class LabelBody(BaseModel):
     label: str
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"label": "Sandal"}})
+
+
+class BulkBody(BaseModel):
+    """A new `label` for all of these training pictures, or `delete`."""
+
+    ids: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    label: str | None = None
+    delete: bool = False
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"ids": [_TRAINING_ROW["id"]], "label": "Sandal"}}
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "BulkBody":
+        if (self.label is not None) == self.delete:
+            raise ValueError("either a label, or delete")
+        return self
+
+
+class BulkAnswer(BaseModel):
+    """How many pictures have another label now, and how many are deleted."""
+
+    relabelled: int
+    deleted: int
+
+
+class NameBody(BaseModel):
+    name: str
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"name": "trainer"}})
+
+
+class LabelAnswer(BaseModel):
+    """What became of a label. With `takes_effect` `next_retrain`, the live model still answers with the old one."""
+
+    label: str
+    name: str | None
+    pictures: int
+    merged: bool
+    takes_effect: Literal["now", "next_retrain"]
+    detail: str
+
+
+LabelRow = _row("LabelRow", LabelSummary, _LABEL)
+
+
+class ProposalBody(BaseModel):
+    action: Literal["relabel", "delete", "keep"]
+    label: str | None
+
+
+class NeighbourBody(BaseModel):
+    id: str
+    label: str
+    file_url: str
+
+
+class IssueBody(NeighbourBody):
+    """A suspect training picture, with the most similar pictures of its label and of the proposed one."""
+
+    kind: IssueKind
+    reason: str
+    score: float
+    proposal: ProposalBody
+    neighbours: list[NeighbourBody]
+
+
+class IssuesBody(BaseModel):
+    """`up_to_date` is false while the training data is still being checked; `counts` are of each kind."""
+
+    up_to_date: bool
+    checked_at: str | None
+    pictures: int
+    counts: dict[IssueKind, int]
+    issues: list[IssueBody]
+
+
+class KeepItem(BaseModel):
+    id: str
+    kind: IssueKind
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class KeepBody(BaseModel):
+    items: Annotated[list[KeepItem], Field(min_length=1, max_length=10_000)]
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"items": [{"id": _TRAINING_ROW["id"], "kind": "label"}]}}
+    )
+
+
+class KeepAnswer(BaseModel):
+    kept: int
 
 
 class AnswerBody(BaseModel):
@@ -380,6 +540,8 @@ class StatusBody(BaseModel):
     """`model` is None until one is live; `training_data` has None while the store does not answer.
 
     `kept_predictions` says what was kept of predictions a minute or so ago; None before the first count.
+    `auto_retrain` says when the next retrain starts by itself, `shadow` which version answers silently, `webhooks` how
+    their delivery goes; None when off.
     """
 
     status: Literal["ready", "loading", "failing"]
@@ -389,8 +551,11 @@ class StatusBody(BaseModel):
     model: dict[str, Any] | None
     store: dict[str, Any]
     training_data: dict[str, Any]
-    retrain: JobBody | None  # type: ignore[valid-type] # a model that is made at run time
+    retrain: JobBody | None
     kept_predictions: dict[str, Any] | None
+    auto_retrain: dict[str, Any] | None
+    shadow: ShadowBody | None
+    webhooks: dict[str, Any] | None
     requests: dict[str, float]
     limits: dict[str, int]
 

@@ -13,6 +13,7 @@ from shoe_classifier.ml.head import BACKGROUND, Head
 from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
 from shoe_classifier.ml.thumbnails import count_distinct
+from shoe_classifier.types import NONE_OF_THESE
 
 PHOTO_WEIGHT = 3.0
 PRODUCT_SHARE = 1.5  # weight of all product pictures of a label over that of its photos, at most
@@ -61,7 +62,7 @@ def gather_evidence(
         with_old_label=with_old_label,
         missed_photo_share=_missed_photos(live, old),
         cross_validation=_cross_validation(left_out, after, known, len(labels)),
-        distinct={labels[label]: count for label, count in distinct.items()},
+        distinct={NONE_OF_THESE if label == BACKGROUND else labels[label]: count for label, count in distinct.items()},
         background_false_accepts=(
             _background_false_accepts(live.head, before, known),
             _background_false_accepts(candidate.head, after, known),
@@ -123,8 +124,9 @@ def _changes(
     """The `count` of new pictures that both models label differently, and the first of these `pictures`: `sha256`,
     their `label`, and the predictions `before` and `after`.
 
-    `learned` has the candidate's features of the new pictures, `new` the live model's.
+    `learned` has the candidate's features of the new pictures, `new` the live model's. Negatives are left out.
     """
+    learned = learned[learned.labels != BACKGROUND]
     guesses = live.head.logits(new.features.astype(np.float32)).argmax(axis=1)
     old = dict(zip(new.keys.tolist(), guesses, strict=True))
     guesses = candidate.head.logits(learned.features.astype(np.float32)).argmax(axis=1)

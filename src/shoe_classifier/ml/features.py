@@ -58,6 +58,12 @@ def extract_features(
     return labelled(extracted, pictures.labels, pictures.hashes)
 
 
+def no_features(width: int) -> LabelledFeatures:
+    """The columns of no pictures at all, with features of this width."""
+    thumbnails = np.zeros((0, 16, 16), np.uint8)
+    return LabelledFeatures(np.zeros((0, width), np.float16), thumbnails, np.zeros(0, np.int64), [])
+
+
 def labelled(pictures: Sequence[PictureFeatures], labels: np.ndarray, hashes: list[str]) -> LabelledFeatures:
     """Put the features of one or more pictures into columns."""
     features = np.stack([picture.features for picture in pictures])

@@ -1,6 +1,8 @@
 """From new pictures to a new model file: the first training's file, quick retrain, full retrain."""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml import head_fitting
+from shoe_classifier.ml import head_fitting, label_changes
 from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, held_out, synthetic_negatives
@@ -34,12 +36,16 @@ class RetrainTask:
     Attributes:
         source: the live model's file.
         target: where the new model's file is written.
-        features: of all pictures that the head is to learn, from the live backbone; labels are indices into `labels`.
+        features: of all pictures that the head is to learn, from the live backbone; labels are indices into `labels`,
+            or `BACKGROUND` for pictures that show none of them.
         new: `bool (n,)`, which of them are this retrain's lesson. The others were learned before, with these labels.
         labels: the live model's labels in output order, then the new ones.
         deadline: `time.monotonic()` at which training must have ended; the same in all processes of one machine.
         pictures: the pictures themselves, at the network's own size; only a full retrain needs them.
         forgotten: SHA-256 digests, hexadecimal, of pictures that the replay buffer must not keep.
+        names: what each of the live model's labels is called in `labels`, None for one that leaves; see
+            `label_changes.take_over`. Without names, all stay as they are.
+        last_change: the id of the last change of a label that these names take over; the model file keeps it.
     """
 
     source: Path
@@ -50,6 +56,14 @@ class RetrainTask:
     deadline: float
     pictures: LabelledPictures | None = None
     forgotten: frozenset[str] = frozenset()
+    names: Sequence[str | None] | None = None
+    last_change: str | None = None
+
+    @property
+    def merged(self) -> list[int]:
+        """The labels that are several labels of the live model, by their index."""
+        counts = Counter(name for name in self.names or () if name is not None)
+        return [self.labels.index(name) for name, count in counts.items() if count > 1]
 
     @property
     def lesson(self) -> LabelledFeatures:
@@ -62,10 +76,13 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
 
     Writes `task.target`. Raises `InvalidModel` when `task.source` does not read, and whatever `report` raises.
     """
-    live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
+    live, stored = _read_live(task)
     known, samples = _samples_to_learn(stored, task)
     report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~samples.held_out).sum())} samples."))
-    candidate, samples, left_out = _candidate(live.flatbuffer, samples, _is_new(samples, task), task.labels, live)
+    candidate, samples, left_out = _candidate(
+        live.flatbuffer, samples, _is_new(samples, task), task.labels, live, task.merged
+    )
+    candidate = _noting_changes(candidate, task)
     report(TrainingEvent("train", 1.0, "The head is fitted."))
     bundles.derive(task.source, task.target, candidate, samples.trimmed())
     return gather_evidence(live, known, samples, candidate, samples, left_out, task.lesson, task.labels)
@@ -81,7 +98,7 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
 
     if task.pictures is None:
         raise ValueError("Expected the pictures, which a full retrain learns from; received only their features.")
-    live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
+    live, stored = _read_live(task)
     known, before = _samples_to_learn(stored, task)
     others = before[~np.isin(before.keys, keys_of(task.pictures.hashes))]
     replayed = others[others.has_latent]
@@ -95,10 +112,23 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     pictures = _samples(Backbone(flatbuffer), task.pictures, report, stored.latent_scale, photo=True)
     after = replace(replayed, features=features.astype(np.float16)).joined(pictures)
     after = after.joined(_of_missing_labels(others, after))
-    candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live)
+    candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live, task.merged)
+    candidate = _noting_changes(candidate, task)
     model.save(task.target, include_optimizer=False)
     bundles.attach(task.target, candidate, after.trimmed())
     return gather_evidence(live, known, before, candidate, after, left_out, task.lesson, task.labels)
+
+
+def _read_live(task: RetrainTask) -> tuple[Bundle, ReplayBuffer]:
+    """The live model and its replay buffer, with what its labels are called now."""
+    live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
+    return (live, stored) if task.names is None else label_changes.take_over(live, stored, task.names)
+
+
+def _noting_changes(candidate: Bundle, task: RetrainTask) -> Bundle:
+    if task.last_change is None:
+        return candidate
+    return replace(candidate, metrics=candidate.metrics | {label_changes.LAST_CHANGE: task.last_change})
 
 
 def _samples_to_learn(stored: ReplayBuffer, task: RetrainTask) -> tuple[ReplayBuffer, ReplayBuffer]:
@@ -142,17 +172,22 @@ def _of_missing_labels(samples: ReplayBuffer, others: ReplayBuffer) -> ReplayBuf
 def _tune(
     training: Any, model: Any, pictures: LabelledPictures, replayed: ReplayBuffer, task: RetrainTask, report: Report
 ) -> None:
-    learn = replayed[~replayed.held_out]
+    learn, shown = replayed[~replayed.held_out], pictures.split()[0]
     classes = len(task.labels)
     training.finetune_upper_layers(
         model,
-        pictures.split()[0],
+        replace(shown, labels=_with_negatives_last(shown.labels, classes)),
         learn.float_latents(),
-        np.where(learn.labels == BACKGROUND, classes, learn.labels).astype(np.int64),
+        _with_negatives_last(learn.labels, classes),
         classes,
         report,
         lambda: time.monotonic() > task.deadline,
     )
+
+
+def _with_negatives_last(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Label indices in which `classes` stands for the background: `int64 (n,)`."""
+    return np.where(labels == BACKGROUND, classes, labels).astype(np.int64)
 
 
 def build_model_file(
@@ -244,15 +279,23 @@ def _is_new(buffer: ReplayBuffer, task: RetrainTask) -> np.ndarray:
 
 
 def _candidate(
-    flatbuffer: bytes, buffer: ReplayBuffer, new: np.ndarray, labels: list[str], live: Bundle | None
+    flatbuffer: bytes,
+    buffer: ReplayBuffer,
+    new: np.ndarray,
+    labels: list[str],
+    live: Bundle | None,
+    merged: Sequence[int] = (),
 ) -> tuple[Bundle, ReplayBuffer, LeftOut]:
     """Fit a head. Also return the buffer, with what is held out of it and what the head names of new samples."""
     buffer = _released(buffer)
     kept = live.head if live and live.flatbuffer == flatbuffer and isinstance(live.head, Head) else None
+    anew = new | np.isin(buffer.labels, merged)  # nothing that is known of the parts holds for a merged label
     samples = Samples(
-        buffer.features.astype(np.float32), buffer.labels, sample_weights(buffer), buffer.held_out, buffer.photo, new
+        buffer.features.astype(np.float32), buffer.labels, sample_weights(buffer), buffer.held_out, buffer.photo, anew
     )
-    head, left_out = head_fitting.fit(samples, len(labels), kept)
+    head, left_out = head_fitting.fit(samples, len(labels), kept and _without(kept, merged))
+    if kept and not new.any():
+        head = _unchanged(head, kept, merged)
     first_seen = new if live else np.ones(len(buffer), bool)
     buffer = replace(buffer, named=np.where(first_seen, named(head, buffer), buffer.named))
     bundle = Bundle(
@@ -266,3 +309,17 @@ def _candidate(
         created_at=utc_now(),
     )
     return bundle, buffer, left_out
+
+
+def _without(head: Head, labels: Sequence[int]) -> Head:
+    """A head that says nothing about some of its labels."""
+    columns = np.isin(np.arange(head.kernel.shape[1]), labels)
+    return replace(head, kernel=np.where(columns, 0, head.kernel), bias=np.where(columns, 0, head.bias))
+
+
+def _unchanged(head: Head, live: Head, merged: Sequence[int]) -> Head:
+    """The live head, when only labels were changed; of merged labels, what was fitted."""
+    if not merged:
+        return live
+    fitted = np.isin(np.arange(len(live.bias)), merged)
+    return replace(head, unknown_thresholds=np.where(fitted, head.unknown_thresholds, live.unknown_thresholds))

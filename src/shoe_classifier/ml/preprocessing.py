@@ -92,6 +92,11 @@ def decode(
     return np.asarray(image if turn is None else image.transpose(turn))  # cheaper than turning the large picture
 
 
+def size_of(data: bytes, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
+    """Return the width and height in a picture's header, in pixels. Raises as `decode` does."""
+    return _open(data, name, max_pixels, 1)[0].size
+
+
 def shows_nothing(picture: np.ndarray) -> bool:
     """True for a picture, `uint8 (h, w, 3)`, of one colour or of noise: all neighbouring pixels are alike, or none."""
     sample = picture[::4, ::4, 1].astype(np.float32)  # green carries most of the light

@@ -159,7 +159,7 @@ def finetune_upper_layers(
 
     Args:
         model: its lower layers stay as they are, and so do all means and variances of its normalisations.
-        pictures: new ones, at the network's own size.
+        pictures: new ones, at the network's own size; labelled as `latent_labels` are.
         latents: `float32 (m, h, w, c)`. Their features are held near what they were, as in Hou et al. 2019,
             "Learning a Unified Classifier Incrementally via Rebalancing".
         latent_labels: `int64 (m,)`; `classes` and above stand for negatives.
@@ -169,7 +169,8 @@ def finetune_upper_layers(
         epochs: passes over pictures and latents, about.
         batch: pictures, and latents, of one step.
     """
-    tuner = _UpperLayerTuner(model, max(classes, int(latent_labels.max(initial=0)) + 1))
+    outputs = 1 + int(max(classes - 1, latent_labels.max(initial=0), pictures.labels.max(initial=0)))
+    tuner = _UpperLayerTuner(model, outputs)
     steps = max(20, (len(pictures) + len(latents)) // (2 * batch))
     tuner.prepare(epochs * steps)
     batches = iter(tuning_batches(pictures, latents, latent_labels, batch))

@@ -3,18 +3,22 @@
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shoe_classifier.errors import InvalidZip, TooLarge
+from shoe_classifier.ml import label_lists
+from shoe_classifier.ml.label_lists import Listed, Origin
 from shoe_classifier.ml.preprocessing import PICTURE_NAMES
 
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError, OSError)
 _DIRECTORY_BYTES_PER_FILE = 1024  # of the ZIP's own table of contents; a usual entry takes about 100
 _LOCAL_HEADER_BYTES = 30
+_MOST_LISTS = 10  # files that are looked into, for the one that says which labels the pictures have
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
 
@@ -27,20 +31,28 @@ class ZipLimits:
         max_files: number of entries.
         max_bytes: of all entries together, unpacked.
         max_file_bytes: of each entry, unpacked.
+        max_list_bytes: of a list of labels, unpacked.
     """
 
     max_files: int = 50_000
     max_bytes: int = 1 << 30
     max_file_bytes: int = 20 << 20
+    max_list_bytes: int = 32 << 20
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One file of the archive. `label` is the name of its folder, unchanged."""
+    """One file of the archive.
+
+    Attributes:
+        label: the name of its folder, or what a list in the archive says, unchanged.
+        origin: what the list of an export says about its past.
+    """
 
     label: str
     name: str
     data: bytes
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -53,45 +65,135 @@ class Skipped:
 
 
 def read_labelled(path: Path, limits: ZipLimits) -> Iterator[Picture | Skipped]:
-    """Read `label/picture` files, also when one folder wraps them all, one at a time.
+    """Read the pictures with their labels, one at a time.
+
+    The labels are in a list, if the archive holds one (see `label_lists`). Otherwise they are the names of the folders:
+    `label/picture`, also when one folder wraps them all.
 
     Raises:
-        InvalidZip: not a ZIP, or one whose entries overlap or state a wrong size.
+        InvalidZip: not a ZIP, or one whose entries overlap or state a wrong size, or with several lists.
         TooLarge: more files or bytes than `limits` allow.
     """
-    for parts, picture in _read(path, limits):
-        if isinstance(picture, Picture) and len(parts) != 2:
-            yield Skipped(
-                picture.name, "unsupported", f"Expected label/picture; received a path of {len(parts)} parts."
-            )
-        else:
-            yield picture
+    with _opened(path, limits) as archive:
+        found = _find_list(archive)
+        yield from _read_listed(archive, *found) if found else _read_folders(archive)
 
 
 def read_pictures(path: Path, limits: ZipLimits) -> Iterator[Picture | Skipped]:
     """Read all files, whatever their folders, one at a time. Raises as `read_labelled` does."""
-    for _, picture in _read(path, limits):
-        yield picture
+    with _opened(path, limits) as archive:
+        for entry in archive.entries:
+            yield archive.read(entry)
 
 
-def _read(path: Path, limits: ZipLimits) -> Iterator[tuple[tuple[str, ...], Picture | Skipped]]:
+@dataclass(frozen=True)
+class _Entry:
+    """A file of the archive; `parts` is its path without a folder that wraps all."""
+
+    info: zipfile.ZipInfo
+    parts: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return "/".join(self.parts)
+
+
+class _Archive:
+    """An open ZIP whose directory was checked."""
+
+    def __init__(self, file: zipfile.ZipFile, limits: ZipLimits):
+        infos = [info for info in file.infolist() if not _is_folder(info)]
+        _check_entries(infos, file, limits)
+        wrapper = _wrapping_folder(infos)
+        self._file = file
+        self._limits = limits
+        self._read = 0
+        self.entries = [_Entry(info, _parts(info)[1 if wrapper else 0 :]) for info in infos]
+
+    def read(self, entry: _Entry) -> Picture | Skipped:
+        """Read one file. Raises `InvalidZip` and `TooLarge`."""
+        picture = _read_entry(self._file, entry.info, entry.parts, self._limits)
+        self._read += len(picture.data) if isinstance(picture, Picture) else 0
+        if self._read > self._limits.max_bytes:
+            raise TooLarge(f"Expected at most {self._limits.max_bytes:,} bytes unpacked; received more.")
+        return picture
+
+    def read_list(self, entry: _Entry) -> bytes:
+        """Read a file that may be a list; empty if it cannot be read. Raises `InvalidZip`."""
+        limits = replace(self._limits, max_file_bytes=self._limits.max_list_bytes)
+        file = _read_entry(self._file, entry.info, entry.parts, limits)
+        return file.data if isinstance(file, Picture) else b""
+
+
+@contextmanager
+def _opened(path: Path, limits: ZipLimits) -> Iterator[_Archive]:
     _check_directory(path, limits)
     try:
-        archive = zipfile.ZipFile(path)
+        file = zipfile.ZipFile(path)
     except _DAMAGE as error:
         raise InvalidZip("Expected a ZIP file; received one whose table of contents does not read.") from error
-    with archive:
-        entries = [entry for entry in archive.infolist() if not _is_folder(entry)]
-        _check_entries(entries, archive, limits)
-        wrapper = _wrapping_folder(entries)
-        total = 0
-        for entry in entries:
-            parts = _parts(entry)[1 if wrapper else 0 :]
-            picture = _read_entry(archive, entry, parts, limits)
-            total += len(picture.data) if isinstance(picture, Picture) else 0
-            if total > limits.max_bytes:
-                raise TooLarge(f"Expected at most {limits.max_bytes:,} bytes unpacked; received more.")
-            yield parts, picture
+    with file:
+        yield _Archive(file, limits)
+
+
+def _read_folders(archive: _Archive) -> Iterator[Picture | Skipped]:
+    for entry in archive.entries:
+        picture = archive.read(entry)
+        if isinstance(picture, Skipped) or len(entry.parts) == 2:
+            yield picture
+        elif entry.path.lower().endswith(label_lists.LIST_NAMES):
+            yield Skipped(picture.name, "unsupported", f"Expected a list of labels ({label_lists.FORMS}); it is none.")
+        else:
+            detail = f"Expected label/picture; received a path of {len(entry.parts)} parts."
+            yield Skipped(picture.name, "unsupported", detail)
+
+
+def _find_list(archive: _Archive) -> tuple[_Entry, list[Listed]] | None:
+    """Return the list of the archive, and its lines. Raises `InvalidZip` if there are several."""
+    found = []
+    candidates = _list_candidates(archive.entries)
+    for entry in candidates:
+        data, folder = archive.read_list(entry), _folder(entry)
+        names = [other.path for other in archive.entries if _folder(other) == folder]
+        lines = label_lists.parse_project(data, names) or label_lists.parse(data)
+        if lines is not None:
+            found.append((entry, lines))
+    if len(found) > 1:
+        names = [_name(entry.info)[:80] for entry, _ in found]
+        raise InvalidZip(f"Expected one list of labels; received {names[0]!r} and {names[1]!r}.")
+    return found[0] if found else None
+
+
+def _list_candidates(entries: Sequence[_Entry]) -> list[_Entry]:
+    """The files beside or above all pictures that may be lists; none if there are many, which are something else."""
+    usable = [entry for entry in entries if entry.parts and not _is_clutter(entry.parts)]
+    depth = 2 if len({entry.parts[0] for entry in usable}) == 1 else 1
+    lists = [entry for entry in usable if entry.path.lower().endswith(label_lists.LIST_NAMES)]
+    lists = [entry for entry in lists if len(entry.parts) <= depth]
+    return lists if len(lists) <= _MOST_LISTS else []
+
+
+def _read_listed(archive: _Archive, source: _Entry, lines: list[Listed]) -> Iterator[Picture | Skipped]:
+    others = [entry for entry in archive.entries if entry is not source]
+    found, missing = label_lists.match(lines, [entry.path for entry in others], _folder(source))
+    list_name = _name(source.info)[:80]
+    for entry in others:
+        picture, line = archive.read(entry), found.get(entry.path)
+        if isinstance(picture, Skipped):
+            yield picture
+        elif line is None:
+            yield Skipped(picture.name, "ignored", f"{list_name!r} does not list it.")
+        elif line.problem:
+            yield Skipped(picture.name, "unsupported", line.problem)
+        else:
+            yield replace(picture, label=line.label, origin=line.origin)
+    for line in missing:
+        detail = line.problem or f"Expected the picture that {list_name!r} lists; it is not in the ZIP."
+        yield Skipped(line.path, "ignored", detail)
+
+
+def _folder(entry: _Entry) -> str:
+    return "".join(f"{part}/" for part in entry.parts[:-1])
 
 
 def _check_directory(path: Path, limits: ZipLimits) -> None:

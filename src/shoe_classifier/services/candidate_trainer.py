@@ -104,6 +104,8 @@ class CandidateTrainer:
             deadline=deadline - max(0.0, deadline - time.monotonic()) * _TIME_TO_FINISH,
             pictures=pictures,
             forgotten=lesson.forgotten,
+            names=lesson.changes.names if lesson.changes.waiting else None,
+            last_change=lesson.changes.last,
         )
         evidence = self._train(method, task, progress)
         progress.report(TrainingEvent("judge", 0.0, "Comparing with the live model."))

@@ -60,17 +60,17 @@ class CorrectionService:
         self._store.delete_training(row)
         self._features.forget([row.sha256])
 
+    def withdraw(self, row: TrainingPicture) -> None:
+        """Take a picture out of the training data, but leave its file: a prediction still shows it."""
+        self._store.delete_training(row, keep_picture=True)
+        self._features.forget([row.sha256])
+
     def delete_prediction(self, prediction_id: str) -> None:
         """Delete a prediction, and its picture unless another row uses it. Raises `NotFound`."""
         row = self._store.prediction(prediction_id)
         if row is None:
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
         self._store.delete_predictions([row])
-
-    def withdraw(self, row: TrainingPicture) -> None:
-        """Take a picture out of the training data, but leave its file: a prediction still shows it."""
-        self._store.delete_training(row, keep_picture=True)
-        self._features.forget([row.sha256])
 
     @staticmethod
     def _known(row: TrainingPicture | None, queried: str) -> TrainingPicture:

@@ -1,4 +1,4 @@
-"""Builds what the settings ask for: the store, the model registry, and the model that would serve."""
+"""Builds what the settings ask for: the store, the webhooks, the model registry, and the model that would serve."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_fil
 from shoe_classifier.services.local_registry import ExternalModelRegistry, LocalModelRegistry
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.shared_registry import SharedModelRegistry
+from shoe_classifier.services.webhooks import Webhooks
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
@@ -22,6 +23,15 @@ def open_store(settings: Settings) -> Store:
     from shoe_classifier.storage.supabase.store import SupabaseStore  # its import takes half a second, and memory
 
     return SupabaseStore(settings)
+
+
+def open_webhooks(settings: Settings) -> Webhooks | None:
+    """Open the delivery of webhooks, if the settings name a receiver."""
+    if settings.webhook_url is None:
+        return None
+    from shoe_classifier.services.webhook_endpoint import WebhookEndpoint  # its HTTP client takes time and memory
+
+    return Webhooks(settings.dataset_dir, WebhookEndpoint(settings))
 
 
 def open_registry(settings: Settings, store: Store, files: ModelFiles, holder: LiveModelHolder) -> ModelRegistry:

@@ -21,12 +21,22 @@ from shoe_classifier.errors import (
     TooSmall,
 )
 from shoe_classifier.ml.dataset import is_held_out
+from shoe_classifier.ml.label_lists import Origin
 from shoe_classifier.ml.preprocessing import sniff
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labelled
 from shoe_classifier.services.picture_features import Extracted, FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import EXTENSIONS, TrainingPicture, new_id, picture_path, utc_now
+from shoe_classifier.types import (
+    EXTENSIONS,
+    NONE_OF_THESE,
+    Publish,
+    TrainingPicture,
+    new_id,
+    picture_path,
+    publish_nothing,
+    utc_now,
+)
 
 MAX_LABEL = 64
 # Characters that look like nothing but count as letters, marks or symbols: fillers, selectors, the empty Braille cell.
@@ -54,10 +64,13 @@ class UploadReport:
 class IngestionService:
     """Checks uploaded pictures and adds them to the training data."""
 
-    def __init__(self, settings: Settings, store: Store, features: FeatureExtractor):
+    def __init__(
+        self, settings: Settings, store: Store, features: FeatureExtractor, publish: Publish = publish_nothing
+    ):
         self._settings = settings
         self._store = store
         self._features = features
+        self._publish = publish
         self._lock = threading.Lock()
         self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
 
@@ -70,7 +83,7 @@ class IngestionService:
         known_labels: Iterable[str],
         source: str = "image",
     ) -> UploadReport:
-        """Add a ZIP of labelled folders, or a single picture with its label.
+        """Add a ZIP of pictures with their labels (see `zip_reader.read_labelled`), or a single picture with its label.
 
         An upload is added as a whole or, if it raises, not at all. Files of a ZIP that cannot be used are skipped, and
         the report says why.
@@ -78,7 +91,7 @@ class IngestionService:
         Args:
             file: the upload.
             name: the client's name for it.
-            label: of a single picture; a ZIP has its labels in its folders.
+            label: of a single picture; a ZIP has its own labels.
             folder: a folder of this upload alone, for pictures that are not stored yet.
             known_labels: labels of the live model. A label that differs only in case is spelled as there.
             source: the origin of a single picture, kept with its row.
@@ -125,7 +138,7 @@ class IngestionService:
         return self._spelling(known_labels).get(_key_of(label), label)
 
     def _spelling(self, known_labels: Iterable[str]) -> dict[str, str]:
-        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels]}
+        return {_key_of(label): label for label in [*self._store.training_labels(), *known_labels, NONE_OF_THESE]}
 
     def _ingest(
         self,
@@ -149,6 +162,7 @@ class IngestionService:
                 f"Expected at least one new picture, in a ZIP below a folder named by its label; received {received}.",
                 extra={"report": report.as_json()},
             )
+        self._publish("upload.accepted", {**report.as_json(), "skipped": len(report.skipped)})
         return report
 
     def _stage(
@@ -166,12 +180,16 @@ class IngestionService:
             sha256 = hashlib.sha256(picture.data).hexdigest()
             if sha256 in waiting:
                 return _known(picture.name, label, waiting[sha256].label)
+            if picture.origin and picture.origin.sha256 not in (None, sha256):
+                return Skipped(
+                    picture.name, "corrupt", "Expected the picture of the SHA-256 in the list; it is another."
+                )
             extracted = check.result() if check else None
         except AppError as error:
             return Skipped(picture.name, _reason(error), error.detail)
         file = folder / f"{sha256}{EXTENSIONS[sniff(picture.data) or 'JPEG']}"
         file.write_bytes(picture.data)
-        waiting[sha256] = _Waiting(sha256, label, picture.name, file, extracted)
+        waiting[sha256] = _Waiting(sha256, label, picture.name, file, extracted, picture.origin or Origin())
         return None
 
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
@@ -201,9 +219,9 @@ class IngestionService:
                 shoe_class=item.label,
                 is_processed=False,
                 split="holdout" if is_held_out(item.sha256) else "train",
-                source=source,
+                source=item.origin.source or source,
                 upload_id=report.upload_id,
-                uploaded_at=utc_now(),
+                uploaded_at=item.origin.uploaded_at or utc_now(),
             )
             for item in waiting
         ]
@@ -226,6 +244,7 @@ class _Waiting:
     name: str
     file: Path
     extracted: Extracted | None
+    origin: Origin
 
 
 def _all_valid(

@@ -2,19 +2,21 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from shoe_classifier.errors import NoNewData, NotFound
 from shoe_classifier.ml.dataset import LabelledPictures, load
-from shoe_classifier.ml.features import LabelledFeatures, labelled
+from shoe_classifier.ml.features import LabelledFeatures, labelled, no_features
+from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.ml.zip_reader import Picture
+from shoe_classifier.services.labels import PendingChanges, pending_changes
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import PictureFeatures, Report, TrainingEvent, TrainingPicture
+from shoe_classifier.types import NONE_OF_THESE, PictureFeatures, Report, TrainingEvent, TrainingPicture
 
 _MOST_EARLIER = 20_000  # pictures learned before, about 100 MB of features; of older ones the replay buffer has samples
 _NAMED_PICTURES = 3  # unreadable pictures that a message names
@@ -27,9 +29,11 @@ class Lesson:
     Attributes:
         rows: one for each picture, first those that were learned before.
         features: of the same pictures in the same order, from the live backbone.
-        labels: the live model's labels in output order, then the new ones.
+        labels: the live model's labels in output order, then the new ones. `NONE_OF_THESE` is not among them: its
+            pictures have the label index `BACKGROUND`.
         unreadable: waiting pictures that are missing or damaged.
         forgotten: SHA-256 digests of deleted pictures.
+        changes: the changes of labels that the live model has not taken over yet.
     """
 
     rows: list[TrainingPicture]
@@ -37,6 +41,7 @@ class Lesson:
     labels: list[str]
     unreadable: list[TrainingPicture]
     forgotten: frozenset[str]
+    changes: PendingChanges
 
     @property
     def new(self) -> np.ndarray:
@@ -59,9 +64,12 @@ class LessonCollector:
         self._features = features
 
     def waiting(self) -> list[TrainingPicture]:
-        """Return the pictures that have not been learned yet. Raises `NoNewData` when there are none."""
+        """Return the pictures that have not been learned yet.
+
+        Raises `NoNewData` when there are none, and no label was changed either.
+        """
         rows = self._store.unprocessed()
-        if not rows:
+        if not rows and not pending_changes(self._store, self._holder.teachable.bundle).waiting:
             raise NoNewData("Expected training pictures that were not learned yet; there are none.")
         return rows
 
@@ -79,19 +87,23 @@ class LessonCollector:
         """
         live = self._holder.teachable
         report(TrainingEvent("collect", 0.0, "Collecting the pictures."))
+        changes = pending_changes(self._store, live.bundle)
         forgotten = self._store.deleted_pictures()
         self._features.forget(forgotten)  # another machine may have deleted them
         self._features.keep_only(live)
         found = self._features_of(waiting, live, report)
         readable = [row for row in waiting if row.sha256 in found]
         unreadable = [row for row in waiting if row.sha256 not in found]
-        if not readable:
+        if unreadable and not readable:
             raise _unreadable(unreadable)
-        earlier = [row for row in self._store.processed() if row.shoe_class in live.bundle.labels][-_MOST_EARLIER:]
+        kept = {*changes.labels, NONE_OF_THESE}
+        earlier = [row for row in self._store.processed() if row.shoe_class in kept][-_MOST_EARLIER:]
         found |= self._features_of(earlier, live, report, (time.monotonic() + deadline) / 2)
         rows = [*(row for row in earlier if row.sha256 in found), *readable]
-        labels = list(dict.fromkeys([*live.bundle.labels, *(row.shoe_class for row in readable)]))
-        return Lesson(rows, _columns(rows, found, labels), labels, unreadable, forgotten)
+        taught = (row.shoe_class for row in readable if row.shoe_class != NONE_OF_THESE)
+        labels = list(dict.fromkeys([*changes.labels, *taught]))
+        features = _columns(rows, found, labels, live.backbone.feature_count)
+        return Lesson(rows, features, labels, unreadable, forgotten, changes)
 
     def load_pictures(self, lesson: Lesson, report: Report) -> LabelledPictures:
         """Decode the pictures of a lesson at the network's own size, for a full retrain. Raises `NoNewData`."""
@@ -103,30 +115,33 @@ class LessonCollector:
             read += 1
 
         size, max_pixels = self._holder.teachable.backbone.image_size, self._settings.max_image_pixels
-        files = (Picture(row.shoe_class, row.image_path, data) for row, data in self._stored(rows))
-        pictures = load(files, size, list(lesson.labels), progress=report_progress, max_pixels=max_pixels)
+        files = (Picture(row.shoe_class, row.image_path, data) for row, data in stored_pictures(self._store, rows))
+        names = [*lesson.labels, NONE_OF_THESE]
+        pictures = load(files, size, names, progress=report_progress, max_pixels=max_pixels)
         if not len(pictures):
             raise _unreadable(rows)
-        return pictures
+        nothing = pictures.labels == len(lesson.labels)
+        return replace(pictures, labels=np.where(nothing, BACKGROUND, pictures.labels))
 
     def _features_of(
         self, rows: list[TrainingPicture], live: LiveModel, report: Report, until: float = float("inf")
     ) -> dict[str, PictureFeatures]:
         found = self._features.known(live, rows)
         missing = [row for row in rows if row.sha256 not in found]
-        return found | self._features.compute(live, self._stored(missing), len(missing), report, until)
+        return found | self._features.compute(live, stored_pictures(self._store, missing), len(missing), report, until)
 
-    def _stored(self, rows: list[TrainingPicture]) -> Iterator[tuple[TrainingPicture, bytes]]:
-        """Yield rows with their files, without those whose files are missing or cannot be read."""
-        start = 0
-        while start < len(rows):
-            files = self._store.pictures([row.image_path for row in rows[start:]])
-            try:
-                for data in files:
-                    yield rows[start], data
-                    start += 1
-            except (NotFound, OSError):  # the iterator ends here; go on with the picture after this one
+
+def stored_pictures(store: Store, rows: list[TrainingPicture]) -> Iterator[tuple[TrainingPicture, bytes]]:
+    """Yield rows with their files, without those whose files are missing or cannot be read."""
+    start = 0
+    while start < len(rows):
+        files = store.pictures([row.image_path for row in rows[start:]])
+        try:
+            for data in files:
+                yield rows[start], data
                 start += 1
+        except (NotFound, OSError):  # the iterator ends here; go on with the picture after this one
+            start += 1
 
 
 def left_out(rows: Sequence[TrainingPicture]) -> str:
@@ -142,7 +157,11 @@ def _unreadable(rows: Sequence[TrainingPicture]) -> NoNewData:
     return NoNewData(f"Expected stored pictures that can be read; received none. {left_out(rows)}".strip())
 
 
-def _columns(rows: list[TrainingPicture], found: dict[str, PictureFeatures], labels: list[str]) -> LabelledFeatures:
-    index = {label: number for number, label in enumerate(labels)}
+def _columns(
+    rows: list[TrainingPicture], found: dict[str, PictureFeatures], labels: list[str], width: int
+) -> LabelledFeatures:
+    if not rows:  # only labels were changed
+        return no_features(width)
+    index = {label: number for number, label in enumerate(labels)} | {NONE_OF_THESE: BACKGROUND}
     label_indices = np.array([index[row.shoe_class] for row in rows], np.int64)
     return labelled([found[row.sha256] for row in rows], label_indices, [row.sha256 for row in rows])

@@ -20,7 +20,15 @@ from shoe_classifier.services.picture_features import FeatureExtractor, lower_pr
 from shoe_classifier.services.recent_features import Features, RecentFeatures
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import SKIPPED, Decision, DecisionCount, PredictionRecord, utc_now
+from shoe_classifier.types import (
+    SKIPPED,
+    Decision,
+    DecisionCount,
+    PredictionRecord,
+    Publish,
+    publish_nothing,
+    utc_now,
+)
 
 _LOOKED_AT = 2 * MOST  # newest predictions; some show the same picture
 _COMPUTED = 100  # features of earlier predictions that one look computes
@@ -72,7 +80,9 @@ class Monitor:
         files: ModelFiles,
         extractor: FeatureExtractor,
         recent: RecentFeatures,
+        publish: Publish = publish_nothing,
     ):
+        self._publish = publish
         self._store = store
         self._holder = holder
         self._files = files
@@ -108,8 +118,8 @@ class Monitor:
             if seen != self._seen:
                 rows = self._store.predictions(_LOOKED_AT, None)
                 self._decisions = Counter(row.decision for row in rows)
-                self._compare(rows)
                 self._seen = seen
+                self._compare(rows)
 
     def _compare(self, rows: list[PredictionRecord]) -> None:
         try:
@@ -132,12 +142,17 @@ class Monitor:
         seen = np.stack([features[row.id] for row in newest])
         self._remember_drifted([row for row, far in zip(newest, reference.far(seen), strict=True) if far])
         drift = reference.measure(seen)
+        was_raised = bool(self.drift.drift and self.drift.drift.raised)
         self.drift = DriftReport(drift, _describe(drift), utc_now())
+        if drift.raised and not was_raised:
+            self._publish("drift.raised", self.drift.as_json())
 
     def _features_of(self, live: LiveModel, rows: dict[str, PredictionRecord]) -> Features:
         known = self._recent.get(live.backbone_sha256, rows)
-        missing = [row for row in rows.values() if row.id not in known and row.image_path][:_COMPUTED]
-        known |= self._extractor.compute_for_now(live, self._files_of(missing))
+        missing = [row for row in rows.values() if row.id not in known and row.image_path]
+        if len(missing) > _COMPUTED:
+            self._seen = None  # the next look goes on
+        known |= self._extractor.compute_for_now(live, self._files_of(missing[:_COMPUTED]))
         self._recent.choose(live.backbone_sha256, known)
         return known
 

@@ -15,13 +15,14 @@ from typing import TypeVar
 import numpy as np
 
 from shoe_classifier.errors import AppError
+from shoe_classifier.ml.appearance import appearance_of
 from shoe_classifier.ml.features import features_of
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.feature_cache import FeatureCache
-from shoe_classifier.types import PictureFeatures, Report, TrainingEvent, TrainingPicture
+from shoe_classifier.types import Appearance, PictureFeatures, Report, TrainingEvent, TrainingPicture
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,42 @@ class FeatureExtractor:
         finally:  # also of a retrain that is cancelled
             self.keep(fresh)
         return found
+
+    def appearances(self, rows: Iterable[TrainingPicture]) -> dict[str, Appearance]:
+        """Return the appearances that are kept of stored pictures, by their SHA-256."""
+        with _logged():
+            return self._cache.appearances([row.sha256 for row in rows])
+        return {}
+
+    def measure(
+        self, pictures: Iterable[tuple[TrainingPicture, bytes]], go_on: Callable[[], None]
+    ) -> dict[str, Appearance]:
+        """Measure stored pictures and keep the result; those that do not decode are left out.
+
+        Args:
+            pictures: the rows with their files.
+            go_on: called after each picture; may raise to stop.
+
+        Returns:
+            The appearances by SHA-256.
+        """
+
+        def measure(picture: tuple[TrainingPicture, bytes]) -> "Future[Appearance]":
+            return self._threads.submit(self._measure, *picture)
+
+        found: dict[str, Appearance] = {}
+        try:
+            for (row, _), future in self._in_order(measure, pictures):
+                with contextlib.suppress(AppError):
+                    found[row.sha256] = future.result()
+                go_on()
+        finally:
+            with _logged():
+                self._cache.put_appearances(found)
+        return found
+
+    def _measure(self, row: TrainingPicture, data: bytes) -> Appearance:
+        return appearance_of(data, name=row.image_path, max_pixels=self._settings.max_image_pixels)
 
     def compute_for_now(self, live: LiveModel, pictures: Iterable[tuple[str, bytes]]) -> dict[str, np.ndarray]:
         """Compute the features of files by their names, `float16 (d,)` each, without keeping them in the cache.

@@ -5,7 +5,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -30,8 +30,16 @@ class PredictionService:
         recent: what the backbone saw in the pictures of the newest predictions.
     """
 
-    def __init__(self, settings: Settings, holder: LiveModelHolder, store: Store):
+    def __init__(
+        self,
+        settings: Settings,
+        holder: LiveModelHolder,
+        store: Store,
+        observe: Callable[[str, bytes, Prediction], None] = lambda prediction_id, picture, prediction: None,
+    ):
+        """`observe` is told of each recorded prediction, with its id and its picture; it must not wait."""
         self._settings = settings
+        self._observe = observe
         self._holder = holder
         self._store = store
         self._pending = 0
@@ -74,6 +82,8 @@ class PredictionService:
         prediction_id = new_id()
         milliseconds = round((time.perf_counter() - started) * 1e3, 3)
         sha256 = self._record(prediction_id, data, prediction, milliseconds) if record else None
+        if record:
+            self._observe(prediction_id, data, prediction)
         return {
             "prediction_id": prediction_id,
             "predicted_class": prediction.predicted_class,

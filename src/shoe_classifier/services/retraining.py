@@ -12,6 +12,7 @@ from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
+from shoe_classifier.services.labels import pending_changes
 from shoe_classifier.services.model_registry import ModelRegistry, version_row
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.training_process import LOWEST_PRIORITY
@@ -19,7 +20,16 @@ from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import Ending, ModelVersion, RetrainJob, RetrainMode, TrainingEvent, utc_now
+from shoe_classifier.types import (
+    Ending,
+    ModelVersion,
+    Publish,
+    RetrainJob,
+    RetrainMode,
+    TrainingEvent,
+    publish_nothing,
+    utc_now,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +50,7 @@ class Retrainer:
         files: ModelFiles,
         registry: ModelRegistry,
         features: FeatureExtractor,
+        publish: Publish = publish_nothing,
     ):
         self._host_lock = FileLock(settings.dataset_dir / "retrain.lock")  # between the workers of this machine
         self._settings = settings
@@ -47,6 +58,7 @@ class Retrainer:
         self._holder = holder
         self._files = files
         self._registry = registry
+        self._tell = publish
         self._trainer = CandidateTrainer(settings, store, holder, files.live, features)
         self._lock = threading.Lock()
         self._progress: JobProgress | None = None
@@ -72,15 +84,15 @@ class Retrainer:
 
         Raises:
             RetrainRunning: another job is running.
-            NoNewData: every stored picture has been learned.
+            NoNewData: every stored picture has been learned, and so was every change of a label.
             NotReady, NotOffered: there is no live model to start from.
         """
         with self._lock:
             self._acquire_host_lock()
             try:
-                self._holder.teachable  # noqa: B018 - raises if there is none
+                live = self._holder.teachable.bundle
                 self._end_interrupted(_INTERRUPTED)
-                if not self._store.count_unprocessed():
+                if not self._store.count_unprocessed() and not pending_changes(self._store, live).waiting:
                     raise NoNewData(
                         "Expected training pictures that were not learned yet; there are none. Upload some first."
                     )
@@ -195,7 +207,9 @@ class Retrainer:
         for job in self._store.jobs(_RECENT_JOBS, None):
             if not job.finished and job.model_version and self._registry.was_published(job):
                 logger.warning("Retrain %s was stopped after its version had become live.", job.job_id)
-                self._store.finish_job(JobProgress(job).ended("published", job.message))
+                done = JobProgress(job).ended("published", job.message)
+                self._store.finish_job(done)
+                self._tell("retrain.published", _described(done))
         self._store.fail_unfinished_jobs(message)
 
     # ------------------------------------------------------------ the job, on its own thread
@@ -240,6 +254,7 @@ class Retrainer:
         done = progress.ended("published", verdict(candidate))
         self._registry.publish(target, row, done, candidate.learned)
         progress.row = done
+        self._tell("retrain.published", _described(done))
         logger.info("Retrain %s published version %s.", done.job_id, row.version)
 
     def _end(self, progress: JobProgress, state: Ending, message: str) -> None:
@@ -251,6 +266,8 @@ class Retrainer:
             logger.exception("The end of retrain %s could not be recorded.", ended.job_id)
             self._unrecorded = ended
         progress.row = ended
+        if state == "rejected":
+            self._tell("retrain.rejected", _described(ended))
         logger.info("Retrain %s %s: %s", ended.job_id, state, message)
 
     def _record_end(self, job: RetrainJob) -> None:
@@ -261,6 +278,14 @@ class Retrainer:
         elif own and own.row.job_id == row.job_id:
             own.row = row
         self._unrecorded = None
+
+
+def _described(job: RetrainJob) -> dict[str, object]:
+    """What a webhook says about a finished job."""
+    metrics = job.metrics or {}
+    figures = {name: metrics.get(name) for name in ("accuracy", "macro_f1")}
+    names = ("job_id", "state", "mode", "message", "model_version", "samples", "labels", "created_at", "finished_at")
+    return {**{name: getattr(job, name) for name in names}, **figures}
 
 
 def _remove(path: Path) -> None:

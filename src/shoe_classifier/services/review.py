@@ -130,7 +130,8 @@ class ReviewService:
 
     def _check(self, answers: Sequence[Answer], known_labels: list[str]) -> list[_Checked]:
         rows = self._rows([answer.prediction_id for answer in answers])
-        spelled = {label: self._ingestion.spell(label, known_labels) for label in {a.label for a in answers if a.label}}
+        labels = {answer.label for answer in answers if answer.label is not None}
+        spelled = {label: self._ingestion.spell(label, known_labels) for label in labels}
         _refuse_missing_pictures([rows[answer.prediction_id] for answer in answers if answer.taught])
         training = self._training(rows.values())
         checked = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from shoe_classifier.storage.sqlite.database import Database
-from shoe_classifier.types import PictureFeatures
+from shoe_classifier.types import Appearance, PictureFeatures
 
 _MIGRATIONS = (
     """
@@ -16,6 +16,11 @@ create table Features (
     primary key (backbone, sha256)
 ) without rowid;
 create index features_sha256 on Features (sha256);
+""",
+    """
+create table Appearances (
+    sha256 text primary key, side integer not null, darkest real not null, brightest real not null, blur real not null
+) without rowid;
 """,
 )
 
@@ -52,10 +57,23 @@ class FeatureCache:
         with self._db.transaction() as db:
             db.executemany("insert or replace into Features values (?, ?, ?, ?)", rows)
 
+    def appearances(self, hashes: Iterable[str]) -> dict[str, Appearance]:
+        """Return the appearances of those pictures that are known, by their SHA-256."""
+        query = "select * from Appearances where sha256 in (select value from json_each(?))"
+        return {sha256: Appearance(*values) for sha256, *values in self._db.select(query, json.dumps(list(hashes)))}
+
+    def put_appearances(self, pictures: Mapping[str, Appearance]) -> None:
+        """Keep the appearances of pictures, by their SHA-256."""
+        rows = [(sha256, *vars(appearance).values()) for sha256, appearance in pictures.items()]
+        with self._db.transaction() as db:
+            db.executemany("insert or replace into Appearances values (?, ?, ?, ?, ?)", rows)
+
     def forget(self, hashes: Iterable[str]) -> None:
         """Delete what is known of pictures, by their SHA-256."""
-        query = "delete from Features where sha256 in (select value from json_each(?))"
-        self._db.execute(query, [json.dumps(list(hashes))])
+        gone = json.dumps(list(hashes))
+        with self._db.transaction() as db:
+            for table in ("Features", "Appearances"):
+                db.execute(f"delete from {table} where sha256 in (select value from json_each(?))", [gone])
 
     def keep_backbones(self, backbones: Iterable[str]) -> None:
         """Delete the features of all backbones but these: no model that is kept can use them."""

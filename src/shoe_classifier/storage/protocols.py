@@ -10,14 +10,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shoe_classifier.types import (
+    EVERY_PICTURE,
+    EVERY_PREDICTION,
     AuditEntry,
     DecisionCount,
+    KeptPicture,
     KeptPredictions,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
     QueuedKind,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
 )
 
@@ -43,8 +50,12 @@ class PredictionStore(Protocol):
 
     def prediction(self, prediction_id: str) -> PredictionRecord | None: ...
 
-    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
+    def predictions(
+        self, limit: int, before: str | None, which: PredictionFilter = EVERY_PREDICTION
+    ) -> list[PredictionRecord]:
         """Return at most `limit` rows whose id is smaller than `before`, newest first."""
+
+    def count_matching(self, which: PredictionFilter) -> int: ...
 
     def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
         """Return those of some predictions that exist, by their id."""
@@ -62,6 +73,20 @@ class PredictionStore(Protocol):
         Raises:
             NotFound: there is no such prediction.
         """
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Return at most `limit` predictions of a kind whose picture was kept and that nobody reviewed, newest first.
+
+        One that was drawn at random is of no other kind.
+        """
+
+    def count_to_review(self, kind: QueuedKind) -> int: ...
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        """Return the predictions made since then that were drawn at random and reviewed, oldest first."""
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        """Count the predictions made since then, by day, version and decision."""
 
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         """Delete rows, and those of their pictures that no other row uses. A shared store may do so a moment later."""
@@ -84,20 +109,6 @@ class PredictionStore(Protocol):
 
     def forget_unused(self) -> None:
         """Delete from this machine's cache the pictures that no row uses any more, whichever machine deleted them."""
-
-    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
-        """Return at most `limit` predictions of a kind whose picture was kept and that nobody reviewed, newest first.
-
-        One that was drawn at random is of no other kind.
-        """
-
-    def count_to_review(self, kind: QueuedKind) -> int: ...
-
-    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
-        """Return the predictions made since then that were drawn at random and reviewed, oldest first."""
-
-    def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        """Count the predictions made since then, by day, version and decision."""
 
 
 class AuditStore(Protocol):
@@ -123,15 +134,28 @@ class TrainingStore(Protocol):
             The ids of the rows that were added. A row whose SHA-256 is already stored is not.
         """
 
-    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
+    def training_data(
+        self, limit: int, before: str | None, which: TrainingFilter = EVERY_PICTURE
+    ) -> list[TrainingPicture]:
         """Return at most `limit` rows whose id is smaller than `before`, newest first."""
 
+    def count_training(self, which: TrainingFilter) -> int: ...
+
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        """Yield all rows, oldest first, without holding them all: of a SQLite file as they are at one moment."""
+
     def training_picture(self, row_id: str) -> TrainingPicture | None: ...
+
+    def training_pictures(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
+        """Return those rows that there are, in any order."""
 
     def training_with(self, sha256: str) -> TrainingPicture | None: ...
 
     def relabel(self, row_id: str, label: str) -> None:
         """Give a training picture another label. No version counts as having learned it any more."""
+
+    def relabel_all(self, row_ids: Sequence[str], label: str) -> None:
+        """`relabel` pictures in one transaction. Those that have the label already stay as they are."""
 
     def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
         """Delete a row, its picture, and the record of which versions learned it; from then on it counts as deleted.
@@ -139,6 +163,9 @@ class TrainingStore(Protocol):
         Args:
             keep_picture: leave the file: a prediction still shows it.
         """
+
+    def delete_all(self, rows: Sequence[TrainingPicture]) -> None:
+        """`delete_training` of many rows, in one transaction."""
 
     def deleted_pictures(self) -> frozenset[str]:
         """Return the SHA-256 of each training picture that was deleted: models may still hold samples of them."""
@@ -149,13 +176,34 @@ class TrainingStore(Protocol):
     def training_labels(self) -> dict[str, int]:
         """Map each label to its number of training pictures, in the order in which the labels first appeared."""
 
+    def label_counts(self) -> dict[str, LabelCounts]:
+        """Count the training pictures of each label, in the order of `training_labels`."""
+
+    def change_label(self, change: LabelChange) -> int:
+        """Keep a change, and rename the label of its pictures or delete them, in one transaction.
+
+        Renamed pictures stay learned: nothing about them is new. Repeating the call changes nothing.
+
+        Returns:
+            How many pictures were changed.
+        """
+
+    def label_changes(self) -> list[LabelChange]:
+        """Return all changes, oldest first."""
+
+    def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
+        """Remember that suspect pictures are right, in one transaction; each kind of suspicion once."""
+
+    def kept_pictures(self) -> list[KeptPicture]: ...
+
     def unprocessed(self) -> list[TrainingPicture]:
         """Return the pictures that neither the live version nor any of its ancestors learned, oldest first."""
 
     def processed(self) -> list[TrainingPicture]:
         """Return the pictures that the live version or one of its ancestors learned, oldest first."""
 
-    def count_unprocessed(self) -> int: ...
+    def count_unprocessed(self, after: str | None = None) -> int:
+        """Count the pictures that `unprocessed` returns; with `after`, only those whose id is greater."""
 
 
 class VersionStore(Protocol):

@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 from shoe_classifier.types import (
     AuditEntry,
     DeletedPicture,
+    KeptPicture,
+    LabelChange,
     LearnedPicture,
     MinuteMetrics,
     ModelVersion,
@@ -24,6 +26,8 @@ Row = TypeVar(
     MinuteMetrics,
     LearnedPicture,
     DeletedPicture,
+    LabelChange,
+    KeptPicture,
     AuditEntry,
 )
 
@@ -64,7 +68,9 @@ SYSTEM_METRICS = Table("System_Metrics", MinuteMetrics, key="timestamp")
 LEARNED_PICTURES = Table("Learned_Pictures", LearnedPicture, key="training_id")
 DELETED_PICTURES = Table("Deleted_Pictures", DeletedPicture, key="sha256")
 AUDIT_LOG = Table("Audit_Log", AuditEntry, key="id")
+LABEL_CHANGES = Table("Label_Changes", LabelChange, key="id")
+KEPT_PICTURES = Table("Kept_Pictures", KeptPicture, key="training_id")
 TABLES: tuple[Table[Any], ...] = (
     PREDICT, TRAINING_DATA, MODEL_VERSIONS, RETRAIN_JOBS, SYSTEM_METRICS, LEARNED_PICTURES, DELETED_PICTURES,
-    AUDIT_LOG,
+    AUDIT_LOG, LABEL_CHANGES, KEPT_PICTURES,
 )  # fmt: skip

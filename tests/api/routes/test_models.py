@@ -40,7 +40,7 @@ def test_versions_and_the_way_back(client: httpx.Client, tmp_path: Path) -> None
 
 def test_one_version_and_its_file(client: httpx.Client, tmp_path: Path) -> None:
     row = client.get("/models").json()[0]
-    assert client.get(f"/models/{row['version']}").json() == row
+    assert client.get(f"/models/{row['version']}").json() == {**row, "shadow": None}
     assert row["metrics"]["accuracy"] > 0.5
     file = client.get(f"/models/{row['version']}/file", params={"format": "h5"})
     (tmp_path / "download.h5").write_bytes(file.content)
@@ -115,3 +115,31 @@ def test_a_live_file_that_another_process_replaces_is_served(client: httpx.Clien
     client.app.state.service.model_registry.refresh()  # type: ignore[attr-defined] # none there for a moment
     shutil.copy(old, live)
     wait_for(lambda: client.get("/status").json()["model"]["version"] == first)
+
+
+def test_an_earlier_version_as_shadow(client: httpx.Client) -> None:
+    first = client.get("/models").json()[0]["version"]
+    live = teach(client, "hat")
+    state = client.post(f"/models/{first}/shadow", params={"predictions": 2}).json()
+    assert (state["version"], state["live_version"], state["wanted"]) == (first, live, 2)
+    for seed in range(2):
+        client.post("/predict", files={"file": draw("Boot", seed)})
+        wait_for(lambda seed=seed: client.get(f"/models/{first}").json()["shadow"]["seen"] > seed)  # type: ignore[misc]
+    shadow = client.get("/status").json()["shadow"]
+    assert (shadow["version"], shadow["running"]) == (first, False)
+    assert client.get(f"/models/{live}").json()["shadow"] is None
+    assert client.delete(f"/models/{live}/shadow").json()["code"] == "not_found"
+    assert client.delete(f"/models/{first}/shadow").status_code == 204
+    assert client.get("/status").json()["shadow"] is None
+
+
+@pytest.mark.parametrize("predictions", [0, -1, 100_001, "many"])
+def test_a_shadow_of_a_wrong_length(client: httpx.Client, predictions: object) -> None:
+    response = client.post("/models/x/shadow", params={"predictions": predictions})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_shadow_that_does_not_exist(client: httpx.Client) -> None:
+    live = client.get("/models").json()[0]["version"]
+    assert client.post("/models/none/shadow").status_code == 404
+    assert client.post(f"/models/{live}/shadow").json()["code"] == "invalid_request"

@@ -1,15 +1,16 @@
 """`/models`: versions, their files and metrics, and switching between them."""
 
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
-from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, StoreDep
+from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, ShadowDep, StoreDep
 from shoe_classifier.api.openapi import READING, STORED, WRITING, error_responses
-from shoe_classifier.api.schemas import ModelBody
+from shoe_classifier.api.schemas import ModelBody, OneModelBody, ShadowBody
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion
 
@@ -30,12 +31,12 @@ def list_models(store: StoreDep) -> list[ModelVersion]:
 @router.get(
     "/{version}",
     summary="One version, with its metrics",
-    response_model=ModelBody,
+    response_model=OneModelBody,
     responses=error_responses(*READING, errors.NotFound, *STORED),
     dependencies=[MayRead],
 )
-def get_model(version: str, registry: RegistryDep) -> ModelVersion:
-    return registry.known(version)
+def get_model(version: str, registry: RegistryDep, shadow: ShadowDep) -> dict[str, Any]:
+    return {**asdict(registry.known(version)), "shadow": shadow.state(version)}
 
 
 @router.get(
@@ -74,6 +75,41 @@ def get_model_report(version: str, registry: RegistryDep) -> Response:
 )
 def activate_model(version: str, retrainer: RetrainerDep) -> ModelVersion:
     return retrainer.activate(version)
+
+
+@router.post(
+    "/{version}/shadow",
+    summary="Let another version answer live pictures silently",
+    response_model=ShadowBody,
+    responses=error_responses(
+        *WRITING,
+        errors.InvalidRequest,
+        errors.NotFound,
+        errors.NotOffered,
+        errors.InvalidModel,
+        errors.NotReady,
+        *STORED,
+    ),
+    dependencies=[MayWrite],
+)
+def start_shadow(
+    version: str,
+    shadow: ShadowDep,
+    predictions: Annotated[int, Query(ge=1, le=100_000, description="How many pictures it answers.")] = 200,
+) -> dict[str, Any]:
+    return shadow.start(version, predictions)
+
+
+@router.delete(
+    "/{version}/shadow",
+    summary="End that, and forget what it has found",
+    status_code=204,
+    responses=error_responses(*WRITING, errors.NotFound),
+    dependencies=[MayWrite],
+)
+def end_shadow(version: str, shadow: ShadowDep) -> Response:
+    shadow.end(version)
+    return Response(status_code=204)
 
 
 @router.get(

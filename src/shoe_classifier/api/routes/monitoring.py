@@ -10,12 +10,13 @@ from shoe_classifier.api.dependencies import MonitorDep
 from shoe_classifier.api.openapi import READING, STORED, error_responses
 from shoe_classifier.api.schemas import MonitoringBody
 
-router = APIRouter(tags=["system"], dependencies=[MayRead])
+router = APIRouter(tags=["system"])
 
 
 @router.get(
     "/monitoring",
     summary="Accuracy, drift, and how often it is unsure",
+    dependencies=[MayRead],
     response_model=MonitoringBody,
     responses=error_responses(*READING, errors.InvalidRequest, *STORED),
 )

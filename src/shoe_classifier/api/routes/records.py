@@ -8,32 +8,43 @@ from pathlib import PurePath
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from shoe_classifier import errors
-from shoe_classifier.api.auth import MayRead
-from shoe_classifier.api.dependencies import PredictionDep, SettingsDep, StoreDep
-from shoe_classifier.api.openapi import READING, STORED, error_responses
-from shoe_classifier.api.pagination import Before, Limit, link_next_page
-from shoe_classifier.api.schemas import MinuteBody, PredictionRow, TrainingRow
+from shoe_classifier.api.auth import MayRead, MayWrite
+from shoe_classifier.api.dependencies import LabelsDep, PredictionDep, SettingsDep, StoreDep
+from shoe_classifier.api.multipart import read_json
+from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body, listed
+from shoe_classifier.api.pagination import (
+    TOTAL,
+    Before,
+    Limit,
+    PredictionFilterDep,
+    TrainingFilterDep,
+    link_next_page,
+)
+from shoe_classifier.api.schemas import BulkAnswer, BulkBody, MinuteBody, PredictionRow, TrainingRow
 from shoe_classifier.ml.preprocessing import thumbnail
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import MEDIA_TYPES, TYPE_OF_EXTENSION, MinuteMetrics, PredictionRecord, TrainingPicture
 
 router = APIRouter(tags=["records"], dependencies=[MayRead])
 
+_MAX_BULK_BYTES = 1 << 20
+
 
 @router.get(
     "/predictions",
     summary="Predictions, newest first",
     response_model=list[PredictionRow],
-    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
+    responses=listed(*READING, errors.InvalidRequest, *STORED),
 )
 def list_predictions(
-    response: Response, store: StoreDep, limit: Limit = 50, before: Before = None
+    response: Response, store: StoreDep, which: PredictionFilterDep, limit: Limit = 50, before: Before = None
 ) -> list[dict[str, Any]]:
-    rows = store.predictions(limit, before)
-    link_next_page(response, "/predictions", limit, [row.id for row in rows])
+    rows = store.predictions(limit, before, which)
+    response.headers[TOTAL] = str(store.count_matching(which))
+    link_next_page(response, "/predictions", limit, [row.id for row in rows], which)
     return _with_urls(rows, store)
 
 
@@ -41,14 +52,33 @@ def list_predictions(
     "/training-data",
     summary="Training pictures, newest first",
     response_model=list[TrainingRow],
-    responses=error_responses(*READING, errors.InvalidRequest, *STORED),
+    responses=listed(*READING, errors.InvalidRequest, *STORED),
 )
 def list_training_data(
-    response: Response, store: StoreDep, limit: Limit = 50, before: Before = None
+    response: Response, store: StoreDep, which: TrainingFilterDep, limit: Limit = 50, before: Before = None
 ) -> list[dict[str, Any]]:
-    rows = store.training_data(limit, before)
-    link_next_page(response, "/training-data", limit, [row.id for row in rows])
+    rows = store.training_data(limit, before, which)
+    response.headers[TOTAL] = str(store.count_training(which))
+    link_next_page(response, "/training-data", limit, [row.id for row in rows], which)
     return _with_urls(rows, store)
+
+
+async def _read_bulk(request: Request, settings: SettingsDep) -> BulkBody:
+    return await read_json(request, BulkBody, settings.silence_seconds, _MAX_BULK_BYTES)
+
+
+@router.post(
+    "/training-data/bulk",
+    summary="Give many training pictures another label, or delete them: all, or none of them",
+    response_model=BulkAnswer,
+    responses=error_responses(*WRITING, *UPLOADING, errors.InvalidLabel, errors.NotFound, *STORED, errors.StorageFull),
+    openapi_extra=json_body(BulkBody),
+    dependencies=[MayWrite],
+)
+def change_training_data(body: Annotated[BulkBody, Depends(_read_bulk)], labels: LabelsDep) -> dict[str, int]:
+    if body.label is not None:
+        return {"relabelled": labels.relabel(body.ids, body.label), "deleted": 0}
+    return {"relabelled": 0, "deleted": labels.delete(body.ids)}
 
 
 @router.get(

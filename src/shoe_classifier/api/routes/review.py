@@ -15,7 +15,7 @@ from shoe_classifier.services.review import Answer
 from shoe_classifier.services.review_queue import ReviewItem
 from shoe_classifier.types import ReviewKind
 
-router = APIRouter(tags=["review"], dependencies=[MayRead])
+router = APIRouter(tags=["review"])
 
 _MOST_BYTES = 128 << 10  # of a call's answers
 
@@ -23,6 +23,7 @@ _MOST_BYTES = 128 << 10  # of a call's answers
 @router.get(
     "/review",
     summary="Predictions worth a look, most informative and different first",
+    dependencies=[MayRead],
     response_model=ReviewBody,
     responses=error_responses(*READING, errors.InvalidRequest, errors.NotReady, *STORED),
 )

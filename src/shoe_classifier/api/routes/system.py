@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shoe_classifier import __version__, errors
 from shoe_classifier.api.dependencies import (
+    AutoRetrainDep,
     MetricsDep,
     ModelDep,
     MonitorDep,
@@ -18,7 +19,9 @@ from shoe_classifier.api.dependencies import (
     RetrainerDep,
     ReviewQueueDep,
     SettingsDep,
+    ShadowDep,
     StoreDep,
+    WebhooksDep,
 )
 from shoe_classifier.api.openapi import STORED, error_responses
 from shoe_classifier.api.schemas import HealthBody, StatusBody
@@ -57,16 +60,23 @@ def get_status(
     prediction: PredictionDep,
     retrainer: RetrainerDep,
     retention: RetentionDep,
+    auto_retrain: AutoRetrainDep,
+    webhooks: WebhooksDep,
+    shadow: ShadowDep,
     metrics: MetricsDep,
 ) -> dict[str, Any]:
     state = store.state()
+    answers = state.get("error") is None
     return {
         "version": __version__,
         "uptime_seconds": metrics.uptime_seconds,
         **_describe_model(model),
         "store": {"kind": store.kind, "unrecorded_predictions": prediction.unrecorded, **state},
-        **_describe_learning(store, retrainer, answers=state.get("error") is None),
+        **_describe_learning(store, retrainer, answers=answers),
         "kept_predictions": retention.kept and asdict(retention.kept),
+        "auto_retrain": auto_retrain.state() if answers else None,
+        "shadow": shadow.state() if answers else None,
+        "webhooks": webhooks.state() if webhooks else None,
         "requests": {"count": metrics.total, "average_ms": metrics.average_ms},
         "limits": {name: getattr(settings, name) for name in type(settings).model_fields if name.startswith("max_")},
     }

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Database:
     """
 
     def __init__(self, path: Path, migrations: Sequence[str]):
+        self._path = path
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
@@ -58,6 +59,12 @@ class Database:
         """Return all rows of a query."""
         with self._lock:
             return self._connection.execute(query, values).fetchall()
+
+    def stream(self, query: str) -> Iterator[sqlite3.Row]:
+        """Yield the rows of a query as they are now, on a connection of its own, which holds up no other."""
+        with closing(sqlite3.connect(self._path, check_same_thread=False)) as connection:
+            connection.row_factory = sqlite3.Row
+            yield from connection.execute(query)
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:

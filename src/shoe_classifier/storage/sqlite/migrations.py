@@ -74,6 +74,21 @@ create index predict_pictures on Predict (image_path, reviewed_at, image_bytes) 
 create index predict_unreviewed on Predict (id) where image_path is not null and reviewed_at is null;
 """
 
+_LABELS = """
+create table Label_Changes (
+    id text primary key, label text not null, name text, changed_at text not null
+) without rowid;
+create table Kept_Pictures (
+    training_id text not null, kind text not null, shoe_class text not null, kept_at text not null,
+    primary key (training_id, kind)
+) without rowid;
+create index predict_class on Predict (predicted_class);
+create index predict_decision on Predict (decision);
+create index predict_version on Predict (model_version);
+create index training_data_split on Training_Data (split);
+"""
+
+
 # The predictions that wait for a review, without the table.
 _REVIEW_QUEUE = """
 create index predict_undecided on Predict (decision, id)
@@ -81,7 +96,7 @@ create index predict_undecided on Predict (decision, id)
 create index predict_random on Predict (review_kind, id) where review_kind is not null;
 """
 
-RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG, _REVIEW_QUEUE)
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG, _REVIEW_QUEUE, _LABELS)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

@@ -13,12 +13,15 @@ from typing import Any
 import orjson
 
 from shoe_classifier.errors import NotFound
+from shoe_classifier.storage.filters import Condition, conditions_of
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS
 from shoe_classifier.storage.sqlite.picture_files import PictureFiles
 from shoe_classifier.storage.tables import (
     AUDIT_LOG,
     DELETED_PICTURES,
+    KEPT_PICTURES,
+    LABEL_CHANGES,
     MODEL_VERSIONS,
     PREDICT,
     RETRAIN_JOBS,
@@ -29,17 +32,24 @@ from shoe_classifier.storage.tables import (
 )
 from shoe_classifier.types import (
     CANCELLING,
+    EVERY_PICTURE,
+    EVERY_PREDICTION,
     FINISHED,
     AuditEntry,
     Decision,
     DecisionCount,
     DeletedPicture,
+    KeptPicture,
     KeptPredictions,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
     QueuedKind,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
     first_id,
     utc_now,
@@ -48,6 +58,20 @@ from shoe_classifier.types import (
 _ADD_PREDICTION = (
     f"insert into Predict ({', '.join(PREDICT.columns)}) values ({', '.join(f':{name}' for name in PREDICT.columns)})"
 )
+_IN_LIST = "in (select value from json_each(?))"
+_COUNT_LABELS = """
+select shoe_class, count(*) pictures, sum(split = 'holdout') held_out, sum(is_processed) learnt
+    from Training_Data group by shoe_class order by min(id)
+"""
+_TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
+    False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
+    True: "review_kind = ? and reviewed_at is null and image_path is not null",
+}
+_COUNT_STEP = """
+select substr(created_at, 1, 10) day, model_version, decision, count(*) n, max(id) last
+from (select id, created_at, model_version, decision from Predict where id > ? order by id limit 5000)
+group by 1, 2, 3
+"""
 _LEARNED = "exists (select 1 from Training_Data where sha256 = substr({path}, 11, 64))"  # as `picture_path` builds it
 _EXPENDABLE = f"where id > ? and id < ? and reviewed_at is null and not {_LEARNED.format(path='Predict.image_path')}"
 _UNUSED = f"""
@@ -60,15 +84,6 @@ select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEAR
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
-_TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
-    False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
-    True: "review_kind = ? and reviewed_at is null and image_path is not null",
-}
-_COUNT_STEP = """
-select substr(created_at, 1, 10) day, model_version, decision, count(*) n, max(id) last
-from (select id, created_at, model_version, decision from Predict where id > ? order by id limit 5000)
-group by 1, 2, 3
-"""
 _RECOMPUTE_PROCESSED = """
 with recursive lineage (version) as (
     select version from Model_Versions where state = 'live'
@@ -127,8 +142,13 @@ class SqliteStore:
     def prediction(self, prediction_id: str) -> PredictionRecord | None:
         return self._one(PREDICT, "id", prediction_id)
 
-    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
-        return self._page(PREDICT, limit, before)
+    def predictions(
+        self, limit: int, before: str | None, which: PredictionFilter = EVERY_PREDICTION
+    ) -> list[PredictionRecord]:
+        return self._page(PREDICT, limit, before, conditions_of(which))
+
+    def count_matching(self, which: PredictionFilter) -> int:
+        return self._count(PREDICT, conditions_of(which))
 
     def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
         rows = self._select(PREDICT, "where id in (select value from json_each(?))", json.dumps(list(ids)))
@@ -141,6 +161,28 @@ class SqliteStore:
         with self._db.transaction(durable=True) as db:
             if not db.execute(change, [label, kind, reviewed_at, prediction_id]).rowcount:
                 raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        return self._select(PREDICT, f"where {_TO_REVIEW[kind == 'random']} order by id desc limit ?", kind, limit)
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        return int(
+            self._db.select(f"select count(*) n from Predict where {_TO_REVIEW[kind == 'random']}", kind)[0]["n"]
+        )
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        where = "where review_kind = 'random' and id > ? and reviewed_at is not null order by id"
+        return self._select(PREDICT, where, first_id(since))
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        counts: Counter[tuple[str, str, Decision]] = Counter()
+        last = first_id(since)
+        while True:  # in steps, because each one blocks predictions
+            rows = self._db.select(_COUNT_STEP, last)
+            if not rows:
+                return [DecisionCount(*group, count) for group, count in counts.items()]
+            counts.update({(row["day"], row["model_version"], row["decision"]): row["n"] for row in rows})
+            last = max(row["last"] for row in rows)
 
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         self._release(rows, "delete from Predict")
@@ -184,28 +226,6 @@ class SqliteStore:
     def forget_unused(self) -> None:
         pass
 
-    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
-        return self._select(PREDICT, f"where {_TO_REVIEW[kind == 'random']} order by id desc limit ?", kind, limit)
-
-    def count_to_review(self, kind: QueuedKind) -> int:
-        return int(
-            self._db.select(f"select count(*) n from Predict where {_TO_REVIEW[kind == 'random']}", kind)[0]["n"]
-        )
-
-    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
-        where = "where review_kind = 'random' and id > ? and reviewed_at is not null order by id"
-        return self._select(PREDICT, where, first_id(since))
-
-    def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        counts: Counter[tuple[str, str, Decision]] = Counter()
-        last = first_id(since)
-        while True:  # in steps, because each one blocks predictions
-            rows = self._db.select(_COUNT_STEP, last)
-            if not rows:
-                return [DecisionCount(*group, count) for group, count in counts.items()]
-            counts.update({(row["day"], row["model_version"], row["decision"]): row["n"] for row in rows})
-            last = max(row["last"] for row in rows)
-
     # ------------------------------------------------------------ audit log
 
     def add_audit(self, row: AuditEntry) -> None:
@@ -232,8 +252,17 @@ class SqliteStore:
             self._pictures.add(row.image_path, file)  # again: its last prediction may just have been deleted
         return added
 
-    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
-        return self._page(TRAINING_DATA, limit, before)
+    def training_data(
+        self, limit: int, before: str | None, which: TrainingFilter = EVERY_PICTURE
+    ) -> list[TrainingPicture]:
+        return self._page(TRAINING_DATA, limit, before, conditions_of(which))
+
+    def count_training(self, which: TrainingFilter) -> int:
+        return self._count(TRAINING_DATA, conditions_of(which))
+
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data order by id"
+        return (_decode(TRAINING_DATA, row) for row in self._db.stream(query))
 
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._one(TRAINING_DATA, "id", row_id)
@@ -241,17 +270,33 @@ class SqliteStore:
     def training_with(self, sha256: str) -> TrainingPicture | None:
         return self._one(TRAINING_DATA, "sha256", sha256)
 
+    def training_pictures(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
+        return self._select(TRAINING_DATA, f"where id {_IN_LIST}", json.dumps(list(row_ids)))
+
     def relabel(self, row_id: str, label: str) -> None:
+        self.relabel_all([row_id], label)
+
+    def relabel_all(self, row_ids: Sequence[str], label: str) -> None:
+        others = f"from Training_Data where shoe_class <> ? and id {_IN_LIST}"
         with self._db.transaction(durable=True) as db:
-            db.execute("update Training_Data set shoe_class = ?, is_processed = 0 where id = ?", [label, row_id])
-            db.execute("delete from Learned_Pictures where training_id = ?", [row_id])
+            ids = json.dumps([row["id"] for row in db.execute(f"select id {others}", [label, json.dumps([*row_ids])])])
+            db.execute(f"update Training_Data set shoe_class = ?, is_processed = 0 where id {_IN_LIST}", [label, ids])
+            db.execute(f"delete from Learned_Pictures where training_id {_IN_LIST}", [ids])
 
     def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
-        with self._db.transaction(durable=True) as db:
-            db.execute("delete from Training_Data where id = ?", [row.id])
-            db.execute("delete from Learned_Pictures where training_id = ?", [row.id])
-            _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
         if not keep_picture:
+            self.delete_all([row])
+            return
+        with self._db.transaction(durable=True) as db:
+            _delete_training(db, [row])
+
+    def delete_all(self, rows: Sequence[TrainingPicture]) -> None:
+        with self._db.transaction(durable=True) as db:
+            _delete_training(db, rows)
+        self._delete_files(rows)
+
+    def _delete_files(self, rows: Sequence[TrainingPicture]) -> None:
+        for row in rows:
             self._pictures.delete(row.image_path)
 
     def deleted_pictures(self) -> frozenset[str]:
@@ -265,14 +310,45 @@ class SqliteStore:
         query = "select shoe_class, count(*) n from Training_Data group by shoe_class order by min(id)"
         return {row["shoe_class"]: row["n"] for row in self._db.select(query)}
 
+    def label_counts(self) -> dict[str, LabelCounts]:
+        rows = self._db.select(_COUNT_LABELS)
+        return {row["shoe_class"]: LabelCounts(row["pictures"], row["held_out"], row["learnt"]) for row in rows}
+
+    def change_label(self, change: LabelChange) -> int:
+        rows = self._select(TRAINING_DATA, "where shoe_class = ?", change.label)
+        with self._db.transaction(durable=True) as db:
+            _insert(db, LABEL_CHANGES, change, then="on conflict (id) do nothing")
+            if change.name is None:
+                _delete_training(db, rows)
+            else:
+                for table in (TRAINING_DATA, KEPT_PICTURES):
+                    db.execute(
+                        f"update {table.name} set shoe_class = ? where shoe_class = ?", [change.name, change.label]
+                    )
+        if change.name is None:
+            self._delete_files(rows)
+        return len(rows)
+
+    def label_changes(self) -> list[LabelChange]:
+        return self._select(LABEL_CHANGES, "order by id")
+
+    def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
+        with self._db.transaction() as db:
+            for row in rows:
+                _insert(db, KEPT_PICTURES, row, "insert or replace")
+
+    def kept_pictures(self) -> list[KeptPicture]:
+        return self._select(KEPT_PICTURES, "")
+
     def unprocessed(self) -> list[TrainingPicture]:
         return self._select(TRAINING_DATA, "where is_processed = 0 order by id")
 
     def processed(self) -> list[TrainingPicture]:
         return self._select(TRAINING_DATA, "where is_processed = 1 order by id")
 
-    def count_unprocessed(self) -> int:
-        return int(self._db.select("select count(*) n from Training_Data where is_processed = 0")[0]["n"])
+    def count_unprocessed(self, after: str | None = None) -> int:
+        query = "select count(*) n from Training_Data where is_processed = 0 and id > ?"
+        return int(self._db.select(query, after or "")[0]["n"])
 
     # ------------------------------------------------------------ versions
 
@@ -373,13 +449,31 @@ class SqliteStore:
         rows = self._select(table, f"where {column} = ? limit 1", value)
         return rows[0] if rows else None
 
-    def _page(self, table: Table[Row], limit: int, before: str | None) -> list[Row]:
-        where, values = (f"where {table.key} < ?", [before]) if before else ("", [])
+    def _page(
+        self, table: Table[Row], limit: int, before: str | None, conditions: Sequence[Condition] = ()
+    ) -> list[Row]:
+        where, values = _where([*conditions, Condition(table.key, "<", before)] if before else conditions)
         return self._select(table, f"{where} order by {table.key} desc limit ?", *values, limit)
+
+    def _count(self, table: Table[Row], conditions: Sequence[Condition]) -> int:
+        where, values = _where(conditions)
+        return int(self._db.select(f"select count(*) n from {table.name} {where}", *values)[0]["n"])
 
     def _select(self, table: Table[Row], clauses: str, *values: Any) -> list[Row]:
         rows = self._db.select(f"select {', '.join(table.columns)} from {table.name} {clauses}", *values)
         return [_decode(table, row) for row in rows]
+
+
+def _where(conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
+    """A clause, and its values; empty without conditions.
+
+    True and false are written out: the partial indexes are only found for what is known in advance.
+    """
+    clause = " and ".join(
+        f"{column} = {value:d}" if isinstance(value, bool) else f"{column} {operator} ?"
+        for column, operator, value in conditions
+    )
+    return f"where {clause}" if clause else "", [value for *_, value in conditions if not isinstance(value, bool)]
 
 
 @cache
@@ -405,6 +499,19 @@ def _decode(table: Table[Row], row: sqlite3.Row) -> Row:
     for column in table.boolean_columns:
         values[column] = bool(values[column])
     return table.row_type(**values)
+
+
+def _delete_training(db: sqlite3.Connection, rows: Sequence[TrainingPicture]) -> None:
+    """Delete rows and what is known about them, and keep the hashes of their pictures."""
+    ids = json.dumps([row.id for row in rows])
+    for table, column in (
+        ("Training_Data", "id"),
+        ("Learned_Pictures", "training_id"),
+        ("Kept_Pictures", "training_id"),
+    ):
+        db.execute(f"delete from {table} where {column} {_IN_LIST}", [ids])
+    for row in rows:
+        _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
 
 
 def _set_live(db: sqlite3.Connection, version: str) -> None:

@@ -15,19 +15,22 @@ from shoe_classifier.storage.supabase.api_errors import MIGRATE, no_answer, tran
 from shoe_classifier.storage.tables import TABLES
 
 PICTURES_BUCKET, MODELS_BUCKET = "uploads", "models"  # those that the migrations create
-REVISION = 6  # of supabase/migrations
+REVISION = 7  # of supabase/migrations
 # Columns that only Supabase has.
 _MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
 _COLUMNS = {table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES}
 _INDEXES = {
-    "Predict": "Predict_pkey predict_pictures predict_unreviewed predict_undecided predict_random",
+    "Predict": "Predict_pkey predict_pictures predict_unreviewed predict_undecided predict_random"
+    " predict_class predict_decision predict_version",
     "Training_Data": "Training_Data_pkey Training_Data_sha256_key training_data_unprocessed training_data_processed"
-    " training_data_class",
+    " training_data_class training_data_split",
     "Model_Versions": "Model_Versions_pkey model_versions_sha256 model_versions_created model_versions_one_live",
     "Retrain_Jobs": "Retrain_Jobs_pkey retrain_jobs_one_running",
     "System_Metrics": "System_Metrics_pkey system_metrics_timestamp",
     "Learned_Pictures": "Learned_Pictures_pkey learned_pictures_training_id",
     "Deleted_Pictures": "Deleted_Pictures_pkey",
+    "Label_Changes": "Label_Changes_pkey",
+    "Kept_Pictures": "Kept_Pictures_pkey",
     "Audit_Log": "Audit_Log_pkey audit_log_refused",
 }
 _FUNCTIONS = {
@@ -43,6 +46,13 @@ _FUNCTIONS = {
     "finish_retrain": "job json, instance uuid",
     "prepare_publication": "candidate json, learned json",
     "set_live_version": "wanted text",
+    "training_pictures": "row_ids uuid[]",
+    "relabel_pictures": "row_ids uuid[], label text",
+    "delete_pictures": "row_ids uuid[]",
+    "label_counts": "",
+    "change_label": "change json",
+    "label_changes": "",
+    "kept_pictures": "",
     "review_prediction": "prediction_id uuid, label text, kind text, reviewed timestamp with time zone, queued json",
     "pictures_in_use": "image_paths text[]",
     "expendable_predictions": "after uuid, before uuid, with_picture boolean, max_rows integer",

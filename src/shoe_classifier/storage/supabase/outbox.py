@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shoe_classifier.storage.filters import Condition
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.types import new_id
 
@@ -84,15 +85,18 @@ class Outbox:
         )
         return [_event(row) for row in rows]
 
-    def newest(self, table: str, count: int, before: str | None) -> list[dict[str, Any]]:
+    def newest(
+        self, table: str, count: int, before: str | None, conditions: Sequence[Condition] = ()
+    ) -> list[dict[str, Any]]:
         """Return at most `count` queued rows of a table whose id is smaller than `before`, newest first."""
-        rows = self._db.select(
-            "select row from Events where table_name = ? and id < ? order by id desc limit ?",
-            table,
-            before or "~",
-            count,
-        )
+        where, values = _where(table, [*conditions, Condition("id", "<", before or "~")])
+        rows = self._db.select(f"select row from Events where {where} order by id desc limit ?", *values, count)
         return [json.loads(row["row"]) for row in rows]
+
+    def count(self, table: str, conditions: Sequence[Condition]) -> int:
+        """Count the queued rows of a table."""
+        where, values = _where(table, conditions)
+        return int(self._db.select(f"select count(*) n from Events where {where}", *values)[0]["n"])
 
     def row(self, row_id: str) -> dict[str, Any] | None:
         """Return a queued row."""
@@ -207,6 +211,17 @@ class Outbox:
         """Return the id of the installation on this disk, which the first call creates."""
         self._db.execute("insert into Facts values ('instance', ?) on conflict do nothing", [new_id()])
         return str(self.fact("instance"))
+
+
+def _where(table: str, conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
+    """A clause for the queued rows of a table that meet conditions, and its values."""
+    parts: list[str] = ["table_name = ?"]
+    values: list[Any] = [table]
+    for column, operator, value in conditions:
+        place = "id" if column == "id" else f"json_extract(row, '$.{column}')"
+        parts.append(f"{place} {operator} ?")
+        values.append(value)
+    return " and ".join(parts), values
 
 
 def _event(row: Any) -> Event:

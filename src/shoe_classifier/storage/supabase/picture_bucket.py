@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,6 +18,7 @@ from shoe_classifier.types import TYPE_OF_EXTENSION, picture_url
 logger = logging.getLogger(__name__)
 
 _TRANSFER_THREADS = 8  # pictures sent or fetched at once
+_REMOVED_AT_ONCE = 500  # pictures
 _AHEAD = 32  # pictures fetched before the caller needs them
 _COMPARED = 1000  # cached pictures compared with the rows in one call
 _MAX_AGE = "31536000"  # seconds that clients may cache a picture: the file of a hash never changes
@@ -68,11 +70,15 @@ class PictureBucket:
         """Move the file of a picture that was sent into the cache."""
         self._cache.keep(image_path, file)
 
-    def delete(self, image_path: str) -> None:
-        """Delete a picture from the outbox, the bucket and this machine's cache."""
-        self._outbox.forget(image_path)
-        self._client.call(lambda: self._files().remove([image_path]))
-        self._cache.forget(image_path)
+    def delete(self, image_paths: Sequence[str]) -> None:
+        """Delete pictures from the outbox, the bucket and this machine's cache."""
+        for image_path in image_paths:
+            self._outbox.forget(image_path)
+        for start in range(0, len(image_paths), _REMOVED_AT_ONCE):
+            remove = partial(self._files().remove, list(image_paths[start : start + _REMOVED_AT_ONCE]))
+            self._client.call(remove)
+        for image_path in image_paths:
+            self._cache.forget(image_path)
 
     def delete_unused(self, image_paths: Sequence[str]) -> None:
         """Delete those pictures that no row uses."""

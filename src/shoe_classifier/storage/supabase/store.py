@@ -18,6 +18,7 @@ import uuid_utils
 from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
+from shoe_classifier.storage.filters import Condition, conditions_of
 from shoe_classifier.storage.supabase.cache import PictureCache
 from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
 from shoe_classifier.storage.supabase.outbox import RELEASED, Outbox
@@ -26,6 +27,8 @@ from shoe_classifier.storage.supabase.picture_bucket import PictureBucket
 from shoe_classifier.storage.supabase.row_reader import RowReader, decode, is_uuid
 from shoe_classifier.storage.tables import (
     AUDIT_LOG,
+    KEPT_PICTURES,
+    LABEL_CHANGES,
     MODEL_VERSIONS,
     PREDICT,
     RETRAIN_JOBS,
@@ -36,14 +39,21 @@ from shoe_classifier.storage.tables import (
 )
 from shoe_classifier.types import (
     CANCELLING,
+    EVERY_PICTURE,
+    EVERY_PREDICTION,
     AuditEntry,
     DecisionCount,
+    KeptPicture,
     KeptPredictions,
+    LabelChange,
+    LabelCounts,
     MinuteMetrics,
     ModelVersion,
+    PredictionFilter,
     PredictionRecord,
     QueuedKind,
     RetrainJob,
+    TrainingFilter,
     TrainingPicture,
     first_id,
     new_id,
@@ -134,16 +144,24 @@ class SupabaseStore:
             return decode(PREDICT, queued)
         return self._rows.one(PREDICT, "id", prediction_id)
 
-    def predictions(self, limit: int, before: str | None) -> list[PredictionRecord]:
-        return self._newest(PREDICT, limit, before)
+    def predictions(
+        self, limit: int, before: str | None, which: PredictionFilter = EVERY_PREDICTION
+    ) -> list[PredictionRecord]:
+        return self._newest(PREDICT, limit, before, conditions_of(which))
 
-    def _newest(self, table: Table[Row], limit: int, before: str | None) -> list[Row]:
+    def _newest(
+        self, table: Table[Row], limit: int, before: str | None, conditions: Sequence[Condition] = ()
+    ) -> list[Row]:
         # The outbox first: a row that is sent in between is then found twice instead of not at all.
-        queued = self._outbox.newest(table.name, limit, before)
-        rows = {getattr(row, table.key): row for row in self._rows.newest(table, limit, before)}
+        queued = self._outbox.newest(table.name, limit, before, conditions)
+        rows = {getattr(row, table.key): row for row in self._rows.newest(table, limit, before, conditions)}
         for row in queued:
             rows.setdefault(row[table.key], decode(table, row))
         return [rows[key] for key in sorted(rows, reverse=True)[:limit]]
+
+    def count_matching(self, which: PredictionFilter) -> int:
+        conditions = conditions_of(which)
+        return self._outbox.count(PREDICT.name, conditions) + self._rows.count(PREDICT, conditions)
 
     def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
         queued = [decode(PREDICT, row) for row in map(self._outbox.row, ids) if row]
@@ -159,6 +177,21 @@ class SupabaseStore:
             "review_prediction", prediction_id=prediction_id, queued=queued, **review
         ):
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
+
+    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
+        """Those that still wait in an outbox follow when they were sent."""
+        query = _waiting(self._client.table("Predict").select("*"), kind).order("id", desc=True).limit(limit)
+        return [decode(PREDICT, row) for row in self._client.call(query.execute).data]
+
+    def count_to_review(self, kind: QueuedKind) -> int:
+        query = _waiting(self._client.table("Predict").select("id", count="exact"), kind).limit(1)
+        return int(self._client.call(query.execute).count or 0)
+
+    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
+        return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
+
+    def decision_counts(self, since: datetime) -> list[DecisionCount]:
+        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
 
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         self._queue_release("Deleted", rows)
@@ -195,21 +228,6 @@ class SupabaseStore:
 
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
-
-    def to_review(self, kind: QueuedKind, limit: int) -> list[PredictionRecord]:
-        """Those that still wait in an outbox follow when they were sent."""
-        query = _waiting(self._client.table("Predict").select("*"), kind).order("id", desc=True).limit(limit)
-        return [decode(PREDICT, row) for row in self._client.call(query.execute).data]
-
-    def count_to_review(self, kind: QueuedKind) -> int:
-        query = _waiting(self._client.table("Predict").select("id", count="exact"), kind).limit(1)
-        return int(self._client.call(query.execute).count or 0)
-
-    def reviewed_at_random(self, since: datetime) -> list[PredictionRecord]:
-        return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
-
-    def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
 
     # ------------------------------------------------------------ audit log
 
@@ -253,8 +271,16 @@ class SupabaseStore:
             self._pictures.keep(image_path, file)
         return added
 
-    def training_data(self, limit: int, before: str | None) -> list[TrainingPicture]:
-        return self._rows.newest(TRAINING_DATA, limit, before)
+    def training_data(
+        self, limit: int, before: str | None, which: TrainingFilter = EVERY_PICTURE
+    ) -> list[TrainingPicture]:
+        return self._rows.newest(TRAINING_DATA, limit, before, conditions_of(which))
+
+    def count_training(self, which: TrainingFilter) -> int:
+        return self._rows.count(TRAINING_DATA, conditions_of(which))
+
+    def training_rows(self) -> Iterator[TrainingPicture]:
+        return self._rows.each(TRAINING_DATA)
 
     def training_picture(self, row_id: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "id", row_id)
@@ -262,14 +288,27 @@ class SupabaseStore:
     def training_with(self, sha256: str) -> TrainingPicture | None:
         return self._rows.one(TRAINING_DATA, "sha256", sha256)
 
+    def training_pictures(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
+        rows = self._client.rpc("training_pictures", row_ids=[row_id for row_id in row_ids if is_uuid(row_id)])
+        return [decode(TRAINING_DATA, row) for row in rows]
+
     def relabel(self, row_id: str, label: str) -> None:
-        self._client.rpc("relabel_training_data", row_id=row_id, label=label)
+        self.relabel_all([row_id], label)
+
+    def relabel_all(self, row_ids: Sequence[str], label: str) -> None:
+        self._client.rpc("relabel_pictures", row_ids=list(row_ids), label=label)
 
     def delete_training(self, row: TrainingPicture, *, keep_picture: bool = False) -> None:
-        if not keep_picture:
-            self._pictures.delete(row.image_path)
-        # The row goes last, so that a caller who repeats a failed call still finds it.
-        self._client.rpc("delete_training_data", row_id=row.id)
+        self._delete([row], keep_pictures=keep_picture)
+
+    def delete_all(self, rows: Sequence[TrainingPicture]) -> None:
+        self._delete(rows)
+
+    def _delete(self, rows: Sequence[TrainingPicture], *, keep_pictures: bool = False) -> None:
+        if not keep_pictures:
+            self._pictures.delete([row.image_path for row in rows])
+        # The rows go last, so that a caller who repeats a failed call still finds them.
+        self._client.rpc("delete_pictures", row_ids=[row.id for row in rows])
 
     def deleted_pictures(self) -> frozenset[str]:
         return frozenset(self._client.rpc("deleted_pictures"))
@@ -282,15 +321,35 @@ class SupabaseStore:
         labels: dict[str, int] = self._client.rpc("training_labels")
         return labels
 
+    def label_counts(self) -> dict[str, LabelCounts]:
+        return {label: LabelCounts(**counts) for label, counts in self._client.rpc("label_counts").items()}
+
+    def change_label(self, change: LabelChange) -> int:
+        if change.name is None:
+            rows = self._rows.all(TRAINING_DATA, "shoe_class", change.label)
+            self._pictures.delete([row.image_path for row in rows])
+        return int(self._client.rpc("change_label", change=asdict(change)))
+
+    def label_changes(self) -> list[LabelChange]:
+        return [decode(LABEL_CHANGES, row) for row in self._client.rpc("label_changes")]
+
+    def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
+        query = self._client.table("Kept_Pictures").upsert([asdict(row) for row in rows], returning="minimal")
+        self._client.call(query.execute)
+
+    def kept_pictures(self) -> list[KeptPicture]:
+        return [decode(KEPT_PICTURES, row) for row in self._client.rpc("kept_pictures")]
+
     def unprocessed(self) -> list[TrainingPicture]:
         return self._rows.all(TRAINING_DATA, "is_processed", False)
 
     def processed(self) -> list[TrainingPicture]:
         return self._rows.all(TRAINING_DATA, "is_processed", True)
 
-    def count_unprocessed(self) -> int:
-        query = self._client.table("Training_Data").select("id", count="exact").eq("is_processed", False).limit(1)
-        return int(self._client.call(query.execute).count or 0)
+    def count_unprocessed(self, after: str | None = None) -> int:
+        query = self._client.table("Training_Data").select("id", count="exact").eq("is_processed", False)
+        query = query.gt("id", after) if after else query
+        return int(self._client.call(query.limit(1).execute).count or 0)
 
     # ------------------------------------------------------------ versions
 

@@ -1,0 +1,142 @@
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from helpers.pictures import draw, lesson_zip
+from helpers.service import make_settings, running, wait_for
+from shoe_classifier.ml import bundle as bundles
+from shoe_classifier.settings import Settings
+
+
+def labels(client: httpx.Client) -> dict[str, Any]:
+    return {row["label"]: row for row in client.get("/labels").json()}
+
+
+def teach(client: httpx.Client, *names: str, count: int = 24) -> None:
+    for number, name in enumerate(names):
+        client.post("/upload", files={"file": lesson_zip(name, count, 1000 * (number + 1))})
+    publish(client, force=True)
+
+
+def publish(client: httpx.Client, *, force: bool = False) -> dict[str, Any]:
+    job: dict[str, Any] = client.post("/retrain", params={"mode": "quick", "wait": True, "force": force}).json()
+    assert job["state"] == "published", job
+    return job
+
+
+def predicted(client: httpx.Client, label: str) -> str:
+    answer: str = client.post("/predict", files={"file": draw(label, 5)}).json()["predicted_class"]
+    return answer
+
+
+def test_labels_count_what_is_built_in_and_what_was_taught_apart(client: httpx.Client) -> None:
+    client.post("/upload", files={"file": lesson_zip("hat", 30)})
+    before = labels(client)
+    assert list(before) == ["Boot", "Sandal", "Shoe", "hat"]
+    assert (before["Boot"]["pictures"], before["hat"]["built_in"], before["hat"]["live_label"]) == (0, 0, None)
+    assert before["Boot"]["built_in"] > 0
+    publish(client)
+    hat = labels(client)["hat"]
+    assert (hat["pictures"], hat["learnt"], hat["live_label"]) == (30, 30, "hat")
+    assert hat["held_out"] == len(client.get("/training-data", params={"split": "holdout"}).json())
+    assert hat["recall_samples"] == hat["held_out"] and hat["recall"] > 0.5
+
+
+def test_a_learning_curve_says_whether_there_is_enough(client: httpx.Client) -> None:
+    client.post("/upload", files={"file": lesson_zip("hat", 30)})
+    wait_for(lambda: labels(client)["hat"]["enough"] is not None)
+    hat = labels(client)["hat"]
+    assert [pictures for pictures, _ in hat["learning_curve"]] == sorted(p for p, _ in hat["learning_curve"])
+    assert 0 <= hat["expected_gain"] <= 1 and hat["enough"] == (hat["expected_gain"] < 0.01)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("supabase", marks=pytest.mark.supabase)])
+def test_a_renamed_label_keeps_its_place_at_the_next_retrain(
+    kind: str, settings: Settings, tmp_path: Any, request: pytest.FixtureRequest
+) -> None:
+    if kind == "supabase":
+        settings = make_settings(tmp_path, **request.getfixturevalue("project"))
+    with running(settings) as client:
+        teach(client, "hat")
+        answer = client.patch("/labels/Sandal", json={"name": " slipper "}).json()
+        assert (answer["name"], answer["pictures"], answer["merged"]) == ("slipper", 0, False)
+        assert answer["takes_effect"] == "next_retrain" and "next retrain" in answer["detail"]
+        renamed = client.patch("/labels/hat", json={"name": "cap"}).json()
+        assert renamed["pictures"] == 24
+        assert {row["shoe_class"] for row in client.get("/training-data").json()} == {"cap"}
+        assert client.get("/training-data", params={"learnt": False}).json() == []
+        assert predicted(client, "Sandal") == "Sandal"
+        assert labels(client)["slipper"]["live_label"] == "Sandal"
+        assert publish(client)["labels"] == ["Boot", "slipper", "Shoe", "cap"]
+        assert (predicted(client, "Sandal"), predicted(client, "hat")) == ("slipper", "cap")
+        again = client.post("/retrain", params={"wait": True})
+        assert (again.status_code, again.json()["code"]) == (409, "no_new_data")
+
+
+def test_a_merged_label_leaves_through_a_retrain(client: httpx.Client, settings: Settings) -> None:
+    teach(client, "hat")
+    answer = client.patch("/labels/hat", json={"name": "boot"}).json()
+    assert (answer["name"], answer["merged"], answer["pictures"]) == ("Boot", True, 24)
+    assert list(labels(client)) == ["Boot", "Sandal", "Shoe"]
+    assert publish(client, force=True)["labels"] == ["Boot", "Sandal", "Shoe"]
+    assert set(np.unique(bundles.read_replay_buffer(settings.live_model).labels)) == {-1, 0, 1, 2}
+    assert [predicted(client, label) for label in ("hat", "Boot", "Shoe")] == ["Boot", "Boot", "Shoe"]
+
+
+def test_a_removed_label_leaves_with_its_pictures(client: httpx.Client, settings: Settings) -> None:
+    teach(client, "hat")
+    url = client.get("/training-data").json()[0]["file_url"]
+    assert client.delete("/labels/Boot").json()["pictures"] == 0
+    assert client.delete("/labels/hat").json()["pictures"] == 24
+    assert (client.get("/training-data").json(), client.get(url).status_code) == ([], 404)
+    assert list(labels(client)) == ["Sandal", "Shoe"]
+    assert publish(client)["labels"] == ["Sandal", "Shoe"]
+    assert set(np.unique(bundles.read_replay_buffer(settings.live_model).labels)) == {-1, 0, 1}
+    assert predicted(client, "Sandal") == "Sandal"
+    response = client.delete("/labels/Shoe")
+    assert (response.status_code, response.json()["code"]) == (409, "too_few_labels")
+
+
+def test_changes_are_taken_over_again_after_a_rollback(client: httpx.Client) -> None:
+    first = client.get("/status").json()["model"]["version"]
+    client.patch("/labels/Sandal", json={"name": "slipper"})
+    publish(client)
+    client.post(f"/models/{first}/activate")
+    assert labels(client)["slipper"]["live_label"] == "Sandal"
+    assert publish(client)["labels"] == ["Boot", "slipper", "Shoe"]
+
+
+def test_an_old_name_can_be_taught_anew(client: httpx.Client) -> None:
+    client.patch("/labels/Sandal", json={"name": "slipper"})
+    publish(client)
+    teach(client, "Sandal")
+    assert list(labels(client)) == ["Boot", "slipper", "Shoe", "Sandal"]
+
+
+def test_a_label_that_is_only_taught_changes_at_once(client: httpx.Client) -> None:
+    client.post("/upload", files={"file": lesson_zip("hat", 3)})
+    assert client.patch("/labels/hat", json={"name": "Hat"}).json()["takes_effect"] == "now"
+    assert client.get("/status").json()["training_data"]["labels"] == {"Hat": 3}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("PATCH", "none", {"name": "x"}, 404, "not_found"),
+        ("DELETE", "none", None, 404, "not_found"),
+        ("PATCH", "Boot", {"name": "Boot"}, 422, "invalid_request"),
+        ("PATCH", "Boot", {"name": " "}, 422, "invalid_label"),
+        ("PATCH", "Boot", {"name": "../x"}, 422, "invalid_label"),
+        ("PATCH", "Boot", {"name": "x" * 65}, 422, "invalid_label"),
+        ("PATCH", "Boot", {"label": "x"}, 422, "invalid_request"),
+        ("PATCH", "Boot", {"name": "x" * 5000}, 413, "too_large"),
+    ],
+)
+def test_changes_that_make_no_sense(
+    client: httpx.Client, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    response = client.request(method, f"/labels/{path}", json=body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert list(labels(client)) == ["Boot", "Sandal", "Shoe"]
