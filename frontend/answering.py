@@ -1,46 +1,33 @@
-"""What people say about predictions: one click or one key each, and a way back."""
+"""What people say about predictions: one click or one key each."""
 
 from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from components import api, attempt, choose_label, escape_markdown
+from changes import change
+from components import api, choose_label, escape_markdown
 
 _KEYS = 9  # labels that have a key of their own: 1 to 9
-NONE, SKIPPED = "none of these", "skipped"
 
 
 def answered() -> dict[str, str]:
-    """What this visitor said, by prediction; `NONE` and `SKIPPED` stand for no label."""
+    """What this visitor said, by prediction: a label, or that there is none."""
     said: dict[str, str] = st.session_state.setdefault("answered", {})
     return said
 
 
-def save_label(prediction_ids: Sequence[str], chosen: str) -> None:
-    """Save a label for predictions whose pictures look alike."""
-    _answer(prediction_ids, chosen, f"Saved as {escape_markdown(chosen)}. It counts from the next retrain.", label=chosen)
+def save_label(prediction_ids: Sequence[str], label: str) -> None:
+    """Say what is in pictures that were predicted."""
+    message = f"Saved as {escape_markdown(label)}. It counts from the next retrain."
+    _answer(prediction_ids, label, message, label=label)
 
 
 def none_of_these(prediction_ids: Sequence[str]) -> None:
-    _answer(prediction_ids, NONE, "Saved as none of these.", none=True)
+    _answer(prediction_ids, "none of these", "Saved as none of these.", none=True)
 
 
 def skip(prediction_ids: Sequence[str]) -> None:
-    _answer(prediction_ids, SKIPPED, "Skipped.", skip=True)
-
-
-def undo() -> None:
-    """Take the last answer back."""
-    ids = _history()[-1]
-    if attempt(lambda: api().answer(ids, undo=True)):
-        _history().pop()
-        for prediction_id in ids:
-            answered().pop(prediction_id, None)
-        st.toast("Taken back.", icon=":material/undo:")
-
-
-def undo_button() -> None:
-    st.button("Undo", icon=":material/undo:", shortcut="u", on_click=undo, disabled=not _history(), key="undo")
+    _answer(prediction_ids, "skipped", "Skipped.", skip=True)
 
 
 def label_buttons(
@@ -62,15 +49,13 @@ def label_buttons(
         st.button("Save label", key=f"{key}-save", on_click=say, args=(other,))
 
 
-def _history() -> list[list[str]]:
-    """The predictions of each answer, the last one at the end."""
-    history: list[list[str]] = st.session_state.setdefault("answers", [])
-    return history
-
-
 def _answer(prediction_ids: Sequence[str], said: str, message: str, **answer: str | bool) -> None:
-    if not attempt(lambda: api().answer(prediction_ids, **answer)):
-        return
-    _history().append(list(prediction_ids))
-    answered().update(dict.fromkeys(prediction_ids, said))
-    st.toast(f"{message} **U** takes it back.", icon=":material/check_circle:")
+    client = api()
+
+    def take_back() -> None:
+        client.answer(prediction_ids, undo=True)
+        for prediction_id in prediction_ids:
+            answered().pop(prediction_id, None)
+
+    if change(lambda: client.answer(prediction_ids, **answer), message, take_back):
+        answered().update(dict.fromkeys(prediction_ids, said))

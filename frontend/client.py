@@ -142,6 +142,10 @@ class Api:
     def remove_label(self, label: str) -> Row:
         return self._json("DELETE", f"/labels/{quote(label, safe='')}")
 
+    def file(self, sha256: str) -> bytes:
+        """A stored picture as it was sent."""
+        return self._call("GET", f"/files/{sha256}").content
+
     def thumbnail(self, sha256: str, width: int) -> bytes:
         """A JPEG whose longest edge has `width` pixels."""
         return self._call("GET", f"/files/{sha256}", params={"w": width}).content

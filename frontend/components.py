@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from client import Api, ApiError, Busy, Row, Unreachable, from_environment
 
 PICTURE_TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
+MODES = ["One by one", "As a grid"]  # of a list of pictures that people go through
 _TILE = 112  # pixels; three fit side by side on a phone
 _MAX_PIXELS = 50_000_000  # of a picture that this page decodes
 _RECONNECT_SECONDS = 2
@@ -87,22 +88,6 @@ def show_error(error: ApiError, place: str = "page") -> None:
 def _keep_key(name: str) -> None:
     st.session_state["key"] = st.session_state[name]  # what belongs to a field is forgotten with the field
     st.session_state.pop("problem", None)
-
-
-def attempt(call: Callable[[], T]) -> T | None:
-    """Make a call as a button's callback: what the service refuses is shown by `show_problem` afterwards."""
-    st.session_state.pop("problem", None)
-    try:
-        return call()
-    except ApiError as error:
-        st.session_state["problem"] = error
-        return None
-
-
-def show_problem() -> None:
-    """What the last `attempt` was refused for."""
-    if problem := st.session_state.get("problem"):
-        show_error(problem, "attempt")
 
 
 @st.fragment(run_every=_RECONNECT_SECONDS)
@@ -174,10 +159,10 @@ def thumbnails(hashes: Sequence[str], width: int = 160) -> Thumbnails:
     return found
 
 
-def drop_thumbnails(sha256: str) -> None:
-    """Remove a deleted picture from the cache of all visitors."""
-    cache = _thumbnail_cache()
-    for key in [key for key in cache if key[1] == sha256]:
+def drop_thumbnails(hashes: Iterable[str]) -> None:
+    """Remove deleted pictures from the cache of all visitors."""
+    cache, deleted = _thumbnail_cache(), set(hashes)
+    for key in [key for key in cache if key[1] in deleted]:
         cache.pop(key, None)
 
 
@@ -189,14 +174,25 @@ def picture(data: bytes | None, alt_text: str, width: Literal["stretch", "conten
     st.image(data, width=width, alt=alt_text)
 
 
+def large_picture(data: bytes | None, alt_text: str, key: str = "page") -> None:
+    """Show the picture that a page asks about; style.css leaves room for the answers on the same screen."""
+    with st.container(key=f"asked-{key}"):
+        picture(data, alt_text, "content")
+
+
+def choose_mode() -> str | None:
+    """One of `MODES`."""
+    return st.segmented_control("Show", MODES, default=MODES[0], required=True, label_visibility="collapsed")
+
+
 def data_url(jpeg: bytes | None) -> str | None:
     """A JPEG as an address that table cells can show."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
 
 
-def sha256_of(image_path: str) -> str:
-    """The hash by which `/files` knows a stored picture."""
-    return image_path.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
+def sha256_of(path: str) -> str:
+    """The hash by which `/files` knows a stored picture, out of its path or its address."""
+    return path.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
 
 
 def small_jpeg(data: bytes, side: int) -> bytes | None:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from answering import label_buttons, save_label, undo_button
+from answering import label_buttons, save_label
+from changes import show_problem, undo_button
 from charts import bars
 from client import ApiError, Prediction
 from components import (
@@ -13,12 +14,12 @@ from components import (
     escape_markdown,
     handle_api_errors,
     known_labels,
+    large_picture,
     live_model,
     percent,
     picture,
     service_url,
     show_error,
-    show_problem,
     tiles,
 )
 from dropped import Dropped, answer_all, as_csv, groups, in_order, pictures, summary, take_in
@@ -78,7 +79,9 @@ def tile(item: Dropped) -> None:
         st.caption(f"{escape_markdown(item.name)}: {escape_markdown(answer.detail if answer else '')}")
         return
     st.button(
-        _SHORT[answer.decision].format(label=escape_markdown(answer.predicted_class), confidence=percent(answer.confidence)),
+        _SHORT[answer.decision].format(
+            label=escape_markdown(answer.predicted_class), confidence=percent(answer.confidence)
+        ),
         key=f"open-{item.sha256}",
         type="tertiary",
         on_click=st.session_state.__setitem__,
@@ -90,7 +93,15 @@ def tile(item: Dropped) -> None:
         likely = sorted(answer.probabilities, key=answer.probabilities.__getitem__, reverse=True)[:2]
         key = f"pills-{answer.prediction_id}"
         what = f"What is in {item.name}?"
-        st.pills(what, likely, format_func=escape_markdown, key=key, label_visibility="collapsed", on_change=choose, args=(answer, key))
+        st.pills(
+            what,
+            likely,
+            format_func=escape_markdown,
+            key=key,
+            label_visibility="collapsed",
+            on_change=choose,
+            args=(answer, key),
+        )
 
 
 def choose(answer: Prediction, key: str) -> None:
@@ -117,7 +128,7 @@ def card(item: Dropped, known: Sequence[str], key: str, *, keys: bool) -> None:
     with left:
         label = escape_markdown(answer.predicted_class)
         st.markdown("## " + _ANSWERS[answer.decision].format(label=label, confidence=percent(answer.confidence)))
-        picture(item.small, describe(item), "content")
+        large_picture(item.small, describe(item), key)
     with right:
         correction(item, answer, known, key, keys=keys)
         if st.toggle("Details", value=key != "next", key=f"details-{key}"):

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from answering import answered, label_buttons, none_of_these, save_label, skip, undo_button
+from answering import answered, label_buttons, none_of_these, save_label, skip
+from changes import show_problem, undo_button
 from charts import bars
 from client import Row
 from components import (
+    MODES,
     api,
+    choose_mode,
     count,
     escape_markdown,
     handle_api_errors,
     known_labels,
+    large_picture,
     percent,
     picture,
     sha256_of,
-    show_problem,
     thumbnails,
     tiles,
 )
@@ -44,7 +47,7 @@ def review(known: Sequence[str]) -> None:
         st.success("Nothing to review. Predictions that are worth a look appear here.", icon=":material/done_all:")
         undo_button()
         return
-    if st.segmented_control("Show", ["One by one", "As a grid"], default="One by one", required=True) == "One by one":
+    if choose_mode() == MODES[0]:
         one(items[0], known)
     else:
         page_of(items)
@@ -68,7 +71,7 @@ def one(item: Row, known: Sequence[str]) -> None:
         suggestion = escape_markdown(item["suggestion"])
         st.markdown(f"## {suggestion}? · {percent(item['confidence'])}")
         sha256 = sha256_of(item["file_url"])
-        picture(thumbnails([sha256], _SIDE)[sha256], f"predicted as {item['suggestion']}", 320)
+        large_picture(thumbnails([sha256], _SIDE)[sha256], f"predicted as {item['suggestion']}")
         st.caption(escape_markdown(item["reason"]))
     with right:
         if item["similar"] and not st.toggle(f"and {count(item['similar'], 'picture')} like it", value=True):
@@ -93,26 +96,26 @@ def one(item: Row, known: Sequence[str]) -> None:
 def page_of(items: Sequence[Row]) -> None:
     """Many predictions at once: those that stay ticked are confirmed together."""
     small = thumbnails([sha256_of(item["file_url"]) for item in items])
-    with st.container(horizontal=True, vertical_alignment="center"):
-        confirm = st.container()
-        undo_button()
+    actions = st.container(horizontal=True)
 
     def tile(item: Row) -> None:
         picture(small[sha256_of(item["file_url"])], f"predicted as {item['suggestion']}")
         more = f" + {item['similar']}" if item["similar"] else ""
-        st.checkbox(f"{escape_markdown(item['suggestion'])}{more}", value=True, key=f"tick-{item['prediction_id']}")
+        st.checkbox(
+            f"{escape_markdown(item['suggestion'])}{more}",
+            value=item["decision"] != "unknown",
+            key=f"tick-{item['prediction_id']}",
+        )
 
     tiles(items, tile, "review")
     ticked = [item for item in items if st.session_state[f"tick-{item['prediction_id']}"]]
-    pictures = sum(1 + item["similar"] for item in ticked)
-    confirm.button(
-        f"Confirm {count(pictures, 'picture')}",
-        type="primary",
-        icon=":material/done_all:",
-        disabled=not ticked,
-        on_click=confirm_all,
-        args=(ticked,),
-    )
+    ids = [prediction_id for item in ticked for prediction_id in (item["prediction_id"], *item["similar_ids"])]
+    with actions:
+        confirm = f"Confirm {count(len(ids), 'picture')}"
+        st.button(confirm, type="primary", disabled=not ids, on_click=confirm_all, args=(ticked,))
+        st.button("None of these", shortcut="n", disabled=not ids, on_click=none_of_these, args=(ids,))
+        st.button("Skip", shortcut="s", disabled=not ids, on_click=skip, args=(ids,))
+        undo_button()
 
 
 def confirm_all(items: Sequence[Row]) -> None:
