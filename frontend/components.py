@@ -198,7 +198,7 @@ def sha256_of(path: str) -> str:
 def small_jpeg(data: bytes, side: int) -> bytes | None:
     """A JPEG of a picture whose longest edge has at most `side` pixels; None when it cannot be decoded."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         image.draft("RGB", (side, side))
         if image.width * image.height > _MAX_PIXELS:
             return None

@@ -46,8 +46,8 @@ class Dropped:
     @property
     def is_open(self) -> bool:
         """Whether a person should say what it is."""
-        asks = isinstance(self.answer, Prediction) and self.group in (UNSURE, UNKNOWN)
-        return asks and self.said is None and bool(self.answer.file_url)
+        stored = isinstance(self.answer, Prediction) and self.answer.file_url is not None
+        return stored and self.said is None and self.group in (UNSURE, UNKNOWN)
 
 
 def pictures() -> dict[str, Dropped]:
