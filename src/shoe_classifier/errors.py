@@ -96,7 +96,13 @@ class NotOffered(AppError):
 
 
 class Overloaded(AppError):
+    """Too much is in flight. `reason` says of what: a name for the metrics."""
+
     status, code = 503, "overloaded"
+
+    def __init__(self, detail: str, reason: str):
+        super().__init__(detail, headers={"Retry-After": "1", "Connection": "close"})
+        self.reason = reason
 
 
 class NotReady(AppError):

@@ -10,10 +10,17 @@ from starlette.exceptions import HTTPException
 from shoe_classifier import __version__
 from shoe_classifier.api import openapi
 from shoe_classifier.api.audit import AuditWrites
+from shoe_classifier.api.body_limits import BodyLimits
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.error_handlers import handle_error
 from shoe_classifier.api.lifespan import lifespan
-from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
+from shoe_classifier.api.middleware import (
+    CountRequests,
+    HandleErrors,
+    PredictFastPath,
+    ReserveConnections,
+    StripTrailingSlash,
+)
 from shoe_classifier.api.query import refuse_unknown_parameters
 from shoe_classifier.api.routes import (
     audit,
@@ -31,6 +38,8 @@ from shoe_classifier.api.routes import (
     system,
     upload,
 )
+from shoe_classifier.ml import preprocessing
+from shoe_classifier.ml.decoding_limits import give_back_large_blocks
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.services.auto_retrain import AutoRetrain
@@ -90,10 +99,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _add_middleware(app: FastAPI, service: Service) -> None:
     """The last one added is the outermost."""
     endpoint = partial(
-        predict.predict, settings=service.settings, prediction=service.prediction, metrics=service.metrics
+        predict.predict,
+        settings=service.settings,
+        bodies=service.bodies,
+        prediction=service.prediction,
+        metrics=service.metrics,
     )
     app.add_middleware(PredictFastPath, endpoint=endpoint)
-    app.add_middleware(HandleErrors)
+    app.add_middleware(ReserveConnections)
+    app.add_middleware(HandleErrors, request_metrics=service.metrics)
     app.add_middleware(AuditWrites, log=service.audit)
     app.add_middleware(StripTrailingSlash)
     app.add_middleware(CountRequests, request_metrics=service.metrics)
@@ -101,6 +115,9 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
 
 def _build_service(settings: Settings) -> Service:
     settings.dataset_dir.mkdir(parents=True, exist_ok=True)
+    give_back_large_blocks()
+    preprocessing.LIMITS.max_bytes = settings.max_decoding_bytes
+    preprocessing.LIMITS.max_jpeg_scans = settings.max_jpeg_scans
     store = open_store(settings)
     live_model = LiveModelHolder(settings.max_image_pixels)
     files = ModelFiles(settings.live_model)
@@ -128,6 +145,7 @@ def _build_service(settings: Settings) -> Service:
         labels=LabelService(store, live_model, ingestion, features, files.live),
         data_quality=DataQualityService(settings, store, live_model, features),
         model_registry=registry,
+        bodies=BodyLimits(settings),
         retrainer=retrainer,
         monitor=monitor,
         review_queue=ReviewQueue(store, live_model, prediction.recent, monitor),

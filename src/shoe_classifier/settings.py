@@ -61,6 +61,18 @@ class Settings(BaseSettings):
     predict_threads: int | None = Field(None, gt=0, description="Threads that decode and predict, in each process.")
     max_pending: int = Field(256, gt=0, description="Most predictions in flight; above it, 503 with Retry-After.")
     silence_seconds: float = Field(15, gt=0, description="A client that sends nothing for this long is disconnected.")
+    # 4 KiB: below any usable mobile network. 1800 s: the largest ZIP at 5 Mbit/s. 512: below the usual 1024 open files.
+    min_bytes_per_second: int = Field(4096, ge=0, description="Least rate of a body, or of an answer that is read.")
+    request_seconds: float = Field(1800, gt=0, description="Longest time that a body may take to arrive.")
+    max_header_bytes: int = Field(64 << 10, gt=0, description="Most bytes of headers, also after a chunked body.")
+    max_connections: int = Field(512, gt=0, description="Connections; on others, only /health, /ready and /metrics.")
+    # For a host of 512 MB: the idle service takes 120 MB, a quick retrain 100 MB more, and these two what is left.
+    max_body_memory_bytes: int = Field(32 << 20, gt=0, description="Most bytes of all bodies in memory.")
+    max_decoding_bytes: int = Field(216 << 20, gt=0, description="Most bytes of all pictures while they are decoded.")
+    # Two of the largest ZIPs; ten times the scans of usual encoders; 50,000 entries with names of 200 bytes.
+    max_body_disk_bytes: int = Field(2 << 30, gt=0, description="Most bytes of all bodies in TEMP_UPLOADS_DIR.")
+    max_jpeg_scans: int = Field(100, gt=0, description="Most scans of a JPEG; each costs a pass over the picture.")
+    max_zip_directory_bytes: int = Field(16 << 20, gt=0, description="Largest table of contents of a ZIP, in bytes.")
     shutdown_seconds: int = Field(20, gt=0, description="Time that requests in flight get at SIGTERM.")
 
     review_random_share: float = Field(

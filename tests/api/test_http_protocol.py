@@ -1,19 +1,21 @@
 """Connections of slow and broken clients, over raw sockets."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
 
+import httpx
 import pytest
 
-from helpers.service import Process
+from helpers.service import Process, wait_for
 
 WHOLE = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
 def service(start: Callable[..., Process]) -> Process:
-    return start(SILENCE_SECONDS="1")
+    return start(SILENCE_SECONDS="1", MAX_CONNECTIONS="10")
 
 
 def connect(service: Process) -> socket.socket:
@@ -59,3 +61,55 @@ def test_a_connection_lasts_over_many_requests(service: Process) -> None:
                 answer += line.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200")
             time.sleep(0.4)
+
+
+def refusals(service: Process, reason: str) -> int:
+    lines = service.client.get("/metrics").text.splitlines()
+    line = next((line for line in lines if line.startswith(f'shoe_refusals_total{{reason="{reason}"}}')), "x 0")
+    return int(float(line.split()[-1]))
+
+
+def test_trailers_count_as_headers(service: Process) -> None:
+    sent = 0
+    with connect(service) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        with pytest.raises(OSError):
+            while sent < 50 << 20:
+                line.sendall(b"A: b\r\n" * 1000)
+                sent += 6000
+    assert refusals(service, "headers") == 1
+
+
+def test_a_body_that_nobody_reads_does_not_keep_the_connection(service: Process) -> None:
+    with connect(service) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        with pytest.raises(OSError):
+            for _ in range(100):
+                line.sendall(b"a")
+                time.sleep(0.1)
+
+
+def test_answers_that_nobody_reads_end_the_connection(service: Process) -> None:
+    document = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(("127.0.0.1", service.port))
+        line.sendall(document * 300)
+        wait_for(lambda: refusals(service, "unread_answer") == 1, 20)
+
+
+def test_above_the_limit_of_connections_only_the_state_is_answered(service: Process) -> None:
+    with contextlib.ExitStack() as stack:
+        lines = [stack.enter_context(connect(service)) for _ in range(12)]
+        for line, path, status in [(lines[-1], b"predict", b"503"), (lines[-2], b"health", b"200")]:
+            line.sendall(b"POST /predict" if path == b"predict" else b"GET /health")
+            line.sendall(b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert line.recv(65536).startswith(b"HTTP/1.1 " + status)
+    assert refusals(service, "connections") == 1
+
+
+def test_the_oldest_spare_connection_makes_room(service: Process) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(530):
+            stack.enter_context(connect(service))
+        assert httpx.get(f"{service.client.base_url}/health", trust_env=False).status_code == 200

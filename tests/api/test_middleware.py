@@ -11,7 +11,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from shoe_classifier.api.metrics import RequestMetrics
-from shoe_classifier.api.middleware import CountRequests, HandleErrors, PredictFastPath, StripTrailingSlash
+from shoe_classifier.api.middleware import (
+    CountRequests,
+    HandleErrors,
+    PredictFastPath,
+    ReserveConnections,
+    StripTrailingSlash,
+)
 from shoe_classifier.errors import NotFound
 
 
@@ -45,7 +51,8 @@ def build(endpoint: object = None) -> tuple[FastAPI, RequestMetrics]:
         return "the framework"
 
     app.add_middleware(PredictFastPath, endpoint=endpoint or answer_shortly)
-    app.add_middleware(HandleErrors)
+    app.add_middleware(ReserveConnections)
+    app.add_middleware(HandleErrors, request_metrics=metrics)
     app.add_middleware(StripTrailingSlash)
     app.add_middleware(CountRequests, request_metrics=metrics)
     return app, metrics

@@ -1,14 +1,18 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
+from shoe_classifier.api.body_limits import BodyLimits
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import private_folder, read_form, read_json
 from shoe_classifier.api.schemas import LabelBody
-from shoe_classifier.errors import AppError, InvalidRequest, RequestTimeout, TooLarge
+from shoe_classifier.errors import AppError, InvalidRequest, Overloaded, RequestTimeout, TooLarge
+from shoe_classifier.settings import Settings
 
 
 def part(name: str, data: bytes, filename: str | None = None, headers: bytes = b"") -> bytes:
@@ -17,6 +21,10 @@ def part(name: str, data: bytes, filename: str | None = None, headers: bytes = b
 
 
 END = b"--edge--\r\n"
+
+
+def limits_of(**settings: Any) -> BodyLimits:
+    return BodyLimits(Settings(_env_file=None, **{"silence_seconds": 0.05, **settings}))  # type: ignore[call-arg]
 
 
 def read(
@@ -38,7 +46,9 @@ def read(
             return {"type": "http.disconnect"}
 
         headers = [(b"content-type", content_type.encode())]
-        return await read_form(Request({"type": "http", "headers": headers}, receive), max_bytes, silence, folder)
+        request = Request({"type": "http", "headers": headers}, receive)
+        async with read_form(request, max_bytes, limits_of(silence_seconds=silence), folder) as form:
+            return form
 
     return asyncio.run(run())
 
@@ -99,10 +109,68 @@ def test_silent_clients_time_out() -> None:
             return {}
 
         headers = [(b"content-type", b"multipart/form-data; boundary=edge")]
-        await read_form(Request({"type": "http", "headers": headers}, receive), 1000, 0.05)
+        async with read_form(Request({"type": "http", "headers": headers}, receive), 1000, limits_of()):
+            pytest.fail("the form was read")
 
     with pytest.raises(RequestTimeout, match=r"within 0\.05 s"):
         asyncio.run(run())
+
+
+async def trickling(limits: BodyLimits, seconds: float, body: bytes = b"", announced: str = "") -> int:
+    """Send a byte again and again; returns how many were read before the form was refused."""
+    count = 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal count
+        count += 1
+        await asyncio.sleep(seconds)
+        return {"type": "http.request", "body": body or b"-", "more_body": True}
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=edge"), (b"content-length", announced.encode())]
+    async with read_form(Request({"type": "http", "headers": headers}, receive), 10**6, limits):
+        pytest.fail("the form was read")
+    return count
+
+
+def test_a_byte_now_and_then_is_too_slow() -> None:
+    with pytest.raises(RequestTimeout, match="at least 1,000 bytes per second"):
+        asyncio.run(trickling(limits_of(silence_seconds=0.1, min_bytes_per_second=1000), 0.01))
+
+
+def test_a_body_has_a_longest_time() -> None:
+    with pytest.raises(RequestTimeout, match=r"whole body within 0\.1 s"):
+        asyncio.run(trickling(limits_of(min_bytes_per_second=0, request_seconds=0.1, silence_seconds=1), 0.01))
+
+
+@pytest.mark.parametrize("announced", ["5000", ""])
+def test_bodies_beyond_the_budget_are_refused_before_they_are_read(announced: str) -> None:
+    with pytest.raises(Overloaded, match="memory for bodies") as refused:
+        asyncio.run(trickling(limits_of(max_body_memory_bytes=2000), 0, bytes(300), announced))
+    assert refused.value.headers == {"Retry-After": "1", "Connection": "close"}
+    assert refused.value.reason == "memory"
+
+
+def test_forms_share_the_budget_while_they_are_used(tmp_path: Path) -> None:
+    limits = limits_of(max_body_memory_bytes=2000, max_body_disk_bytes=1000)
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": part("file", bytes(800), "x") + END, "more_body": False}
+
+    def form(folder: Path | None = None) -> AbstractAsyncContextManager[Form]:
+        headers = [(b"content-type", b"multipart/form-data; boundary=edge")]
+        return read_form(Request({"type": "http", "headers": headers}, receive), 1000, limits, folder)
+
+    async def run() -> None:
+        async with form():
+            async with form(tmp_path):
+                with pytest.raises(Overloaded, match="disk for bodies"):
+                    limits.disk.check(500)
+            limits.disk.check(1000)
+            with pytest.raises(Overloaded, match="memory for bodies"):
+                limits.memory.check(1500)
+        limits.memory.check(2000)
+
+    asyncio.run(run())
 
 
 def test_private_folders_are_always_removed(tmp_path: Path) -> None:

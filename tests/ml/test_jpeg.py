@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from helpers.pictures import draw
-from shoe_classifier.ml.jpeg import count_scans, keep_dc_scans
+from shoe_classifier.ml.jpeg import coefficient_bytes, count_scans, keep_dc_scans
 
 
 def test_a_baseline_file_has_one_scan() -> None:
@@ -38,3 +38,10 @@ def test_damaged_files_end_the_reading(step: int) -> None:
     for end in range(0, len(data), step):
         assert count_scans(data[:end]) <= count_scans(data)
         keep_dc_scans(data[:end])
+
+
+def test_only_files_of_many_scans_need_their_coefficients() -> None:
+    assert coefficient_bytes(draw("Boot", 1, (640, 480))) == 0
+    assert coefficient_bytes(draw("Boot", 1, (640, 480), progressive=True, subsampling=0)) == 2 * 640 * 480 * 3
+    assert coefficient_bytes(draw("Boot", 1, (640, 480), progressive=True, subsampling=2)) == 2 * 640 * 480 * 1.5
+    assert coefficient_bytes(b"\xff\xd8\xff") == 0

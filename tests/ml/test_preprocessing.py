@@ -10,7 +10,7 @@ from PIL import Image
 
 from helpers.pictures import draw, encode
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
-from shoe_classifier.ml.preprocessing import FORMATS, decode, shows_nothing
+from shoe_classifier.ml.preprocessing import FORMATS, LIMITS, decode, decode_with_thumbnail, shows_nothing, thumbnail
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -182,3 +182,26 @@ def test_a_jpeg_of_countless_scans_is_refused_before_it_is_decoded() -> None:
     scan = data.rindex(b"\xff\xda")
     with pytest.raises(InvalidImage, match="100 scans"):
         decode(data[:-2] + data[scan:-2] * 200 + data[-2:], 16)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "AVIF", "BMP", "JPEG"])
+def test_large_pictures_look_the_same_in_less_memory(kind: str) -> None:
+    large, small = two_colours().resize((1607, 1203)), decode(encode(two_colours(), "PNG"), 16)
+    data = encode(large, kind)
+    picture, shown = decode_with_thumbnail(data, 16, 64)
+    assert abs(decode(data, 16).astype(int) - small).max() < 40
+    assert abs(picture.astype(int) - small).max() < 40
+    assert thumbnail(data, 64).size == shown.size == (64, 48)
+
+
+def test_transparency_of_large_pictures_is_white() -> None:
+    clear = Image.new("RGBA", (1600, 1200), (255, 0, 0, 0))
+    for kind in ("PNG", "WEBP"):
+        assert decode(encode(clear, kind, lossless=True), 16).min() == 255
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_picture_that_takes_too_much_memory_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LIMITS, "max_bytes", 100)
+    with pytest.raises(TooLarge, match=f"at most 100 bytes to decode; received .* {kind}"):
+        decode(encoded(kind), 16)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.attacks import hidden_entries
 from helpers.pictures import zip_of
 from shoe_classifier.errors import InvalidZip, TooLarge
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_labelled, read_pictures
@@ -152,3 +153,36 @@ def test_pictures_without_labels(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(zip_of({"a.jpg": b"1", "deep/er/b.jpg": b"2"}))
     assert [entry.name for entry in read_pictures(path, LIMITS)] == ["a.jpg", "deep/er/b.jpg"]
+
+
+def test_the_directory_is_counted_not_the_end_record(tmp_path: Path) -> None:
+    with pytest.raises(TooLarge, match="at most 20 files in the ZIP; received 21"):
+        read(tmp_path, hidden_entries(21))
+
+
+def test_a_large_directory_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(TooLarge, match="table of contents has at most 900 bytes"):
+        read(tmp_path, hidden_entries(20), ZipLimits(max_files=20, max_directory_bytes=900))
+
+
+def test_comments_and_extra_fields_belong_to_their_entry(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.comment = b"of the archive"
+        with archive.open(zipfile.ZipInfo("Boot/a.jpg"), "w", force_zip64=True) as file:
+            file.write(b"1")
+        archive.infolist()[0].comment = b"of the entry"
+    assert labels(read(tmp_path, out.getvalue())) == [("Boot", "Boot/a.jpg")]
+
+
+def test_a_zip64_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    data = zip_of({"Boot/a.jpg": b"1", "Boot/b.jpg": b"2"})
+    assert b"PK\6\6" in data
+    assert len(read(tmp_path, data)) == 2
+
+
+def test_empty_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = zip_of({"Boot/a.jpg": b""})
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("an empty file was opened"))
+    assert labels(read(tmp_path, data)) == [("corrupt", "Boot/a.jpg")]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from shoe_classifier.api.body_limits import BodyLimits
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.audit import AuditLog
@@ -52,6 +53,7 @@ class Service:
     audit: AuditLog
     retention: Retention
     retrainer: Retrainer
+    bodies: BodyLimits
     monitor: Monitor
     review_queue: ReviewQueue
     review: ReviewService
@@ -70,6 +72,7 @@ def _part(select: Callable[[Service], object]) -> Any:
     return Depends(get)
 
 
+BodiesDep = Annotated[BodyLimits, _part(lambda service: service.bodies)]
 SettingsDep = Annotated[Settings, _part(lambda service: service.settings)]
 StoreDep = Annotated[Store, _part(lambda service: service.store)]
 ModelDep = Annotated[LiveModelHolder, _part(lambda service: service.live_model)]

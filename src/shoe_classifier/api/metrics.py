@@ -39,6 +39,7 @@ class RequestMetrics:
         )
         self._requests = Counter("shoe_requests", "Answers.", ["path", "method", "status"], registry=self.registry)
         self._decisions = Counter("shoe_predictions", "Predictions.", ["label", "decision"], registry=self.registry)
+        self._refusals = Counter("shoe_refusals", "What limits refused.", ["reason"], registry=self.registry)
         self._unprocessed = Gauge("shoe_unprocessed_pictures", "Pictures to learn from.", registry=self.registry)
         self._outbox = Gauge("shoe_outbox", "What waits to be sent to Supabase.", ["what"], registry=self.registry)
         self._quality = {name: Gauge(f"shoe_{name}", text, registry=self.registry) for name, text in _QUALITY.items()}
@@ -73,6 +74,10 @@ class RequestMetrics:
     def count_prediction(self, label: str, decision: Decision) -> None:
         """Count one prediction."""
         self._decisions.labels(label, decision).inc()
+
+    def count_refusal(self, reason: str) -> None:
+        """Count what a limit refused; `reason` names the limit."""
+        self._refusals.labels(reason).inc()
 
     def read_store(self, store: Store) -> bool:
         """Set the gauges of the store to what it reports now. Returns whether it answers."""

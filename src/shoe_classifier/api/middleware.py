@@ -1,5 +1,7 @@
 """ASGI layers around the framework: counting, one spelling of paths, errors, and a short way for predictions."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -9,6 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoe_classifier.api.error_handlers import handle_error
 from shoe_classifier.api.metrics import RequestMetrics
+from shoe_classifier.errors import Overloaded, RequestTimeout, TooLarge
+
+_ALWAYS_ANSWERED = ("/health", "/ready", "/metrics")
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 1 << 20
 
 
 class CountRequests:
@@ -54,8 +61,9 @@ class StripTrailingSlash:
 class HandleErrors:
     """Answers whatever is raised inside. The framework's outermost layer would raise it again after its answer."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, request_metrics: RequestMetrics):
         self._app = app
+        self._metrics = request_metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +82,24 @@ class HandleErrors:
             if started:  # too late for another status: the server cuts the connection, so that the client notices
                 raise
             response = await handle_error(Request(scope), error)
-            await response(scope, receive, send)
+            if reason := _reason(error):
+                self._metrics.count_refusal(reason)
+            if isinstance(error, Overloaded):
+                await _answer_before_the_body(response, receive, send)
+            else:
+                await response(scope, receive, send)
+
+
+class ReserveConnections:
+    """On connections above the limit, answers only what tells how the service is, so that this is never crowded out."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("state", {}).get("spare") and scope["path"] not in _ALWAYS_ANSWERED:
+            raise Overloaded("Expected fewer connections at the same time; received one too many.", "connections")
+        await self._app(scope, receive, send)
 
 
 _USUAL_QUERIES = (b"", b"record=false", b"record=true")
@@ -96,3 +121,28 @@ class PredictFastPath:
         scope["route"] = self._route  # as the router does; `CountRequests` reads it
         response = await self._endpoint(Request(scope, receive))
         await response(scope, receive, send)
+
+
+def _reason(error: Exception) -> str | None:
+    """What of the limits refused a request, or None."""
+    if isinstance(error, Overloaded):
+        return error.reason
+    return error.code if isinstance(error, RequestTimeout | TooLarge) else None
+
+
+async def _answer_before_the_body(response: Response, receive: Receive, send: Send) -> None:
+    """Answer, then read a little more before the connection is closed.
+
+    Closing it while the client still sends would reset it, often before the client has read the answer.
+    """
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    received = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while received < _LINGER_BYTES:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    break
+    await send({"type": "http.response.body", "body": b""})

@@ -57,7 +57,7 @@ _DETAILS: dict[type[errors.AppError], str] = {
 # What groups of endpoints may raise.
 WRITING = READING = PREDICTING = (errors.Unauthorized, errors.Forbidden)
 STORED = (errors.StoreUnavailable,)
-UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout)
+UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout, errors.Overloaded)
 
 
 def error_responses(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, Any]]:

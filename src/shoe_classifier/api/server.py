@@ -72,6 +72,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         http=Connection,
+        loop="asyncio",  # uvloop accepts one connection in each round, so that new ones wait long in a crowd
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
         proxy_headers=False,  # a forged X-Forwarded-For must not make a remote client look like this machine

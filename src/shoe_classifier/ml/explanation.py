@@ -7,7 +7,7 @@ from PIL import Image
 
 from shoe_classifier.ml.head import activation_map
 from shoe_classifier.ml.live_model import LiveModel
-from shoe_classifier.ml.preprocessing import decode, thumbnail
+from shoe_classifier.ml.preprocessing import decode_with_thumbnail
 
 _MAX_SIDE = 512
 _STRENGTH = 0.6  # of the colour over the hottest place
@@ -23,8 +23,8 @@ def explain(live: LiveModel, data: bytes, name: str, max_pixels: int) -> bytes:
     Raises:
         UnsupportedImage, InvalidImage, TooLarge: as `preprocessing.decode` does.
     """
-    picture = decode(data, live.backbone.image_size, name=name, max_pixels=max_pixels)
-    shown = thumbnail(data, _MAX_SIDE, name=name, max_pixels=max_pixels)
+    size = live.backbone.image_size
+    picture, shown = decode_with_thumbnail(data, size, _MAX_SIDE, name=name, max_pixels=max_pixels)
     heat = Image.fromarray(heat_map(live, picture)).resize(shown.size, Image.Resampling.BICUBIC)
     out = io.BytesIO()
     _overlay(np.asarray(shown), np.clip(np.asarray(heat), 0, 1)).save(out, "PNG", compress_level=1)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-MAX_SCANS = 100  # cameras write one and progressive encoders about ten; each scan costs a pass over the whole picture
-
 _SOS, _EOI = b"\xff\xda", b"\xff\xd9"
+_FRAMES = {0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE}  # their headers: sequential, progressive, arithmetic
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _BETWEEN_SCANS = (_SOS, _EOI, b"\xff\xc4", b"\xff\xdb", b"\xff\xdd")  # and tables: Huffman, quantisation, restarts
 
 
@@ -14,6 +14,24 @@ def count_scans(data: bytes) -> int:
     In compressed data 0xFF is followed by zero or a restart number, so searching for the marker finds no other bytes.
     """
     return data.count(_SOS)
+
+
+def coefficient_bytes(data: bytes) -> int:
+    """Memory for the coefficients that a decoder must keep until the last scan, whatever size is wanted.
+
+    None for a sequential file with one scan for all components, as cameras write them.
+    """
+    frame = next((start for start, _ in _segments(data) if data[start + 1] in _FRAMES), None)
+    scan = next((start for start, _ in _segments(data) if data[start : start + 2] == _SOS), None)
+    if frame is None or scan is None or len(data) < scan + 5:
+        return 0
+    height, width = int.from_bytes(data[frame + 5 : frame + 7]), int.from_bytes(data[frame + 7 : frame + 9])
+    components = data[frame + 9]
+    if data[frame + 1] not in _PROGRESSIVE and data[scan + 4] == components:
+        return 0
+    factors = [(byte >> 4, byte & 15) for byte in data[frame + 11 : frame + 10 + 3 * components : 3]]
+    most = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
+    return 2 * width * height * sum(h * v for h, v in factors) // max(1, most)
 
 
 def keep_dc_scans(data: bytes) -> bytes:

@@ -10,11 +10,15 @@ import numpy as np
 from PIL import Image
 
 from shoe_classifier.errors import AppError, InvalidImage, TooLarge, TooSmall, UnsupportedImage
-from shoe_classifier.ml import jpeg
+from shoe_classifier.ml import jpeg, webp
+from shoe_classifier.ml.decoding_limits import DecodingLimits
 from shoe_classifier.types import ACCEPTED_FORMATS, EXTENSIONS, MAX_IMAGE_PIXELS
 
 # Pillow refuses only at twice its own limit, and warns before; `check_size` refuses by the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
+
+# Of the process, like the memory that they guard; `main` sets them.
+LIMITS = DecodingLimits(max_bytes=216 << 20, max_jpeg_scans=100)
 
 FORMATS = tuple(EXTENSIONS)
 PICTURE_NAMES = (*EXTENSIONS.values(), ".jpeg", ".jpe", ".jfif", ".heif", ".hif", ".dib")
@@ -32,6 +36,11 @@ _BRANDS = {  # major brands of the ISO container (ISO/IEC 23008-12) that hold on
     b"avif": "AVIF",
 }
 _PLUGINS = {"HEIC": "HEIF"}  # what Pillow calls a format, where it is not its name in capitals
+_OVERSAMPLING = 4  # pixels per pixel of the result, along each side, that make it look the same as from all of them
+_BAND_PIXELS = 1 << 20  # of a large picture, converted at a time
+# Bytes that decoders take per pixel, as measured with 49 megapixels; those of others, per pixel of the file's mode.
+_SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}
+_BYTES_PER_PIXEL = {"AVIF": 9, "HEIC": 4.5}
 _SMALLEST_DRAFT = 8  # the JPEG decoder can leave out this factor of the size
 _LEAST_VARIANCE = 4.0  # of levels 0-255
 _NOISE = 1.5  # squared difference of neighbours over the variance: 2 in pure noise
@@ -84,17 +93,25 @@ def decode(
         TooLarge: more than `max_pixels`.
     """
     width, height = (size, size) if isinstance(size, int) else size
-    image, turn = _open(data, name, max_pixels, min_side)
-    if turn in _SIDEWAYS:
-        width, height = height, width
-    with _damage(data):
-        image = _to_rgb(_draft(image, data, (width, height))).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image if turn is None else image.transpose(turn))  # cheaper than turning the large picture
+    source, longest = _open(data, name, max_pixels, min_side), max(width, height)
+    with _loaded(source, data, longest, _spare_factors(source.size, longest)) as (image, turn):
+        return _squash(image, (width, height), turn)
+
+
+def decode_with_thumbnail(
+    data: bytes, size: int, max_side: int, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS
+) -> tuple[np.ndarray, Image.Image]:
+    """What `decode` and `thumbnail` return, decoded once: of a large picture, this is what takes the time."""
+    source = _open(data, name, max_pixels, 1)
+    scale = max(1, max(source.size) // max_side)
+    factor = min(scale, *_spare_factors(source.size, size))  # the same for both sides, which keeps the proportions
+    with _loaded(source, data, max(size, max_side), (factor, factor)) as (image, turn):
+        return _squash(image, (size, size), turn), _fit(image, max_side, turn)
 
 
 def size_of(data: bytes, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
     """Return the width and height in a picture's header, in pixels. Raises as `decode` does."""
-    return _open(data, name, max_pixels, 1)[0].size
+    return _open(data, name, max_pixels, 1).size
 
 
 def shows_nothing(picture: np.ndarray) -> bool:
@@ -110,11 +127,11 @@ def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = M
 
     Raises as `decode` does.
     """
-    image, turn = _open(data, name, max_pixels, 1)
-    with _damage(data):
-        image = _to_rgb(_draft(image, data, (max_side, max_side)))
-        image.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
-    return image if turn is None else image.transpose(turn)
+    source = _open(data, name, max_pixels, 1)
+    scale = max(1, max(source.size) // max_side)
+    factor = scale // 2 if scale >= 4 else scale  # a thumbnail may be a little soft, and need not oversample by four
+    with _loaded(source, data, max_side, (factor, factor)) as (image, turn):
+        return _fit(image, max_side, turn)
 
 
 def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
@@ -126,8 +143,8 @@ def check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
         raise TooSmall(f"Expected at least {min_side} x {min_side} pixels; received {width} x {height}.")
 
 
-def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> tuple[Image.Image, Image.Transpose | None]:
-    """Read the header, check it, and say how the picture must be turned to be upright."""
+def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> Image.Image:
+    """Read the header and check it."""
     expected = f"Expected a {ACCEPTED_FORMATS} picture"
     if not data:
         raise InvalidImage(f"{expected}; received an empty file.")
@@ -142,8 +159,7 @@ def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> tuple[Image
             _register_heic()
         image: Image.Image = Image.open(io.BytesIO(data), formats=(_PLUGINS.get(kind, kind.upper()),))
     check_size(image.size, max_pixels, min_side)
-    with _damage(data):
-        return image, _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    return image
 
 
 @cache
@@ -154,12 +170,94 @@ def _register_heic() -> None:
     pi_heif.register_heif_opener(thumbnails=False)
 
 
+def _spare_factors(size: tuple[int, int], wanted: int) -> tuple[int, int]:
+    """By how much width and height can be divided before the picture is resized, without a difference that shows."""
+    width, height = size
+    return max(1, width // wanted // _OVERSAMPLING), max(1, height // wanted // _OVERSAMPLING)
+
+
+@contextmanager
+def _loaded(
+    source: Image.Image, data: bytes, wanted: int, factors: tuple[int, int]
+) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
+    """A picture as RGB, and how it must be turned to be upright, while the limits have the memory for it.
+
+    Args:
+        wanted: longest edge that it will be resized to, in pixels.
+        factors: by how much width and height may be divided before.
+    """
+    kind, image = sniff(data), source
+    with _damage(data):
+        if kind == "JPEG":
+            image, factors = _draft(source, data, (wanted, wanted)), (1, 1)
+        scaled = kind == "WebP" and factors != (1, 1) and webp.available() and not getattr(source, "is_animated", True)
+        cost = _cost(image, data, factors, scaled=scaled)
+    with LIMITS.hold(cost, f"{source.width} x {source.height} {kind}"), _damage(data):
+        turn = _TURNS.get(source.getexif().get(_EXIF_ORIENTATION, 1))  # of a PNG picture, this decodes all of it
+        if scaled:
+            yield _to_rgb(_scaled_webp(image, data, factors)), turn
+        elif factors == (1, 1):
+            yield _to_rgb(image), turn
+        else:
+            yield _reduced(image, data, factors), turn
+
+
+def _cost(source: Image.Image, data: bytes, factors: tuple[int, int], *, scaled: bool) -> int:
+    """Most bytes of memory that loading takes, from what was measured for each decoder."""
+    pixels, kind = source.width * source.height, sniff(data)
+    if factors == (1, 1):
+        converted = 0 if source.mode == "RGB" else 8 * pixels  # Pillow stores RGB in four bytes
+    else:
+        converted = 4 * pixels // (factors[0] * factors[1])
+    if kind == "JPEG":
+        loading = 4 * pixels + jpeg.coefficient_bytes(data)
+    elif kind == "WebP":
+        loading = (4 if scaled else 20) * pixels
+    else:
+        loading = int(pixels * (_BYTES_PER_PIXEL.get(kind or "") or _SAMPLE_BYTES.get(source.mode, 4)))
+    return loading + converted
+
+
+def _scaled_webp(source: Image.Image, data: bytes, factors: tuple[int, int]) -> Image.Image:
+    size = -(-source.width // factors[0]), -(-source.height // factors[1])
+    return Image.fromarray(webp.decode_scaled(data, size, alpha=source.mode == "RGBA"))
+
+
+def _reduced(source: Image.Image, data: bytes, factors: tuple[int, int]) -> Image.Image:
+    """Convert a large picture to RGB band by band: all at once, it would take up to three times its memory."""
+    across, down = factors
+    rows = down * max(1, _BAND_PIXELS // (source.width * down))
+    reduced = Image.new("RGB", (-(-source.width // across), -(-source.height // down)))
+    for number, band in enumerate(_bands(source, data, rows)):
+        reduced.paste(_to_rgb(band).reduce(factors), (0, number * rows // down))
+    return reduced
+
+
+def _bands(source: Image.Image, data: bytes, rows: int) -> Iterator[Image.Image]:
+    if sniff(data) == "HEIC":  # from the decoder's own memory: Pillow would copy it first
+        import pi_heif
+
+        pixels = np.asarray(pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True))
+        yield from (Image.fromarray(pixels[top : top + rows]) for top in range(0, len(pixels), rows))
+        return
+    for top in range(0, source.height, rows):
+        yield source.crop((0, top, source.width, min(top + rows, source.height)))
+
+
+def _squash(image: Image.Image, size: tuple[int, int], turn: Image.Transpose | None) -> np.ndarray:
+    image = image.resize(size[::-1] if turn in _SIDEWAYS else size, Image.Resampling.BILINEAR)
+    return np.asarray(image if turn is None else image.transpose(turn))  # cheaper than turning the large picture
+
+
+def _fit(image: Image.Image, max_side: int, turn: Image.Transpose | None) -> Image.Image:
+    image.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
+    return image if turn is None else image.transpose(turn)
+
+
 def _draft(image: Image.Image, data: bytes, size: tuple[int, int]) -> Image.Image:
-    """Let the decoder of a JPEG file leave out what `size` does not need; other formats stay as they are."""
-    if sniff(data) != "JPEG":
-        return image
-    if jpeg.count_scans(data) > jpeg.MAX_SCANS:
-        raise InvalidImage(f"Expected a JPEG picture of at most {jpeg.MAX_SCANS} scans; received one of more.")
+    """Let the decoder of a JPEG file leave out what `size` does not need."""
+    if jpeg.count_scans(data) > LIMITS.max_jpeg_scans:
+        raise InvalidImage(f"Expected a JPEG picture of at most {LIMITS.max_jpeg_scans} scans; received one of more.")
     scale = min(have // wanted for have, wanted in zip(image.size, size, strict=True))
     if "progressive" in image.info and scale >= _SMALLEST_DRAFT:
         image = Image.open(io.BytesIO(jpeg.keep_dc_scans(data)), formats=("JPEG",))

@@ -1,12 +1,13 @@
 """ZIP to pictures: the only code that reads an archive. Nothing is ever extracted by its own name."""
 
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from shoe_classifier.errors import InvalidZip, TooLarge
@@ -16,8 +17,9 @@ from shoe_classifier.ml.preprocessing import PICTURE_NAMES
 
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError, OSError)
-_DIRECTORY_BYTES_PER_FILE = 1024  # of the ZIP's own table of contents; a usual entry takes about 100
 _LOCAL_HEADER_BYTES = 30
+_ENTRY = struct.Struct("<28x3H12x")  # in the directory: the lengths of name, extra field and comment, which follow it
+_ENTRY_SIGNATURE = b"PK\1\2"
 _MOST_LISTS = 10  # files that are looked into, for the one that says which labels the pictures have
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
@@ -31,12 +33,14 @@ class ZipLimits:
         max_files: number of entries.
         max_bytes: of all entries together, unpacked.
         max_file_bytes: of each entry, unpacked.
+        max_directory_bytes: of the table of contents, which is read into memory as a whole.
         max_list_bytes: of a list of labels, unpacked.
     """
 
     max_files: int = 50_000
     max_bytes: int = 1 << 30
     max_file_bytes: int = 20 << 20
+    max_directory_bytes: int = 16 << 20
     max_list_bytes: int = 32 << 20
 
 
@@ -197,22 +201,41 @@ def _folder(entry: _Entry) -> str:
 
 
 def _check_directory(path: Path, limits: ZipLimits) -> None:
-    """Check the end record before `zipfile` builds an object for each entry: there may be millions."""
+    """Count the entries before `zipfile` builds an object for each, by the directory: the end record may lie."""
     with path.open("rb") as file:
         try:
             end: list[Any] | None = zipfile._EndRecData(file)  # type: ignore[attr-defined]
         except _DAMAGE:
             end = None
-    if end is None:
-        raise InvalidZip("Expected a ZIP file; received something else, or one that was cut short.")
-    files, directory_bytes = end[4], end[5]
-    if files > limits.max_files or directory_bytes > limits.max_files * _DIRECTORY_BYTES_PER_FILE:
+        if end is None:
+            raise InvalidZip("Expected a ZIP file; received something else, or one that was cut short.")
+        size, position = end[5], end[9]
+        if size > limits.max_directory_bytes:
+            raise TooLarge(
+                f"Expected a ZIP whose table of contents has at most {limits.max_directory_bytes:,} bytes; "
+                f"received {size:,}."
+            )
+        file.seek(max(0, position - size - _zip64_bytes(end)))
+        files = _count_entries(file.read(size))
+    if files > limits.max_files:
         raise TooLarge(f"Expected at most {limits.max_files:,} files in the ZIP; received {files:,}.")
 
 
+def _zip64_bytes(end: list[Any]) -> int:
+    """Size of the records of a ZIP64 file, which lie between the directory and the end record."""
+    return 76 if end[0] == b"PK\6\6" else 0
+
+
+def _count_entries(directory: bytes) -> int:
+    count = position = 0
+    while position + _ENTRY.size <= len(directory) and directory.startswith(_ENTRY_SIGNATURE, position):
+        count, position = count + 1, position + _ENTRY.size + sum(_ENTRY.unpack_from(directory, position))
+    if position != len(directory):
+        raise InvalidZip("Expected a ZIP file; received one whose table of contents does not read.")
+    return count
+
+
 def _check_entries(entries: list[zipfile.ZipInfo], archive: zipfile.ZipFile, limits: ZipLimits) -> None:
-    if len(entries) > limits.max_files:  # the end record may be wrong
-        raise TooLarge(f"Expected at most {limits.max_files:,} files in the ZIP; received {len(entries):,}.")
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > limits.max_bytes:
         raise TooLarge(f"Expected at most {limits.max_bytes:,} bytes unpacked; received {unpacked:,}.")
@@ -234,6 +257,8 @@ def _read_entry(
     problem = _problem(entry, parts, limits)
     if problem:
         return Skipped(name, "unsupported", problem)
+    if not entry.file_size:  # opening tens of thousands of empty files takes seconds
+        return Skipped(name, "corrupt", "Expected a picture; received an empty file.")
     try:
         with archive.open(entry) as file:
             data = file.read(entry.file_size + 1)
@@ -272,7 +297,9 @@ def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
 
 def _name(entry: zipfile.ZipInfo) -> str:
     """The name as intended. `filename` would drop a NUL and everything after it."""
-    if not entry.flag_bits & _UTF8:  # macOS writes UTF-8 without its flag, and zipfile reads that as code page 437
+    if (
+        not entry.flag_bits & _UTF8 and not entry.orig_filename.isascii()
+    ):  # macOS writes UTF-8 without its flag, and zipfile reads that as code page 437
         try:
             return entry.orig_filename.encode("cp437").decode()
         except UnicodeError:
@@ -281,7 +308,7 @@ def _name(entry: zipfile.ZipInfo) -> str:
 
 
 def _is_absolute(name: str) -> bool:
-    return PurePosixPath(name.replace("\\", "/")).is_absolute() or name[1:2] == ":"
+    return name.startswith(("/", "\\")) or name[1:2] == ":"
 
 
 def _is_clutter(parts: tuple[str, ...]) -> bool:

@@ -72,7 +72,9 @@ class IngestionService:
         self._features = features
         self._publish = publish
         self._lock = threading.Lock()
-        self.zip_limits = ZipLimits(settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes)
+        self.zip_limits = ZipLimits(
+            settings.max_zip_files, settings.max_zip_bytes, settings.max_image_bytes, settings.max_zip_directory_bytes
+        )
 
     def ingest(
         self,

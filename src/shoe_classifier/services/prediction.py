@@ -48,15 +48,19 @@ class PredictionService:
         self.unrecorded = 0
         self.recent = RecentFeatures()
 
+    def check_pending(self) -> None:
+        """Raise `Overloaded` if there are too many predictions in flight: a longer queue would help nobody."""
+        if self._pending >= self._settings.max_pending:
+            raise Overloaded(
+                f"Expected at most {self._settings.max_pending} predictions in flight; received one more.",
+                "predictions",
+            )
+
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Count a prediction in flight. Raises `Overloaded` if there are too many: a longer queue would help nobody."""
+        """Count a prediction in flight. Raises as `check_pending` does."""
         with self._lock:
-            if self._pending >= self._settings.max_pending:
-                raise Overloaded(
-                    f"Expected at most {self._settings.max_pending} predictions in flight; received one more.",
-                    headers={"Retry-After": "1"},
-                )
+            self.check_pending()
             self._pending += 1
         try:
             yield

@@ -13,7 +13,14 @@ from fastapi import APIRouter, Request, Response
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayPredict, check_predicting
-from shoe_classifier.api.dependencies import IngestionDep, MetricsDep, ModelDep, PredictionDep, SettingsDep
+from shoe_classifier.api.dependencies import (
+    BodiesDep,
+    IngestionDep,
+    MetricsDep,
+    ModelDep,
+    PredictionDep,
+    SettingsDep,
+)
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.api.multipart import private_folder, read_form
@@ -27,14 +34,7 @@ from shoe_classifier.settings import Settings
 
 router = APIRouter(tags=["predict"], dependencies=[MayPredict])
 
-_PREDICTING = (
-    *PREDICTING,
-    *UPLOADING,
-    errors.InvalidImage,
-    errors.UnsupportedImage,
-    errors.Overloaded,
-    errors.NotReady,
-)
+_PREDICTING = (*PREDICTING, *UPLOADING, errors.InvalidImage, errors.UnsupportedImage, errors.NotReady)
 
 
 @router.post(
@@ -44,13 +44,16 @@ _PREDICTING = (
     responses=error_responses(*_PREDICTING),
     openapi_extra={**PREDICT_FORM, **RECORD},
 )
-async def predict(request: Request, settings: SettingsDep, prediction: PredictionDep, metrics: MetricsDep) -> Response:
+async def predict(
+    request: Request, settings: SettingsDep, bodies: BodiesDep, prediction: PredictionDep, metrics: MetricsDep
+) -> Response:
     started, record = time.perf_counter(), _is_recorded(request)
     check_predicting(request, settings)  # the fast path runs no dependencies
-    form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
-    file = form.file("file")
-    with prediction.slot():  # only now: a slow sender must not keep others out
-        answer = await _predict(prediction, metrics, file.data, file.name, started, record=record)
+    prediction.check_pending()  # before the body is read
+    async with read_form(request, settings.max_image_bytes, bodies) as form:
+        file = form.file("file")
+        with prediction.slot():  # only now: a slow sender must not keep others out
+            answer = await _predict(prediction, metrics, file.data, file.name, started, record=record)
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
@@ -65,15 +68,16 @@ async def predict(request: Request, settings: SettingsDep, prediction: Predictio
     openapi_extra=PREDICT_FORM,
 )
 async def explain_prediction(
-    request: Request, settings: SettingsDep, prediction: PredictionDep, model: ModelDep
+    request: Request, settings: SettingsDep, bodies: BodiesDep, prediction: PredictionDep, model: ModelDep
 ) -> Response:
-    form = await read_form(request, settings.max_image_bytes, settings.silence_seconds)
-    file = form.file("file")
-    with prediction.slot():
-        loop, live = asyncio.get_running_loop(), model.teachable
-        png = await loop.run_in_executor(
-            prediction.threads, explain, live, file.data, file.name, settings.max_image_pixels
-        )
+    prediction.check_pending()
+    async with read_form(request, settings.max_image_bytes, bodies) as form:
+        file = form.file("file")
+        with prediction.slot():
+            loop, live = asyncio.get_running_loop(), model.teachable
+            png = await loop.run_in_executor(
+                prediction.threads, explain, live, file.data, file.name, settings.max_image_pixels
+            )
     return Response(png, media_type="image/png")
 
 
@@ -81,20 +85,24 @@ async def explain_prediction(
     "/predict/batch",
     summary="Classify several pictures, or those of a ZIP",
     response_model=BatchBody,
-    responses=error_responses(*PREDICTING, *UPLOADING, errors.InvalidZip, errors.Overloaded, errors.NotReady),
+    responses=error_responses(*PREDICTING, *UPLOADING, errors.InvalidZip, errors.NotReady),
     openapi_extra=BATCH_FORM,
 )
 async def predict_batch(
     request: Request,
     settings: SettingsDep,
+    bodies: BodiesDep,
     model: ModelDep,
     prediction: PredictionDep,
     ingestion: IngestionDep,
     metrics: MetricsDep,
 ) -> Response:
     model.live  # noqa: B018 - raises NotReady before a large body is read
-    async with private_folder(settings.temp_uploads_dir) as folder:
-        form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+    prediction.check_pending()
+    async with (
+        private_folder(settings.temp_uploads_dir) as folder,
+        read_form(request, settings.max_zip_bytes, bodies, folder) as form,
+    ):
         with prediction.slot():
             pictures = _pictures(form, folder, settings, ingestion.zip_limits)
             results = [await _result(prediction, metrics, picture) async for picture in pictures]

@@ -15,7 +15,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
-from shoe_classifier.api.dependencies import IngestionDep, ModelDep, RetrainerDep, SettingsDep, StoppingDep, StoreDep
+from shoe_classifier.api.dependencies import (
+    BodiesDep,
+    IngestionDep,
+    ModelDep,
+    RetrainerDep,
+    SettingsDep,
+    StoppingDep,
+    StoreDep,
+)
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
 from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
@@ -45,6 +53,7 @@ class RetrainOptions(BaseModel):
 async def _options_after_upload(
     request: Request,
     settings: SettingsDep,
+    bodies: BodiesDep,
     model: ModelDep,
     store: StoreDep,
     ingestion: IngestionDep,
@@ -52,10 +61,12 @@ async def _options_after_upload(
 ) -> RetrainOptions:
     """Read the options, and ingest the ZIP if there is one. Raises `RetrainRunning` before the body is read."""
     retrainer.check_idle()
-    form = Form()
-    async with private_folder(settings.temp_uploads_dir) as folder:
-        if request.headers.get("content-type"):
-            form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+    if not request.headers.get("content-type"):
+        return _options(dict(request.query_params))
+    async with (
+        private_folder(settings.temp_uploads_dir) as folder,
+        read_form(request, settings.max_zip_bytes, bodies, folder) as form,
+    ):
         options = _options({**request.query_params, **form.fields})
         if form.files and (form.files[0].path or form.files[0].data or form.files[0].name):
             await anyio.to_thread.run_sync(_ingest, ingestion, store, model, form, folder)

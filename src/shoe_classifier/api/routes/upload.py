@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayWrite
-from shoe_classifier.api.dependencies import DataQualityDep, IngestionDep, ModelDep, SettingsDep
+from shoe_classifier.api.dependencies import BodiesDep, DataQualityDep, IngestionDep, ModelDep, SettingsDep
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import private_folder, read_form
 from shoe_classifier.api.openapi import STORED, UPLOAD_FORM, UPLOADING, WRITING, error_responses
@@ -38,11 +38,18 @@ _INGESTING = (
 @router.post("/upload-zip", status_code=201, include_in_schema=False)
 @router.post("/upload-data", status_code=201, include_in_schema=False)
 async def upload(
-    request: Request, settings: SettingsDep, model: ModelDep, ingestion: IngestionDep, quality: DataQualityDep
+    request: Request,
+    settings: SettingsDep,
+    bodies: BodiesDep,
+    model: ModelDep,
+    ingestion: IngestionDep,
+    quality: DataQualityDep,
 ) -> dict[str, Any]:
     known_labels = model.labels
-    async with private_folder(settings.temp_uploads_dir) as folder:
-        form = await read_form(request, settings.max_zip_bytes, settings.silence_seconds, folder)
+    async with (
+        private_folder(settings.temp_uploads_dir) as folder,
+        read_form(request, settings.max_zip_bytes, bodies, folder) as form,
+    ):
         report = await anyio.to_thread.run_sync(_ingest, ingestion, form, folder, known_labels)
     quality.check_soon()
     return report.as_json()
