@@ -41,7 +41,6 @@ def state() -> None:
 
 st.set_page_config(page_title="Shoe classifier", page_icon="static/icon.png", layout="wide")
 st.logo("static/logo.svg", size="large", icon_image="static/icon.png")
-st.html(Path("static/style.css"))
 pages = [
     st.Page(f"{name}.py", title=title, icon=icon, default=name == "predict") for name, (title, icon) in _PAGES.items()
 ]
@@ -49,6 +48,8 @@ page = st.navigation(pages)
 with st.sidebar:
     state()
 with st.container(horizontal=True, wrap=False, key="phone-navigation"):  # where the sidebar is folded away
+    # Not st.html, whose styles are gone once a fragment is redrawn.
+    st.markdown(f"<style>{Path('static/style.css').read_text()}</style>", unsafe_allow_html=True)
     for item in pages:
         st.page_link(item, icon=None)
 page.run()

@@ -12,7 +12,7 @@ import streamlit as st
 
 from answering import answered
 from client import ApiError, Busy, Prediction, Unreachable
-from components import api, count, small_jpeg
+from components import api, count, escape_markdown, small_jpeg
 
 _MOST = 500  # pictures that are kept for a visitor
 _SIDE = 360  # pixels of the copies that are shown
@@ -86,8 +86,9 @@ def groups() -> Counter[str]:
 
 
 def summary() -> str:
-    """`40 pictures: 29 Shoe, 6 Boot, 5 unsure`."""
-    return f"{count(len(pictures()), 'picture')}: " + ", ".join(f"{n} {name}" for name, n in groups().items())
+    """`40 pictures: 29 Shoe, 6 Boot, 5 unsure`, as Markdown."""
+    parts = (f"{number} {escape_markdown(name)}" for name, number in groups().items())
+    return f"{count(len(pictures()), 'picture')}: {', '.join(parts)}"
 
 
 def as_csv() -> str:

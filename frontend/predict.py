@@ -43,7 +43,7 @@ def results(known: Sequence[str]) -> None:
         card(items[0], known, "one", keys=True)
         toolbar()
         return
-    st.header(escape_markdown(summary()))
+    st.header(summary())
     toolbar()
     counts = groups()
     chosen = st.pills("Show", list(counts), format_func=lambda name: f"{escape_markdown(name)} {counts[name]}")

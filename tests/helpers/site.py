@@ -73,7 +73,7 @@ def drop(page: Page, paths: list[Path]) -> None:
 
 
 def go(page: Page, name: str) -> None:
-    page.get_by_role("link", name=name, exact=True).click()
+    page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
     expect(page.get_by_role("heading", name=HEADINGS.get(name, name), level=1)).to_be_visible()
     settle(page)
 
