@@ -10,7 +10,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-head
 LOCKS := requirements.txt requirements-dev.txt frontend/requirements.txt performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run openapi ui demo notebook install test test-supabase test-ui load lint check format lock clean
+.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui load lint check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -45,7 +45,10 @@ test: $(VENV)/dev ## Run all tests but those that need programs of the system
 
 test-supabase: $(VENV)/dev .cache/postgrest/done ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql >/dev/null)
-	$(BIN)/python -m pytest -m supabase
+	$(BIN)/python -m pytest -m supabase -n auto --dist loadfile
+
+test-faults: $(VENV)/dev ## Kill, starve and fuzz the service; FAULT_KILLS=200 FAULT_EXAMPLES=10000 for a long run
+	$(BIN)/python -m pytest -m faults -n auto --dist loadfile
 
 test-ui: $(VENV)/dev .venv-ui/done .cache/axe/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
@@ -67,7 +70,7 @@ lint: $(VENV)/dev .venv-ui/done .venv-load/done ## Check format, style, spelling
 	@mkdir -p .cache && sha256sum $(LOCKS) >.cache/locks && $(MAKE) --silent lock
 	@sha256sum --check --quiet .cache/locks || (echo "The lock files were out of date and have been updated; commit them." >&2; exit 1)
 
-check: lint test test-supabase test-ui ## Run all that CI runs
+check: lint test test-supabase test-faults test-ui ## Run all that CI runs
 
 format: $(VENV)/dev ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff format .

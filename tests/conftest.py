@@ -73,8 +73,8 @@ def start(settings: Settings) -> Iterator[Callable[..., Process]]:
     """Starts real server processes on the test's own folders; ends them all."""
     started: list[Process] = []
 
-    def begin(**environment: str) -> Process:
-        process = Process(settings.models_dir.parent, **environment)
+    def begin(*, as_user: bool = False, **environment: str) -> Process:
+        process = Process(settings.models_dir.parent, as_user=as_user, **environment)
         started.append(process)
         return process.wait_until_ready()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from shoe_classifier import files
 from shoe_classifier.files import fsync, replacing, sha256_of
 
 
@@ -53,3 +54,11 @@ def test_the_hash_of_a_file(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     (tmp_path / "a").write_bytes(data)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_process_of_another_user_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(process: int, signal: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", denied)
+    assert files._runs("1")

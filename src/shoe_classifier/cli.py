@@ -1,7 +1,6 @@
 """`python -m shoe_classifier …`: the service and its parts from a terminal."""
 
 import json
-import logging
 import sys
 import tempfile
 import time
@@ -41,9 +40,7 @@ def serve(
     from shoe_classifier.main import create_app
 
     given = {"host": host, "port": port}
-    settings = _settings(**{name: value for name, value in given.items() if value is not None})
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
-    run(settings, create_app)
+    run(_settings(**{name: value for name, value in given.items() if value is not None}), create_app)
 
 
 @app.command()

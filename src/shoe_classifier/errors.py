@@ -1,6 +1,12 @@
 """One family of errors. Each class carries the HTTP status and the code that a client receives."""
 
+import errno
+import sqlite3
 from typing import Any
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_SQLITE_READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
 
 
 class AppError(Exception):
@@ -83,6 +89,12 @@ class NotCancellable(AppError):
     status, code = 409, "not_cancellable"
 
 
+class Superseded(AppError):
+    """A rejected candidate whose publication would lose what the live version has learned since."""
+
+    status, code = 409, "superseded"
+
+
 class TooFewLabels(AppError):
     """A model tells labels apart, so there must be two."""
 
@@ -110,7 +122,7 @@ class NotReady(AppError):
 
 
 class StoreUnavailable(AppError):
-    """Supabase does not answer, or gives an unexpected answer. `again`: another try may help."""
+    """The records are locked, or Supabase does not answer, or not as expected. `again`: another try may help."""
 
     status, code = 503, "store_unavailable"
 
@@ -129,6 +141,10 @@ class StorageFull(AppError):
     status, code = 507, "storage_full"
 
 
+class StorageReadOnly(AppError):
+    status, code = 507, "storage_read_only"
+
+
 class InvalidModel(AppError):
     """A model file that cannot be trusted or does not fit this service."""
 
@@ -141,3 +157,19 @@ class ConfigurationError(Exception):
 
 class Cancelled(Exception):
     """Raised inside a retrain that was cancelled."""
+
+
+def disk_error(error: Exception) -> AppError | None:
+    """Return what clients are told of a disk that is full, read-only or locked; None for any other failure."""
+    number = error.errno if isinstance(error, OSError) else None
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the bits that say more
+    if number in _FULL or code == sqlite3.SQLITE_FULL:
+        return StorageFull("Expected room on the service's disk; it is full. Nothing was kept.")
+    if number in _READ_ONLY or code in _SQLITE_READ_ONLY:
+        return StorageReadOnly(
+            "Expected to write to the service's folders; they are read-only. Nothing was kept. Check their owner, their"
+            " mode and their disk."
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreUnavailable("Expected the service's records; another program has locked them. Try again.")
+    return None

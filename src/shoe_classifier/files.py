@@ -1,11 +1,18 @@
 """Atomic files: written under a temporary name, flushed to the disk, and renamed."""
 
+import contextlib
 import hashlib
 import os
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_PART = re.compile(r"\..+?(?:\.(?P<writer>\d+)\.\d+)?\.part(?:\.\w+)?")  # what `replacing` writes, and did in 0.1.0
+_LONGEST_SECONDS = 24 * 3600.0  # without a byte: ids of processes are used again, above all in containers
+_STARTED = time.time()
 
 
 @contextmanager
@@ -26,6 +33,37 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             fsync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: re.Pattern[str] = _PART) -> None:
+    """Remove the temporary files of processes that have ended; where the folder is read-only, they stay.
+
+    Args:
+        name: matches the names of such files; its group `writer` is the id of the process, if the name has one.
+    """
+    for path in folder.glob(".*"):
+        if match := name.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                if not _may_be_written(match["writer"], path.stat().st_mtime):
+                    path.unlink()
+
+
+def _may_be_written(process: str | None, changed: float) -> bool:
+    if process is None or time.time() - changed > _LONGEST_SECONDS:
+        return False
+    if int(process) == os.getpid():  # or an earlier process with this id
+        return changed >= _STARTED
+    return _runs(process)
+
+
+def _runs(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it belongs to another user
+        return True
+    return True
 
 
 def fsync(path: Path) -> None:

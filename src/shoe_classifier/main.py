@@ -114,7 +114,6 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
 
 
 def _build_service(settings: Settings) -> Service:
-    settings.dataset_dir.mkdir(parents=True, exist_ok=True)
     give_back_large_blocks()
     preprocessing.LIMITS.max_bytes = settings.max_decoding_bytes
     preprocessing.LIMITS.max_jpeg_scans = settings.max_jpeg_scans
@@ -149,7 +148,7 @@ def _build_service(settings: Settings) -> Service:
         retrainer=retrainer,
         monitor=monitor,
         review_queue=ReviewQueue(store, live_model, prediction.recent, monitor),
-        review=ReviewService(store, ingestion, corrections, retrainer, monitor),
+        review=ReviewService(store, ingestion, corrections, monitor),
         auto_retrain=AutoRetrain(settings, store, retrainer),
         webhooks=webhooks,
         shadow=shadow,

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     open_reading: bool = Field(False, description="Show rows, pictures and model files without a key.")
     open_predict: bool = Field(True, description="Predict without a key.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="A line or a JSON object for each event.")
 
     supabase_url: str | None = Field(None, description="Supabase project; set it together with SUPABASE_KEY.")
     supabase_key: SecretStr | None = Field(None, description="Its service key.")
@@ -83,6 +84,10 @@ class Settings(BaseSettings):
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
     full_from_images: int = Field(1000, gt=0, description="Number of new pictures from which `auto` retrains fully.")
     keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
+    keep_rejected: int = Field(
+        3, ge=0, description="Most rejected candidates that are kept, to be published all the same."
+    )
+    keep_rejected_hours: int = Field(72, gt=0, description="Time for which they are kept.")
     auto_retrain: str = Field("off", description="Retrain without being asked: off, daily or new_pictures:N.")
 
     webhook_url: str | None = Field(None, description="Where webhooks go; set it together with WEBHOOK_SECRET.")

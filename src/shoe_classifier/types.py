@@ -29,6 +29,7 @@ ISSUE_KINDS: tuple[IssueKind, ...] = get_args(IssueKind)
 REVIEW_KINDS: tuple[ReviewKind, ...] = get_args(ReviewKind)
 QUEUED_KINDS: tuple[QueuedKind, ...] = get_args(QueuedKind)
 FINISHED: tuple[Ending, ...] = get_args(Ending)
+UNPUBLISHED = ("candidate", "rejected")  # states of a version that was never live
 NONE_OF_THESE = "none of these"  # label of training pictures that show none of the labels
 SKIPPED = ""  # `reviewed_label` of a prediction about which a person would not decide
 CANCELLING: Phase = "cancelling"  # a job that another process runs is to be cancelled
@@ -143,8 +144,8 @@ class TrainingPicture:
 class ModelVersion:
     """A row of `Model_Versions`.
 
-    `state` is `candidate` until the version becomes `live`; afterwards it is `live` or `archived`, and `deleted` once
-    its file has been pruned. `parent` is the version that it was trained from.
+    `state` is `candidate` until the version becomes `live`, or `rejected` when the gate rejects it; afterwards it is
+    `live` or `archived`, and `deleted` once its file has been pruned. `parent` is the version that it was trained from.
     """
 
     version: str

@@ -153,7 +153,7 @@ NOT_PROXIES = [
     "Accept", "Accept-Encoding", "Accept-Language", "Access-Control-Request-Method", "Authorization",
     "Cache-Control", "Cookie", "DNT", "Content-Type", "If-None-Match", "Pragma", "Postman-Token", "Priority",
     "Range", "Referer", "Save-Data", "Sec-CH-UA", "Sec-CH-UA-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
-    "Sec-Fetch-Site", "Sec-Fetch-User", "TE", "Upgrade-Insecure-Requests", "User-Agent", "X-API-Key",
+    "Sec-Fetch-Site", "Sec-Fetch-User", "Upgrade-Insecure-Requests", "User-Agent", "X-API-Key",
     "X-Requested-With", "X-Request-Id",
 ]  # fmt: skip
 

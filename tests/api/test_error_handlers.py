@@ -3,19 +3,25 @@
 import errno
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from helpers.pictures import draw
-from helpers.service import make_settings, running
+from helpers.pictures import draw, lesson_zip
+from helpers.service import Process, make_settings, running
 from shoe_classifier.settings import Settings
 
 
 def form(boundary: str, *more: str) -> dict[str, bytes]:
     return {"Content-Type": "; ".join(["multipart/form-data", f"boundary={boundary}", *more]).encode()}
+
+
+def sqlite_error(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("x")
+    error.sqlite_errorcode = code
+    return error
 
 
 CALLS = [
@@ -110,14 +116,49 @@ def test_unknown_failures_do_not_show_their_text(
         }
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "x"), sqlite3.OperationalError("database or disk is full")])
-def test_full_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (OSError(errno.ENOSPC, "x"), 507, "storage_full"),
+        (sqlite_error(sqlite3.SQLITE_FULL), 507, "storage_full"),
+        (OSError(errno.EROFS, "x"), 507, "storage_read_only"),
+        (sqlite_error(sqlite3.SQLITE_READONLY_DBMOVED), 507, "storage_read_only"),
+        (sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), 503, "store_unavailable"),
+    ],
+)
+def test_a_failing_disk(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, failure: Exception, status: int, code: str
+) -> None:
     with running(settings) as client:
 
         def broken(*_: object) -> None:
-            raise error
+            raise failure
 
         monkeypatch.setattr(client.app.state.service.store, "add_training", broken)  # type: ignore[attr-defined]
         response = client.post("/upload", files={"file": draw("Boot", 1)}, data={"label": "Boot"})
-        assert (response.status_code, response.json()["code"]) == (507, "storage_full")
+        assert (response.status_code, response.json()["code"]) == (status, code)
         assert client.get("/training-data").json() == []
+
+
+def test_read_only_folders(settings: Settings, start: Callable[..., Process]) -> None:
+    client = start(as_user=True).client
+    first = client.get("/models").json()[0]["version"]
+    taught = client.post("/retrain?wait=true&mode=quick&force=true", files={"file": lesson_zip("hat", 20)}).json()
+    assert taught["state"] == "published", taught
+    client.post("/upload", files={"file": draw("hat", 90)}, data={"label": "hat"})
+    told = "Expected to write to the service's folders; they are read-only."
+
+    settings.models_dir.chmod(0o555)
+    activation = client.post(f"/models/{first}/activate")
+    assert (activation.status_code, activation.json()["code"]) == (507, "storage_read_only")
+    job = client.post("/retrain?wait=true&mode=quick&force=true").json()
+    assert job["state"] == "failed" and job["error"].startswith(told)
+
+    settings.temp_uploads_dir.chmod(0o555)
+    upload = client.post("/upload", files={"file": draw("hat", 91)}, data={"label": "hat"})
+    assert upload.status_code == 507 and upload.json()["detail"].startswith(told)
+
+    settings.models_dir.chmod(0o755)
+    settings.temp_uploads_dir.chmod(0o755)
+    assert client.post(f"/models/{first}/activate").status_code == 200
+    assert client.post("/upload", files={"file": draw("hat", 91)}, data={"label": "hat"}).status_code == 201

@@ -14,7 +14,6 @@ from helpers.service import running, wait_for
 from shoe_classifier import main
 from shoe_classifier.api import lifespan
 from shoe_classifier.api.dependencies import Service
-from shoe_classifier.api.lifespan import clear_uploads
 from shoe_classifier.errors import StoreUnavailable
 from shoe_classifier.ml.live_model import Readiness
 from shoe_classifier.settings import Settings, load_settings
@@ -133,23 +132,6 @@ def test_waiting_for_the_store_does_not_delay_the_end(settings: Settings, monkey
     with service_with(Misconfigured(settings.dataset_dir), settings, monkeypatch, retry_seconds=100):
         began = time.monotonic()
     assert time.monotonic() - began < 50
-
-
-def test_uploads_that_a_killed_process_left_are_removed(settings: Settings) -> None:
-    left, other = (settings.temp_uploads_dir / name for name in ("upload-x", "other"))
-    for folder in (left, other):
-        folder.mkdir(parents=True)
-        (folder / "part").write_bytes(b"x")
-    clear_uploads(settings)
-    assert list(settings.temp_uploads_dir.iterdir()) == [other]
-
-
-@pytest.mark.parametrize(("workers", "kept"), [(1, False), (2, True)])
-def test_uploads_of_other_workers_stay(settings: Settings, workers: int, kept: bool) -> None:
-    left = settings.temp_uploads_dir / "upload-x"
-    left.mkdir(parents=True)
-    with running(settings.model_copy(update={"uvicorn_workers": workers})):
-        assert left.exists() == kept
 
 
 def test_a_running_retrain_is_cancelled_at_the_end(settings: Settings) -> None:

@@ -92,7 +92,7 @@ def test_events_are_declared_as_an_event_stream(document: Any) -> None:
 def test_the_options_of_a_retrain_are_query_parameters(document: Any) -> None:
     operation = document["paths"]["/retrain"]["post"]
     query = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
-    assert set(query) == {"wait", "mode", "max_seconds", "force"}
+    assert set(query) == {"wait", "mode", "max_seconds", "force", "without"}
     assert query["mode"]["enum"] == ["auto", "quick", "full"]
 
 

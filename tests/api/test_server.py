@@ -1,8 +1,12 @@
 """Several processes on one port, one set of model files and one store."""
 
+import logging
+import os
+import re
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -11,8 +15,21 @@ import uvicorn
 
 from helpers.pictures import draw, lesson_zip
 from helpers.service import Process, make_settings, wait_for
+from helpers.supabase_stack import free_port
 from shoe_classifier.api import server
 from shoe_classifier.main import create_app
+from shoe_classifier.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Restore what `serve` changes when a test calls it in this process."""
+    root, ours = logging.getLogger(), logging.getLogger("shoe_classifier")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
 
 
 def request(process: Process, method: str, path: str, **options: object) -> httpx.Response:
@@ -77,8 +94,7 @@ def test_workers_import_the_factory_by_its_name(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(server.multiprocess, "Multiprocess", Supervisor)
     monkeypatch.setattr(server.multiprocess, "Process", server.multiprocess.Process)  # restored afterwards
-    monkeypatch.setattr(uvicorn.Config, "bind_socket", lambda _: None)
-    server.serve(make_settings(tmp_path, uvicorn_workers=2), create_app)
+    server.serve(make_settings(tmp_path, port=0, uvicorn_workers=2), create_app)
     (config,) = configs
     assert (config.app, config.factory, config.workers) == ("shoe_classifier.main:create_app", True, 2)
     config.load()
@@ -87,13 +103,79 @@ def test_workers_import_the_factory_by_its_name(tmp_path: Path, monkeypatch: pyt
 
 def test_wrong_settings_end_with_their_message(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="SUPABASE_URL and SUPABASE_KEY of a project"):
-        server.serve(make_settings(tmp_path, supabase_url="no address", supabase_key="y"), create_app)
+        server.serve(make_settings(tmp_path, port=0, supabase_url="no address", supabase_key="y"), create_app)
 
 
 @pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "localhost"), ("127.0.0.1", "localhost"), ("::1", "[::1]")])
 def test_the_address_printed_can_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str, shown: str
 ) -> None:
-    monkeypatch.setattr(uvicorn.Server, "run", lambda _: None)
-    server.serve(make_settings(tmp_path, host=host, port=9000), create_app)
-    assert f"http://{shown}:9000/docs" in capsys.readouterr().out
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_: None)
+    server.serve(make_settings(tmp_path, host=host, port=free_port()), create_app)
+    assert re.search(rf"http://{re.escape(shown)}:\d+/docs", capsys.readouterr().out)
+
+
+def leave_upload(settings: Settings) -> Path:
+    """What a killed process leaves of an upload, or a running one has of it."""
+    folder = settings.temp_uploads_dir / "upload-x"
+    folder.mkdir(parents=True)
+    (folder / "part").write_bytes(b"x")
+    return folder
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_uploads_that_a_killed_service_left_are_cleared(
+    settings: Settings, start: Callable[..., Process], workers: str
+) -> None:
+    left, other = leave_upload(settings), settings.temp_uploads_dir / "other"
+    other.mkdir()
+    start(UVICORN_WORKERS=workers)
+    assert not left.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize(("same_port", "told"), [(True, "Address already in use"), (False, "for this service alone")])
+def test_a_second_service_ends_and_clears_nothing(
+    settings: Settings, start: Callable[..., Process], same_port: bool, told: str
+) -> None:
+    first = start()
+    upload = leave_upload(settings)
+    port = first.port if same_port else free_port()
+    second = Process.run(settings.models_dir.parent, "serve", "--port", str(port))
+    assert second.returncode == 1
+    assert told in second.stderr and second.stderr.count("\n") == 1
+    assert upload.exists()
+    assert first.client.get("/ready").status_code == 200
+
+
+def test_a_service_starts_again_after_a_kill(start: Callable[..., Process]) -> None:
+    first = start()
+    first.close()
+    start()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_closed_terminal_stops_nothing(start: Callable[..., Process], workers: str) -> None:
+    process = start(UVICORN_WORKERS=workers)
+    children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+    os.killpg(process.process.pid, signal.SIGHUP)
+    time.sleep(1)  # twice the supervisor's look at its signals
+    assert process.client.get("/ready").status_code == 200
+    assert Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split() == children
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_sigterm_lets_requests_finish(start: Callable[..., Process], workers: str) -> None:
+    process = start(UVICORN_WORKERS=workers)
+    form = httpx.Request("POST", f"{process.client.base_url}/predict", files={"file": draw("hat", 1)})
+    body, headers = form.read(), "".join(f"{name}: {value}\r\n" for name, value in form.headers.items())
+    with socket.create_connection(("127.0.0.1", process.port)) as client:
+        client.sendall(f"POST /predict HTTP/1.1\r\n{headers}\r\n".encode())
+        time.sleep(0.5)  # until the request has begun
+        for _ in range(2):
+            os.killpg(process.process.pid, signal.SIGTERM)
+            time.sleep(0.2)
+        client.sendall(body)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert process.process.wait(30) in (0, -signal.SIGTERM)
+    assert "Traceback" not in process.log.read_text()

@@ -17,14 +17,14 @@ from shoe_classifier.ml.gate import Anchors, CrossValidation, GateEvidence
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.local_registry import LocalModelRegistry
-from shoe_classifier.services.model_registry import ModelRegistry, version_row
+from shoe_classifier.services.model_registry import KeepPolicy, ModelRegistry, version_row
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.sqlite.store import SqliteStore
-from shoe_classifier.types import Report, RetrainJob, TrainingEvent
+from shoe_classifier.types import Report, RetrainJob, TrainingEvent, utc_now
 
 PICTURES = 4
 
@@ -130,7 +130,11 @@ class Machine:
         self.holder = LiveModelHolder(settings.max_image_pixels)
         kind = SharedModelRegistry if shared else LocalModelRegistry
         self.registry: ModelRegistry = kind(
-            self.files, self.store, self.holder, settings.keep_versions, patience_seconds
+            self.files,
+            self.store,
+            self.holder,
+            KeepPolicy(settings.keep_versions, settings.keep_rejected, settings.keep_rejected_hours),
+            patience_seconds,
         )
         self.features = FeatureExtractor(settings, self.holder)
         self.told: list[tuple[str, Mapping[str, Any]]] = []  # what webhooks would say
@@ -181,7 +185,7 @@ class Machine:
 def derive_version(source: Path, target: Path, version: str) -> Path:
     """Write a copy of a model file that calls itself another version, a child of the first."""
     bundle = bundles.read(source)
-    child = replace(bundle, version=version, parent=bundle.version)
+    child = replace(bundle, version=version, parent=bundle.version, created_at=utc_now())
     bundles.derive(source, target, child, bundles.read_replay_buffer(source))
     return target
 

@@ -19,6 +19,8 @@ from helpers.supabase_stack import free_port
 from shoe_classifier.main import create_app
 from shoe_classifier.settings import Settings
 
+_WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
 
 def make_settings(folder: Path, **overrides: Any) -> Settings:
     return Settings(
@@ -74,13 +76,15 @@ def finished_job(client: httpx.Client, job_id: str) -> dict[str, object]:
 class Process:
     """`python -m shoe_classifier serve` in a folder of its own."""
 
-    def __init__(self, folder: Path, port: int | None = None, **environment: str):
+    def __init__(self, folder: Path, port: int | None = None, *, as_user: bool = False, **environment: str):
+        """`as_user`: without root's right to ignore the modes of files."""
         self.port = port or free_port()
+        prefix = _WITHOUT_RIGHTS if as_user and os.geteuid() == 0 else []
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
         self.log = folder / "log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "shoe_classifier", "serve", "--port", str(self.port)],
+                [*prefix, sys.executable, "-m", "shoe_classifier", "serve", "--port", str(self.port)],
                 cwd=folder,
                 env={**clean, **environment},
                 stdout=log,

@@ -10,6 +10,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services import factories
 from shoe_classifier.services.factories import external_opener, open_model, open_registry, open_store
 from shoe_classifier.services.local_registry import ExternalModelRegistry, LocalModelRegistry
+from shoe_classifier.services.model_registry import KeepPolicy
 from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
@@ -43,7 +44,7 @@ def test_the_registry_fits_the_store_and_the_model(
     if kind is ExternalModelRegistry:
         assert registry._marks_live is not shared
     else:
-        assert registry._keep == 3  # type: ignore[attr-defined]
+        assert registry._keep == KeepPolicy(3, 3, 72)  # type: ignore[attr-defined]
 
 
 def test_the_store_of_the_settings(tmp_path: Path) -> None:

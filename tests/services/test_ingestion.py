@@ -211,6 +211,22 @@ def test_labels_that_look_the_same_are_one(intake: Intake) -> None:
     assert clean_label(decomposed) == composed
 
 
+@pytest.mark.parametrize("damage", [None, b"", b"another picture"])
+def test_an_upload_replaces_a_damaged_file(intake: Intake, damage: bytes | None) -> None:
+    picture = draw("Boot", 1)
+    intake.take(picture, "a.jpg", "Boot")
+    path = intake.store.training_data(1, None)[0].image_path
+    stored = intake.folder.parent / "dataset" / path
+    stored.unlink() if damage is None else stored.write_bytes(damage)
+    with pytest.raises(NothingAccepted, match="damaged files of 1 stored pictures") as error:
+        intake.take(picture, "a.jpg", "Boot")
+    skipped = error.value.extra["report"]["skipped"][0]
+    assert skipped["reason"] == "duplicate" and "has been replaced" in skipped["detail"]
+    assert next(intake.store.pictures([path])) == picture
+    report = intake.zip({"Boot/a.jpg": picture, "Boot/b.jpg": draw("Boot", 2)})  # whole by now
+    assert [skipped.detail for skipped in report.skipped] == ["The same picture is already stored as 'Boot'."]
+
+
 def test_a_manifest_is_data_from_a_stranger(intake: Intake) -> None:
     good, other = draw("hat", 1), draw("hat", 2)
     lines = [

@@ -45,7 +45,7 @@ def test_cancelled() -> None:
     ("state", "error", "progress", "version"),
     [
         ("published", None, 1.0, "v2"),
-        ("rejected", "x", 1.0, None),
+        ("rejected", "x", 1.0, "v2"),
         ("failed", "x", 0.3, None),
         ("cancelled", None, 0.3, None),
     ],

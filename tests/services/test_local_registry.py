@@ -14,7 +14,7 @@ from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.external_model import ExternalBundle
 from shoe_classifier.ml.live_model import LiveModelHolder, Readiness
 from shoe_classifier.services.local_registry import ExternalModelRegistry
-from shoe_classifier.services.model_registry import version_row
+from shoe_classifier.services.model_registry import KeepPolicy, version_row
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.sqlite.store import SqliteStore
@@ -149,7 +149,7 @@ def test_a_broken_file_that_another_process_put_there_is_not(
 
 
 def test_old_files_are_pruned_but_not_the_previous_one(machine: Machine) -> None:
-    machine.registry._keep = 1  # type: ignore[attr-defined]
+    machine.registry._keep = KeepPolicy(versions=1)  # type: ignore[attr-defined]
     first = serving(machine)
     for version in ("v2", "v3"):
         publish(machine, version)

@@ -1,5 +1,6 @@
 """Retention against both stores, and the search of all places for what was deleted."""
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from helpers.pictures import draw
 from helpers.service import make_settings, running, wait_for
 from helpers.supabase_stack import Stack
+from shoe_classifier.errors import NotFound
 from shoe_classifier.services import retention
 from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.services.factories import open_store
@@ -72,16 +74,15 @@ def ids(rows: list[PredictionRecord]) -> list[str]:
 
 
 def has_picture(store: Store, picture: bytes) -> bool:
-    try:
+    with contextlib.suppress(NotFound):
         return store.find_picture(hashlib.sha256(picture).hexdigest())[1] == picture
-    except Exception:
-        return False
+    return False
 
 
 def test_predictions_are_deleted_at_their_age(
     store: Store, make_pass: Callable[..., Retention], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_STEP", 2)
+    monkeypatch.setattr(retention, "_ROWS", 2)
     reviewed = predicted(store, 40, b"reviewed")
     store.review_prediction(reviewed.id, "Boot", "random", utc_now())
     for age in (39, 38, 37, 36, 31):
@@ -104,7 +105,7 @@ def test_without_a_setting_rows_stay_for_ever(store: Store, make_pass: Callable[
 def test_beyond_the_bytes_the_oldest_pictures_go_and_their_rows_stay(
     store: Store, make_pass: Callable[..., Retention], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_STEP", 2)
+    monkeypatch.setattr(retention, "_PICTURES", 2)
     pictures = [bytes([i]) * 100 for i in range(8)]
     rows = [predicted(store, 10 - i, picture) for i, picture in enumerate(pictures)]
     store.review_prediction(rows[0].id, None, "random", utc_now())

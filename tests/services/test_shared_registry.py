@@ -51,6 +51,13 @@ def test_a_new_disk_gets_the_live_version_from_the_store(one: Machine, two: Mach
     assert two.story() == Story("v2", "v2", "v2", 0)
 
 
+def test_a_folder_in_place_of_the_live_file_keeps_no_machine_from_serving(one: Machine, two: Machine) -> None:
+    publish(one, "v2")
+    two.settings.live_model.mkdir(parents=True)
+    two.registry.restore()
+    assert serving(two) == "v2"
+
+
 def test_all_machines_follow(one: Machine, two: Machine) -> None:
     two.registry.restore()
     first = serving(two)

@@ -68,7 +68,8 @@ def test_a_failure_comes_back_and_its_traceback_goes_to_the_log(
     with caplog.at_level(logging.ERROR), pytest.raises(raised) as error:
         finetune_in_process(task, lambda event: None)
     assert str(error.value) == text
-    assert str(failure) in caplog.text and "Traceback" in caplog.text
+    (event,) = caplog.records
+    assert str(failure) in event.details and "Traceback" in event.details
 
 
 def test_a_killed_child_is_noticed(task: finetune.RetrainTask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shoe_classifier.storage.file_lock import FileLock
+from shoe_classifier.storage.file_lock import FileLock, folder_lock
 
 HOLD = """
 import sys, time
@@ -36,3 +36,12 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
         process.wait()
     assert lock.acquire()
     lock.release()
+
+
+def test_a_folder_is_locked_without_writing_there(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    with folder_lock(folder) as first, folder_lock(folder) as second:
+        assert (first, second) == (True, False)
+    with folder_lock(folder) as again:
+        assert again
+    assert list(folder.iterdir()) == []

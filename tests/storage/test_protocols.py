@@ -501,6 +501,39 @@ def test_deleted_pictures_are_named_until_they_come_again(store: Store, tmp_path
     assert again.sha256 in store.deleted_pictures()
 
 
+def test_a_rejected_version_can_be_kept_published_and_dropped(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 2)
+    published(store, "v1", rows[:1])
+    for name in ("v2", "v3"):
+        prepare(store, name, rows[1:], parent="v1")
+        store.save_version(replace(version(name), parent="v1", state="rejected"))
+    assert ids(store.unprocessed()) == [rows[1].id]
+    rejected = store.version("v3")
+    assert rejected and rejected.state == "rejected" and store.drop_model(rejected)
+    job = RetrainJob(state="running", phase="publish", model_version="v2")
+    assert store.start_job(job)
+    store.finish_job(replace(job, state="published", phase="published"))
+    assert (store.count_unprocessed(), store.version("v2").state) == (0, "live")  # type: ignore[union-attr]
+    store.set_live("v3")  # what it had learned is forgotten with it
+    assert ids(store.unprocessed()) == [rows[1].id]
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", b"picture X"])
+def test_damaged_pictures_are_replaced(store: Store, tmp_path: Path, damage: bytes) -> None:
+    (row, file), (whole, other) = training(tmp_path, b"picture 0"), training(tmp_path, b"picture 1")
+    store.add_training([row, whole], [file, other])
+    pictures = store._pictures  # type: ignore[attr-defined]
+    if store.shared:
+        broken = tmp_path / "broken"
+        broken.write_bytes(damage)
+        pictures.send(row.image_path, broken)
+    else:
+        (tmp_path / "dataset" / row.image_path).write_bytes(damage)
+    copies = [training(tmp_path, b"picture 0")[1], training(tmp_path, b"picture 1")[1]]
+    assert store.heal(list(zip([row.image_path, whole.image_path], copies, strict=True))) == {row.image_path}
+    assert list(store.pictures([row.image_path, whole.image_path])) == [b"picture 0", b"picture 1"]
+
+
 def test_filters_choose_predictions_by_what_they_say_and_when(store: Store) -> None:
     old = replace(prediction(), id="01800000-0000-7000-8000-000000000000", created_at="2022-04-06T17:50:41.664Z")
     rows = [

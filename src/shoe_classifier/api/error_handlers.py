@@ -1,20 +1,17 @@
 """One envelope for all errors: `{"detail": ..., "code": ...}` with the right status."""
 
-import errno
 import logging
-import sqlite3
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from shoe_classifier.errors import AppError, StorageFull
+from shoe_classifier.errors import AppError, disk_error
 
 logger = logging.getLogger(__name__)
 
 CLOSE = {"Connection": "close"}  # for errors that leave a body unread: it must not be read as the next request
-_FULL = "Expected room on the service's disk; it is full. Nothing was kept."
 
 
 async def handle_error(request: Request, error: Exception) -> JSONResponse:
@@ -26,8 +23,9 @@ async def handle_error(request: Request, error: Exception) -> JSONResponse:
             return _response(422, _describe(error), "invalid_request")
         case HTTPException():
             return _http_error(request, error)
-        case _ if _is_disk_full(error):
-            return _response(StorageFull.status, _FULL, StorageFull.code)
+    if told := disk_error(error):
+        logger.error("%s %s failed: %s", request.method, request.url.path, error)
+        return await handle_error(request, told)
     logger.error("%s %s failed.", request.method, request.url.path, exc_info=error)
     return _response(500, "The service failed internally; its log says why.", "internal_error")
 
@@ -54,9 +52,3 @@ def _describe(error: RequestValidationError) -> str:
         for problem in error.errors()
     ]
     return f"Expected valid parameters. {'. '.join(problems)}."
-
-
-def _is_disk_full(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, sqlite3.OperationalError) and "full" in str(error)

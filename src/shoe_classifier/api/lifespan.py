@@ -2,17 +2,16 @@
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
 
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.metrics import write_minutes
-from shoe_classifier.api.multipart import FOLDER_PREFIX
 from shoe_classifier.errors import AppError, StoreUnavailable
 from shoe_classifier.settings import Settings
 
@@ -58,8 +57,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _prepare(service: Service) -> None:
     logger.log(*_describe_access(service.settings))
-    if service.settings.uvicorn_workers == 1:  # otherwise uploads of other workers may be in flight
-        await asyncio.to_thread(clear_uploads, service.settings)
     service.store.start()
     if service.webhooks:
         service.webhooks.start()
@@ -79,12 +76,6 @@ def _describe_access(settings: Settings) -> tuple[int, str]:
         )
     keys = "API_KEY or READ_KEY" if settings.read_key else "API_KEY"
     return logging.INFO, f"Writing needs API_KEY. {reading or f'Reading needs {keys}'}; {predicting}."
-
-
-def clear_uploads(settings: Settings) -> None:
-    """Remove the folders that a killed process left."""
-    for folder in settings.temp_uploads_dir.glob(f"{FOLDER_PREFIX}*/"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load(service: Service) -> None:
@@ -117,6 +108,11 @@ def _try_to_load(service: Service) -> str | None:
         if not service.store.shared:  # nothing will change by itself
             raise
         return error.detail
+    except OSError as error:  # such as a folder without rights
+        return (
+            f"Expected to read and write {Path(error.filename or '').name}; received: {error.strerror}."
+            " Check the folder of the models, its owner and its mode."
+        )
     return None
 
 

@@ -24,7 +24,7 @@ _MEANINGS = {
     415: f"Not a {ACCEPTED_FORMATS} picture.",
     422: "The request is wrong; the detail says what was expected and what was received.",
     503: "Not ready, or too busy; try again.",
-    507: "The disk is full.",
+    507: "The disk is full or read-only.",
 }
 _DETAILS: dict[type[errors.AppError], str] = {
     errors.Forbidden: "Expected a direct request from this machine, because no API_KEY is set; received a request from "
@@ -46,7 +46,12 @@ _DETAILS: dict[type[errors.AppError], str] = {
     errors.RequestTimeout: "Expected the rest of the body within 15 s; received nothing.",
     errors.RetrainRunning: "Expected no running retrain; job 019a8f70-11aa-7c3e-8f00-5d2f4f8f3f10 is in phase train.",
     errors.StorageFull: "Expected room on the service's disk; it is full. Nothing was kept.",
+    errors.StorageReadOnly: "Expected to write to the service's folders; they are read-only. Nothing was kept. Check "
+    "their owner, their mode and their disk.",
     errors.StoreUnavailable: "Expected an answer from Supabase within 10 s; received none.",
+    errors.Superseded: "Expected a rejected version that was trained from the live one or its descendants; "
+    "'20261122-040103-07bc' was trained from '20261122-034512-9f3a', and would lose what '20261122-050211-1c2d' has "
+    "learned since. Retrain.",
     errors.TooFewLabels: "Expected two labels or more to remain; received the request to remove one of 2.",
     errors.TooLarge: "Expected at most 15,728,640 bytes; received 20,000,000.",
     errors.TooSmall: "Expected a picture of at least 16 pixels on each side; received 12 × 12.",
@@ -57,6 +62,7 @@ _DETAILS: dict[type[errors.AppError], str] = {
 # What groups of endpoints may raise.
 WRITING = READING = PREDICTING = (errors.Unauthorized, errors.Forbidden)
 STORED = (errors.StoreUnavailable,)
+KEEPING = (errors.StorageFull, errors.StorageReadOnly)
 UPLOADING = (errors.InvalidRequest, errors.TooLarge, errors.RequestTimeout, errors.Overloaded)
 
 

@@ -152,6 +152,17 @@ SHADOW: dict[str, Any] = {
 }
 
 ModelBody = _row("ModelBody", ModelVersion, _VERSION)
+ActivationBody = _row(
+    "ActivationBody",
+    ModelVersion,
+    {
+        **_VERSION,
+        "waiting": 300,
+        "message": "Of the training pictures, 300 are not in this version; they wait for the next retrain.",
+    },
+    waiting=int,
+    message=str,
+)
 PredictionRow = _row("PredictionRow", PredictionRecord, _PREDICTION_ROW, file_url=str | None)
 TrainingRow = _row("TrainingRow", TrainingPicture, _TRAINING_ROW, file_url=str)
 MinuteBody = _row("MinuteBody", MinuteMetrics, _MINUTE)

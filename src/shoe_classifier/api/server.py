@@ -1,7 +1,12 @@
 """Runs the app under uvicorn."""
 
+import contextlib
+import logging.config
+import shutil
+import signal
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
@@ -10,9 +15,13 @@ from uvicorn.supervisors import multiprocess
 
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.http_protocol import Connection
-from shoe_classifier.api.lifespan import clear_uploads
+from shoe_classifier.api.logs import log_config
+from shoe_classifier.api.multipart import FOLDER_PREFIX
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.settings import Settings
+from shoe_classifier.storage.file_lock import folder_lock
+
+logger = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -42,19 +51,69 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         create_app: a function at the top of its module. Workers are new processes, which import it by its name and
             call it without arguments, so that they read the settings themselves.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop
+    logging.config.dictConfig(log_config(settings))
+    with _listen(settings) as listener, _own_folders(settings):
+        try:
+            app = create_app(settings)
+        except ConfigurationError as error:
+            sys.exit(str(error))
+        _invite(settings, listener)
+        if settings.uvicorn_workers == 1:
+            _Server(_config(settings, app)).run([listener])
+        else:
+            app.state.service.store.close()  # the app was only built to check the settings
+            _serve_with_workers(_config(settings, f"{create_app.__module__}:{create_app.__qualname__}"), listener)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the port before anything else happens. Connections wait until the app serves."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        app = create_app(settings)
-    except ConfigurationError as error:
-        sys.exit(str(error))
-    print(f"Open http://{_shown_host(settings)}:{settings.port}/docs to try it.", flush=True)
-    if settings.uvicorn_workers == 1:
-        _Server(_config(settings, app)).run()
-        return
-    app.state.service.store.close()  # the app was only built to check the settings
-    clear_uploads(settings)
-    config = _config(settings, f"{create_app.__module__}:{create_app.__qualname__}")
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        sys.exit(
+            f"Expected to listen on {settings.host}, port {settings.port}; received: {error.strerror}."
+            " Stop the program that uses it, or set another HOST or PORT."
+        )
+
+
+@contextlib.contextmanager
+def _own_folders(settings: Settings) -> Iterator[None]:
+    """Keep other services away from the folders of this one, and clear what a killed service left there."""
+    with contextlib.ExitStack() as locks:
+        try:
+            for folder in {settings.dataset_dir.resolve(), settings.temp_uploads_dir.resolve()}:
+                if not locks.enter_context(folder_lock(folder)):
+                    sys.exit(
+                        f"Expected {folder} for this service alone; another one uses it. Stop that one, set other"
+                        " folders (DATASET_DIR, TEMP_UPLOADS_DIR), or serve with several UVICORN_WORKERS."
+                    )
+            clear_uploads(settings)
+        except OSError as error:  # it serves all the same, and says where the folder is needed what to do
+            logger.warning("The folders of the service are not locked, and nothing is cleared there: %s", error)
+        yield
+
+
+def clear_uploads(settings: Settings) -> None:
+    """Remove the folders that a killed process left."""
+    for folder in settings.temp_uploads_dir.glob(f"{FOLDER_PREFIX}*/"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> None:
     multiprocess.Process = _Worker  # type: ignore[misc] # uvicorn has no other way to give workers our server
-    multiprocess.Multiprocess(config, [config.bind_socket()]).run()
+    supervisor = multiprocess.Multiprocess(config, [listener])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor has replaced it; the workers inherit it
+    supervisor.run()
+
+
+def _invite(settings: Settings, listener: socket.socket) -> None:
+    invitation = f"Open http://{_shown_host(settings)}:{listener.getsockname()[1]}/docs to try it."
+    if settings.log_format == "json":
+        logger.info("%s", invitation)
+    else:
+        print(invitation, flush=True)
 
 
 def _shown_host(settings: Settings) -> str:
@@ -72,6 +131,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         http=Connection,
+        log_config=log_config(settings),
         loop="asyncio",  # uvloop accepts one connection in each round, so that new ones wait long in a crowd
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",

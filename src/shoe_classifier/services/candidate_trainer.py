@@ -4,9 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from shoe_classifier.ml import finetune
+from shoe_classifier.ml.comparison import what_got_worse
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence, judge
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -38,6 +39,12 @@ class TrainedCandidate:
     learned: dict[str, str]
     note: str
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The candidate's metrics; those of a rejected one say what got worse, in their entry `worse`."""
+        metrics = self.evidence.metrics
+        return metrics | {"worse": what_got_worse(self.evidence, self.reasons)} if self.reasons else metrics
+
 
 class CandidateTrainer:
     """Trains candidates from stored pictures and the live model."""
@@ -50,19 +57,23 @@ class CandidateTrainer:
         self._collector = LessonCollector(settings, store, holder, features)
         self._live = live
 
-    def train(self, target: Path, deadline: float, progress: JobProgress) -> TrainedCandidate:
+    def train(
+        self, target: Path, deadline: float, progress: JobProgress, without: Sequence[str] = ()
+    ) -> TrainedCandidate:
         """Train a candidate and write its model file to `target`.
 
         Args:
             deadline: `time.monotonic()` at which the training should have ended.
             progress: says which mode to use, and is told what happens.
+            without: labels whose pictures go on waiting.
 
         Raises:
             NoNewData: there is nothing to learn from.
             Cancelled: `progress` was cancelled.
         """
-        waiting = self._collector.waiting()
+        waiting = self._collector.waiting(without)
         methods, note = self._methods(progress.row.mode, len(waiting))
+        note += f"Without {', '.join(map(repr, without))}, as asked. " if without else ""
         progress.update(mode=methods[0], samples=len(waiting))
         lesson = self._collector.collect(waiting, deadline, progress.report)
         progress.update(labels=lesson.labels, samples=len(lesson.learned))

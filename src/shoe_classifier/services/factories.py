@@ -7,7 +7,7 @@ from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel, open_external
 from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_file
 from shoe_classifier.services.local_registry import ExternalModelRegistry, LocalModelRegistry
-from shoe_classifier.services.model_registry import ModelRegistry
+from shoe_classifier.services.model_registry import KeepPolicy, ModelRegistry
 from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.services.webhooks import Webhooks
 from shoe_classifier.settings import Settings
@@ -36,12 +36,13 @@ def open_webhooks(settings: Settings) -> Webhooks | None:
 
 def open_registry(settings: Settings, store: Store, files: ModelFiles, holder: LiveModelHolder) -> ModelRegistry:
     """Create the registry that fits the store and the kind of model; `ModelRegistry.restore` makes a model serve."""
+    keep = KeepPolicy(settings.keep_versions, settings.keep_rejected, settings.keep_rejected_hours)
     open_external_file = external_opener(settings)
     if open_external_file:
         return ExternalModelRegistry(files, store, holder, open_external_file, marks_live=not store.shared)
     if store.shared:
-        return SharedModelRegistry(files, store, holder, settings.keep_versions)
-    return LocalModelRegistry(files, store, holder, settings.keep_versions)
+        return SharedModelRegistry(files, store, holder, keep)
+    return LocalModelRegistry(files, store, holder, keep)
 
 
 def external_opener(settings: Settings) -> Callable[[Path, str], ExternalModel] | None:

@@ -39,6 +39,7 @@ from shoe_classifier.types import (
 )
 
 MAX_LABEL = 64
+_HEALED = "Its stored file was missing or damaged, and has been replaced."
 # Characters that look like nothing but count as letters, marks or symbols: fillers, selectors, the empty Braille cell.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -54,6 +55,7 @@ class UploadReport:
     accepted: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
+    healed: int = 0  # of the skipped ones: stored pictures whose damaged file was replaced
 
     def as_json(self) -> dict[str, object]:
         """Return the answer of `POST /upload`."""
@@ -161,7 +163,8 @@ class IngestionService:
             reasons = Counter(skipped.reason for skipped in report.skipped)
             received = ", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "no files at all"
             raise NothingAccepted(
-                f"Expected at least one new picture, in a ZIP below a folder named by its label; received {received}.",
+                f"Expected at least one new picture, in a ZIP below a folder named by its label; received {received}."
+                + (f" The damaged files of {report.healed} stored pictures were replaced." if report.healed else ""),
                 extra={"report": report.as_json()},
             )
         self._publish("upload.accepted", {**report.as_json(), "skipped": len(report.skipped)})
@@ -197,26 +200,27 @@ class IngestionService:
     def _keep(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
         """Store what is new. The store keeps pictures before rows, so that no row lacks its picture."""
         with self._lock:  # otherwise another upload could add the same picture or label between the check and the write
-            self._add(self._new_ones(waiting, report), report, source)
+            stored = self._store.labels_of([item.sha256 for item in waiting])
+            spelling = self._spelling([])
+            waiting = [replace(item, label=spelling.get(_key_of(item.label), item.label)) for item in waiting]
+            self._add([item for item in waiting if item.sha256 not in stored], report, source)
+        self._skip([item for item in waiting if item.sha256 in stored], stored, report)
 
-    def _new_ones(self, waiting: list["_Waiting"], report: UploadReport) -> list["_Waiting"]:
-        """Return the pictures that are not stored yet, with the labels spelled as stored."""
-        stored = self._store.labels_of([item.sha256 for item in waiting])
-        spelling = self._spelling([])
-        new = []
-        for item in waiting:
-            label = spelling.get(_key_of(item.label), item.label)
-            if item.sha256 in stored:
-                report.skipped.append(_known(item.name, label, stored[item.sha256]))
-            else:
-                new.append(replace(item, label=label))
-        return new
+    def _skip(self, known: list["_Waiting"], stored: dict[str, str], report: UploadReport) -> None:
+        """Report pictures that are stored already, and replace their stored files where these are damaged."""
+        healed = self._store.heal([(item.image_path, item.file) for item in known]) if known else set()
+        for item in known:
+            skipped = _known(item.name, item.label, stored[item.sha256])
+            if item.image_path in healed:
+                skipped = replace(skipped, detail=f"{skipped.detail} {_HEALED}")
+            report.skipped.append(skipped)
+        report.healed = len(healed)
 
     def _add(self, waiting: list["_Waiting"], report: UploadReport, source: str) -> None:
         rows = [
             TrainingPicture(
                 id=new_id(),
-                image_path=picture_path(item.sha256, item.file.suffix),
+                image_path=item.image_path,
                 sha256=item.sha256,
                 shoe_class=item.label,
                 is_processed=False,
@@ -247,6 +251,10 @@ class _Waiting:
     file: Path
     extracted: Extracted | None
     origin: Origin
+
+    @property
+    def image_path(self) -> str:
+        return picture_path(self.sha256, self.file.suffix)
 
 
 def _all_valid(

@@ -66,7 +66,7 @@ class JobProgress:
             message=message,
             error=message if state in ("failed", "rejected") else None,
             progress=1.0 if state in ("published", "rejected") else self.row.progress,
-            model_version=self.row.model_version if state == "published" else None,
+            model_version=self.row.model_version if state in ("published", "rejected") else None,
             seconds_left=0.0,
             finished_at=utc_now(),
         )

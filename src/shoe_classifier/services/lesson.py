@@ -63,12 +63,12 @@ class LessonCollector:
         self._holder = holder
         self._features = features
 
-    def waiting(self) -> list[TrainingPicture]:
-        """Return the pictures that have not been learned yet.
+    def waiting(self, without: Sequence[str] = ()) -> list[TrainingPicture]:
+        """Return the pictures that have not been learned yet, except those with these labels.
 
         Raises `NoNewData` when there are none, and no label was changed either.
         """
-        rows = self._store.unprocessed()
+        rows = [row for row in self._store.unprocessed() if row.shoe_class not in without]
         if not rows and not pending_changes(self._store, self._holder.teachable.bundle).waiting:
             raise NoNewData("Expected training pictures that were not learned yet; there are none.")
         return rows

@@ -9,10 +9,10 @@ from shoe_classifier.errors import InvalidModel, StoreUnavailable
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel
 from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_file
-from shoe_classifier.services.model_registry import RegistryBase, identity_of, version_row
+from shoe_classifier.services.model_registry import KeepPolicy, RegistryBase, identity_of, version_row
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import ModelVersion, RetrainJob
+from shoe_classifier.types import UNPUBLISHED, ModelVersion, RetrainJob
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,10 @@ class LocalModelRegistry(RegistryBase):
         files: ModelFiles,
         store: Store,
         holder: LiveModelHolder,
-        keep_versions: int,
+        keep: KeepPolicy,
         patience_seconds: float = PATIENCE_SECONDS,
     ):
-        super().__init__(files, store, holder, keep_versions, patience_seconds)
+        super().__init__(files, store, holder, keep, patience_seconds)
 
     def restore(self) -> None:
         """Serve the live file or, if it does not load, the newest archived version that does."""
@@ -40,13 +40,22 @@ class LocalModelRegistry(RegistryBase):
             identity = identity_of(self._files.live)
             try:
                 model = self._open_live()
-            except InvalidModel as error:
-                logger.error("The live model does not load: %s", error.detail)
-                if not self._fall_back():
-                    self._holder.fail(error.detail)
+            except (InvalidModel, OSError) as error:
+                self._do_without_live(error, identity)
             else:
                 self._serve(model, identity)
                 self._note_live()
+        self.remove_unpublished()
+
+    def _do_without_live(self, error: InvalidModel | OSError, identity: tuple[int, int] | None) -> None:
+        """Serve an archived version. Without one, say why no model serves, or raise an `OSError`, which may pass."""
+        if self._fall_back():
+            logger.error("The live model did not load: %s", error)
+        elif isinstance(error, OSError):
+            raise error
+        else:
+            self._identity = identity
+            self._holder.fail(error.detail)
 
     def follow(self) -> None:
         """Do nothing: no other machine decides which version is live."""
@@ -84,8 +93,8 @@ class LocalModelRegistry(RegistryBase):
     def _on_replaced(self, identity: tuple[int, int]) -> None:
         try:
             model = self._open_live()
-        except InvalidModel as error:
-            logger.error("The live file was replaced by one that does not load: %s", error.detail)
+        except (InvalidModel, OSError) as error:
+            logger.error("The live file was replaced by one that does not load: %s", error)
             return
         if model.bundle.version != self._serving:
             self._serve(model, identity)
@@ -95,7 +104,10 @@ class LocalModelRegistry(RegistryBase):
         """Open the live file, and keep a row of it. Raises `InvalidModel`."""
         live = self._files.live
         if not live.is_file():
-            raise InvalidModel(f"Expected a model file at {live.name}; there is none. `train` creates one.")
+            found = "something else is there" if live.exists() else "there is none"
+            raise InvalidModel(
+                f"Expected a model file at {live.name}; {found}. Put one there, as `train` does: it is then served."
+            )
         sha256 = sha256_of(live)
         written_here = self._store.version_with(sha256) is not None
         model = open_model_file(live, trusted=written_here)
@@ -110,21 +122,29 @@ class LocalModelRegistry(RegistryBase):
         """Make the newest archived version that loads the live one; return False when there is none."""
         for row in self._store.versions():
             file = self._files.file_of(row.version)
-            if file.exists() and sha256_of(file) == row.sha256:
+            if row.state not in UNPUBLISHED and _is_whole(file, row.sha256):
                 self._go_back_to(row)
                 return True
         return False
 
     def _go_back_to(self, row: ModelVersion) -> None:
         logger.warning("Going back to version %s.", row.version)
-        candidate = self._files.copy_archived(row.version)
+        model, identity = open_model_file(self._files.file_of(row.version), trusted=True), identity_of(self._files.live)
         try:
-            model, identity = open_model_file(candidate, trusted=True), identity_of(candidate)
+            identity = self._copy_to_live(row.version)
+        except OSError as error:  # such as a full disk, or a folder in its place
+            logger.error("Its archived file is served, because the live file could not be replaced: %s", error)
+        self._serve(model, identity)
+        self._note_live()
+
+    def _copy_to_live(self, version: str) -> tuple[int, int] | None:
+        candidate = self._files.copy_archived(version)
+        try:
+            identity = identity_of(candidate)
             self._files.replace_live(candidate, None)
         finally:
             candidate.unlink(missing_ok=True)
-        self._serve(model, identity)
-        self._note_live()
+        return identity
 
     def _note_live(self) -> None:
         """Keep in the store which version is live."""
@@ -151,7 +171,7 @@ class ExternalModelRegistry(LocalModelRegistry):
         *,
         marks_live: bool,
     ):
-        super().__init__(files, store, holder, keep_versions=1)
+        super().__init__(files, store, holder, KeepPolicy(versions=1))
         self._open_external = open_external
         self._marks_live = marks_live
 
@@ -171,3 +191,10 @@ class ExternalModelRegistry(LocalModelRegistry):
     def _note_live(self) -> None:
         if self._marks_live:
             super()._note_live()
+
+
+def _is_whole(file: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(file) == sha256
+    except OSError:
+        return False

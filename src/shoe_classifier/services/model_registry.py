@@ -6,20 +6,37 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ParamSpec, Protocol
 
-from shoe_classifier.errors import NotFound, StoreUnavailable
+from shoe_classifier.errors import NotFound, StoreUnavailable, Superseded
 from shoe_classifier.files import replacing, sha256_of
 from shoe_classifier.ml.live_model import LiveModelHolder, Model, ModelInfo
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import ModelVersion, RetrainJob
+from shoe_classifier.types import ModelVersion, RetrainJob, to_iso
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two attempts to write to a store; doubled each time
 P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class KeepPolicy:
+    """Which model files are kept beside the live one.
+
+    Attributes:
+        versions: number of earlier versions.
+        rejected: most rejected candidates.
+        rejected_hours: how long these are kept.
+    """
+
+    versions: int = 5
+    rejected: int = 3
+    rejected_hours: float = 72.0
 
 
 class ModelRegistry(Protocol):
@@ -57,8 +74,34 @@ class ModelRegistry(Protocol):
             OSError: the files could not be replaced.
         """
 
-    def activate(self, version: str) -> ModelVersion:
-        """Make a kept version live again. Raises `NotFound`: there is no such version, or its file is not kept."""
+    def keep_rejected(self, candidate: Path, row: ModelVersion, learned: Mapping[str, str]) -> None:
+        """Keep a candidate that the gate rejected, so that it can be activated all the same.
+
+        Args and errors are those of `publish`. When it raises, the candidate is not kept.
+        """
+
+    def remove_unpublished(self) -> None:
+        """Delete rejected candidates that are too old or too many, and candidates that a killed process left.
+
+        A failure is logged, and what is left is deleted the next time.
+        """
+
+    def check_publishable(self, row: ModelVersion) -> None:
+        """Raise `Superseded` unless a rejected candidate knows what the live version has learned.
+
+        It does when it was trained from the live version, or when the live version is an ancestor of that one.
+        """
+
+    def activate(self, version: str, job: RetrainJob | None = None) -> ModelVersion:
+        """Make a kept version live.
+
+        Args:
+            job: the finished job that publishes a rejected candidate; it is kept in the same step.
+
+        Raises:
+            NotFound: there is no such version, or its file is not kept.
+            InvalidModel, OSError, StoreUnavailable: as `publish`. The previous version is still live.
+        """
 
     def was_published(self, job: RetrainJob) -> bool:
         """Whether a job whose process was killed while it published had already made its version live."""
@@ -77,22 +120,22 @@ class RegistryBase(ABC):
     """What local and shared registries have in common. They differ in what is changed first, the files or the store.
 
     Args:
-        keep_versions: number of earlier versions whose files are kept.
+        keep: which model files are kept.
         patience_seconds: how long a publication waits for a store that is locked or does not answer.
     """
 
     def __init__(
-        self, files: ModelFiles, store: Store, holder: LiveModelHolder, keep_versions: int, patience_seconds: float
+        self, files: ModelFiles, store: Store, holder: LiveModelHolder, keep: KeepPolicy, patience_seconds: float
     ):
         self._files = files
         self._store = store
         self._holder = holder
-        self._keep = keep_versions
+        self._keep = keep
         self._patience = patience_seconds
         self._lock = threading.Lock()  # held while versions change; `refresh` and `follow` do not wait for it
         self._interrupted = threading.Event()
         self._serving: str | None = None
-        self._identity: tuple[int, int] | None = None  # of the live file that is being served
+        self._identity: tuple[int, int] | None = None  # of the live file that serves, or that did not load
 
     @abstractmethod
     def _switch(self, candidate: Path, record: Callable[[], None]) -> None:
@@ -108,7 +151,7 @@ class RegistryBase(ABC):
             previous = self._holder.live.bundle.version
             try:
                 self._retry(self._store.prepare_publication, row, candidate, learned)
-                self._switch(candidate, lambda: self._record(job))
+                self._switch(candidate, lambda: self._record(job, self._retry_finish))
             except StoreUnavailable:  # a shared store may still carry out what it has not answered
                 raise
             except BaseException:  # whatever it was, the candidate must not stay listed; it is raised again
@@ -116,18 +159,55 @@ class RegistryBase(ABC):
                 raise
             self._prune(previous)
 
-    def activate(self, version: str) -> ModelVersion:
+    def keep_rejected(self, candidate: Path, row: ModelVersion, learned: Mapping[str, str]) -> None:
+        """See `ModelRegistry`. It counts as rejected once its file is in its place."""
+        with self._lock:
+            try:
+                self._retry(self._store.prepare_publication, row, candidate, learned)
+                self._files.archive_candidate(candidate, row.version)
+                self._retry(self._store.save_version, replace(row, state="rejected"))
+            except BaseException:  # whatever it was, the candidate must not stay listed; it is raised again
+                self._discard(row)
+                raise
+
+    def remove_unpublished(self) -> None:
+        """See `ModelRegistry`."""
+        with self._lock:
+            try:
+                rows = self._store.versions()  # before the jobs: then none of them belongs to a job that starts now
+                if all(job.finished for job in self._store.jobs(1, None)):
+                    for row in _expired([row for row in rows if row.version != self._serving], self._keep):
+                        self._drop(row)
+            except Exception:  # of any kind, such as a store that does not answer: this is no reason not to serve
+                logger.exception("Candidates that are not kept could not be deleted.")
+
+    def check_publishable(self, row: ModelVersion) -> None:
+        """See `ModelRegistry`."""
+        parents = {known.version: known.parent for known in self._store.versions()}
+        live, ancestor = self._store.live_version(), row.parent
+        while ancestor and live and ancestor != live.version:
+            ancestor = parents.get(ancestor)
+        if live and not ancestor:
+            raise Superseded(
+                f"Expected a rejected version that was trained from the live one or its descendants; {row.version!r}"
+                f" was trained from {row.parent!r}, and would lose what {live.version!r} has learned since. Retrain."
+            )
+
+    def activate(self, version: str, job: RetrainJob | None = None) -> ModelVersion:
         """See `ModelRegistry`."""
         with self._lock:
             self.known(version)
-            if version != self._holder.live.bundle.version:
+            previous = self._holder.live.bundle.version
+            if version != previous:
                 self._holder.teachable  # noqa: B018 - raises when the settings say which model is live
                 self.file_of(version)
                 candidate = self._files.copy_archived(version)
                 try:
-                    self._switch(candidate, lambda: self._store.set_live(version))
+                    self._switch(candidate, lambda: self._note(version, job))
                 finally:
                     candidate.unlink(missing_ok=True)
+                if job:
+                    self._prune(previous)
             return self.known(version)
 
     def refresh(self) -> None:
@@ -136,7 +216,7 @@ class RegistryBase(ABC):
             return
         try:
             current = identity_of(self._files.live)
-            if self._identity is None or current is None or current == self._identity:
+            if current is None or current == self._identity:
                 return
             self._identity = current  # taken before the file is read, so that a later replacement is noticed next time
             self._on_replaced(current)
@@ -192,10 +272,20 @@ class RegistryBase(ABC):
             else:
                 return
 
-    def _record(self, job: RetrainJob) -> None:
+    def _retry_finish(self, job: RetrainJob) -> None:
+        self._retry(self._store.finish_job, job)
+
+    def _note(self, version: str, job: RetrainJob | None) -> None:
+        """Keep an activated version as live, with the job that publishes it. A person waits: there is one attempt."""
+        if job:
+            self._record(job, self._store.finish_job)
+        else:
+            self._store.set_live(version)
+
+    def _record(self, job: RetrainJob, finish: Callable[[RetrainJob], None]) -> None:
         """Keep the finished job and its version as live."""
         try:
-            self._retry(self._store.finish_job, job)
+            finish(job)
         except Exception:  # of any kind, for it may have come after the change was made, as a lost answer does
             if not self._is_recorded(job):
                 raise
@@ -210,15 +300,20 @@ class RegistryBase(ABC):
     def _discard(self, row: ModelVersion) -> None:
         """Mark a candidate that did not become live as deleted."""
         try:
-            self._store.drop_model(row)
+            self._drop(row)
         except Exception:  # the store may be why it did not; the caller raises that failure
             logger.warning("Version %s was not published, but stays listed as a candidate.", row.version)
+
+    def _drop(self, row: ModelVersion) -> None:
+        """Delete a version that was never live. Its file goes first: a row without one is found again."""
+        self._files.file_of(row.version).unlink(missing_ok=True)
+        self._store.drop_model(row)
 
     def _prune(self, previous: str) -> None:
         """Delete the oldest archived files, but not that of the version that was live until now."""
         try:
             archived = [row for row in self._store.versions() if row.state == "archived" and row.version != previous]
-            for row in archived[self._keep - 1 :]:
+            for row in archived[self._keep.versions - 1 :]:
                 if self._store.drop_model(row):
                     self._files.file_of(row.version).unlink(missing_ok=True)
         except Exception:  # the new version is live all the same; the next publication prunes what is left
@@ -248,10 +343,19 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     """Return what changes when a file is replaced, and stays when it is renamed; None when there is no file."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
 
 
 def _may_pass(error: Exception) -> bool:
     return isinstance(error, StoreUnavailable) or "locked" in str(error)
+
+
+def _expired(rows: list[ModelVersion], keep: KeepPolicy) -> list[ModelVersion]:
+    """Those of the versions, newest first, that were never live and are not kept."""
+    rejected = [row for row in rows if row.state == "rejected"]
+    oldest = to_iso(datetime.now(UTC) - timedelta(hours=keep.rejected_hours))
+    # A candidate without metrics is a plain Keras model, which another machine serves.
+    left = [row for row in rows if row.state == "candidate" and row.metrics]
+    return [*left, *(row for n, row in enumerate(rejected) if n >= keep.rejected or row.created_at < oldest)]

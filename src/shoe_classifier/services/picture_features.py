@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from shoe_classifier.errors import AppError
+from shoe_classifier.errors import AppError, StoreUnavailable
 from shoe_classifier.ml.appearance import appearance_of
 from shoe_classifier.ml.features import features_of
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
@@ -239,5 +239,5 @@ def lower_priority() -> None:
 def _logged() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError):  # such as a full disk
+    except (sqlite3.Error, OSError, StoreUnavailable):  # such as a full disk
         logger.exception("The cache of features failed; what is missing will be computed again.")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from shoe_classifier.errors import Overloaded
+from shoe_classifier.errors import AppError, Overloaded
 from shoe_classifier.ml.live_model import LiveModelHolder, Prediction
 from shoe_classifier.ml.preprocessing import sniff
 from shoe_classifier.services.recent_features import RecentFeatures
@@ -122,7 +122,11 @@ class PredictionService:
             self._store.add_prediction(row, data if image_path else None)
             self.recent.add(prediction_id, prediction)
             return sha256
-        except Exception:  # of any kind, such as a full disk or a locked database: the answer is valid all the same
+        except AppError as error:  # one line for each, because a lock makes many of them
+            self.unrecorded += 1
+            logger.warning("Prediction %s was answered, but could not be recorded: %s", prediction_id, error.detail)
+            return None
+        except Exception:  # of any kind, such as a full disk: the answer is valid all the same
             self.unrecorded += 1
             logger.exception("Prediction %s was answered, but could not be recorded.", prediction_id)
             return None

@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 60.0  # between two passes
 _PAUSE_SHARE = 30  # or this many times what the last one took, so that passes take three percent of the time at most
-_STEP, _REST_SECONDS = 50, 0.005  # rows deleted at once, while predictions wait, and the pause after them
+# Rows deleted at once, or rows that lose their picture, each of which touches more of the file. Predictions wait for as
+# long as a step takes, and not for the pause after it.
+_ROWS, _PICTURES, _REST_SECONDS = 50, 10, 0.005
 _UNKNOWN_BYTES = 100_000  # taken for the size of a picture of 0.1.0, whose rows do not say it
 _FIRST_ID, _LAST_ID = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
@@ -83,9 +85,9 @@ class Retention:
     def _expendable(
         self, end: str, *, with_picture: bool, stopping: threading.Event
     ) -> Iterator[list[PredictionRecord]]:
-        last = _FIRST_ID
+        last, limit = _FIRST_ID, _PICTURES if with_picture else _ROWS
         while not stopping.is_set():
-            rows = self._store.expendable_predictions(last, end, with_picture=with_picture, limit=_STEP)
+            rows = self._store.expendable_predictions(last, end, with_picture=with_picture, limit=limit)
             if not rows:
                 return
             yield rows

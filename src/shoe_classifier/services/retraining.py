@@ -4,9 +4,20 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from shoe_classifier.errors import AppError, Cancelled, NoNewData, NotCancellable, NotFound, RetrainRunning
+from shoe_classifier.errors import (
+    AppError,
+    Cancelled,
+    InvalidLabel,
+    NoNewData,
+    NotCancellable,
+    NotFound,
+    RetrainRunning,
+    disk_error,
+)
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -27,6 +38,7 @@ from shoe_classifier.types import (
     RetrainJob,
     RetrainMode,
     TrainingEvent,
+    new_id,
     publish_nothing,
     utc_now,
 )
@@ -75,16 +87,18 @@ class Retrainer:
         self._acquire_host_lock()
         self._host_lock.release()
 
-    def start(self, mode: RetrainMode, max_seconds: int | None, force: bool) -> RetrainJob:
+    def start(self, mode: RetrainMode, max_seconds: int | None, force: bool, without: Sequence[str] = ()) -> RetrainJob:
         """Start a job on what was uploaded since the last one.
 
         Args:
             max_seconds: limit for the training; None for the one in the settings.
             force: publish even if the gate rejects the candidate.
+            without: labels whose pictures go on waiting.
 
         Raises:
             RetrainRunning: another job is running.
-            NoNewData: every stored picture has been learned, and so was every change of a label.
+            NoNewData: every stored picture has been learned, or is to go on waiting, and no label was changed.
+            InvalidLabel: no picture with a label of `without` is waiting.
             NotReady, NotOffered: there is no live model to start from.
         """
         with self._lock:
@@ -92,16 +106,13 @@ class Retrainer:
             try:
                 live = self._holder.teachable.bundle
                 self._end_interrupted(_INTERRUPTED)
-                if not self._store.count_unprocessed() and not pending_changes(self._store, live).waiting:
-                    raise NoNewData(
-                        "Expected training pictures that were not learned yet; there are none. Upload some first."
-                    )
+                self._check_waiting(without, live)
                 progress = JobProgress(RetrainJob(mode=mode, force=force))
                 if not self._store.start_job(progress.row):
                     raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
                 seconds = max_seconds or self._settings.retrain_max_seconds
                 self._progress = progress
-                self._thread = threading.Thread(target=self._run, args=[progress, seconds], name="retrain")
+                self._thread = threading.Thread(target=self._run, args=[progress, seconds, without], name="retrain")
                 self._thread.start()
             except BaseException:  # of any kind, such as a full disk: the next call must find the lock free
                 self._host_lock.release()
@@ -146,8 +157,11 @@ class Retrainer:
     def activate(self, version: str) -> ModelVersion:
         """Make another version live, unless a job runs: its gate compares with the version that was live at its start.
 
+        A rejected candidate is published by a job of its own, which says that it was forced.
+
         Raises:
             RetrainRunning: a job is running.
+            Superseded: the rejected candidate does not know what was learned since.
             NotFound, InvalidModel, OSError, StoreUnavailable: see `ModelRegistry.activate`.
         """
         with self._lock:
@@ -157,7 +171,8 @@ class Retrainer:
                 latest = self._store.jobs(1, None)
                 if latest and not latest[0].finished:
                     raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
-                return self._registry.activate(version)
+                row = self._registry.known(version)
+                return self._publish_rejected(row) if row.state == "rejected" else self._registry.activate(version)
             finally:
                 self._host_lock.release()
 
@@ -191,6 +206,57 @@ class Retrainer:
         elif own and self.running and not own.row.finished and not self._store.report_job(own.row):
             own.cancel()
 
+    def _check_waiting(self, without: Sequence[str], live: bundles.Bundle) -> None:
+        """Raise `InvalidLabel` and `NoNewData` as `start` does."""
+        waiting = {row.shoe_class for row in self._store.unprocessed()} if without else set()
+        if unknown := sorted(set(without) - waiting):
+            raise InvalidLabel(f"Expected labels of waiting pictures in 'without'; received {unknown[0][:80]!r}.")
+        there_are = waiting - set(without) if without else self._store.count_unprocessed()
+        if not there_are and not pending_changes(self._store, live).waiting:
+            others = " with other labels" if without else ""
+            raise NoNewData(
+                f"Expected training pictures{others} that were not learned yet; there are none. Upload some first."
+            )
+
+    def _publish_rejected(self, row: ModelVersion) -> ModelVersion:
+        """Publish a rejected candidate all the same. The host lock must be held."""
+        self._holder.teachable  # noqa: B018 - raises if there is none
+        self._registry.check_publishable(row)
+        progress = JobProgress(self._forced_job(row))
+        if not self._store.start_job(progress.row):
+            raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
+        self._progress = progress
+        done = progress.ended("published", progress.row.message)
+        try:
+            activated = self._registry.activate(row.version, done)
+        except BaseException as error:  # of any kind: the job must end; it is raised again
+            self._end(progress, "failed", error.detail if isinstance(error, AppError) else _FAILED)
+            raise
+        progress.row = done
+        self._tell("retrain.published", _described(done))
+        logger.info("Job %s published the rejected version %s.", done.job_id, row.version)
+        return activated
+
+    def _forced_job(self, row: ModelVersion) -> RetrainJob:
+        """Return a job that publishes a rejected candidate. What it measured is that of the job that trained it."""
+        jobs = self._store.jobs(_RECENT_JOBS, None)
+        trained = next((job for job in jobs if job.model_version == row.version), RetrainJob(labels=row.labels))
+        now = utc_now()
+        message = f"Forced: version {row.version} was published although it had been rejected."
+        return replace(
+            trained,
+            job_id=new_id(),
+            state="running",
+            phase="publish",
+            message=f"{message} {trained.error or ''}".strip(),
+            model_version=row.version,
+            error=None,
+            force=True,
+            created_at=now,
+            started_at=now,
+            finished_at=None,
+        )
+
     def _acquire_host_lock(self) -> None:
         if not self._host_lock.acquire():
             own = self._progress
@@ -214,35 +280,50 @@ class Retrainer:
 
     # ------------------------------------------------------------ the job, on its own thread
 
-    def _run(self, progress: JobProgress, seconds: float) -> None:
+    def _run(self, progress: JobProgress, seconds: float, without: Sequence[str]) -> None:
         try:
-            self._train_and_publish(progress, time.monotonic() + seconds)
+            self._train_and_publish(progress, time.monotonic() + seconds, without)
         except Cancelled:
             self._end(progress, "cancelled", _CANCELLED)
         except AppError as error:
             self._end(progress, "failed", error.detail)
-        except Exception:  # of any kind: the job must end, and the traceback belongs into the log only
+        except Exception as error:  # of any kind: the job must end, and the traceback belongs into the log only
             logger.exception("Retrain %s failed.", progress.row.job_id)
-            self._end(progress, "failed", _FAILED)
+            told = disk_error(error)
+            self._end(progress, "failed", told.detail if told else _FAILED)
         finally:
+            self._registry.remove_unpublished()
             self._host_lock.release()
 
-    def _train_and_publish(self, progress: JobProgress, deadline: float) -> None:
+    def _train_and_publish(self, progress: JobProgress, deadline: float, without: Sequence[str]) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)  # its own threads inherit it
         progress.update(state="running", started_at=utc_now())
         if not self._store.report_job(progress.row):
             raise Cancelled
         target = self._files.candidate(progress.row.job_id)
         try:
-            candidate = self._trainer.train(target, deadline, progress)
-            progress.update(metrics=candidate.evidence.metrics, baseline=candidate.evidence.baseline)
+            candidate = self._trainer.train(target, deadline, progress, without)
+            progress.update(metrics=candidate.metrics, baseline=candidate.evidence.baseline)
             if candidate.reasons and not progress.row.force:
                 message = f"{candidate.note}The live model stays: {'; '.join(candidate.reasons)}."
+                progress.update(model_version=self._keep_rejected(candidate, target))
                 self._end(progress, "rejected", message)
             else:
                 self._publish(progress, candidate, target)
         finally:
             _remove(target)
+
+    def _keep_rejected(self, candidate: TrainedCandidate, target: Path) -> str | None:
+        """Keep a rejected candidate; return its version, or None if it is not kept."""
+        if not self._settings.keep_rejected:
+            return None
+        row = version_row(bundles.read(target), sha256_of(target), "candidate")
+        try:
+            self._registry.keep_rejected(target, row, candidate.learned)
+        except Exception:  # of any kind, such as a full disk: the verdict counts all the same
+            logger.exception("The rejected version %s could not be kept.", row.version)
+            return None
+        return row.version
 
     def _publish(self, progress: JobProgress, candidate: TrainedCandidate, target: Path) -> None:
         row = version_row(bundles.read(target), sha256_of(target), "candidate")

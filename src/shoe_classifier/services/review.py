@@ -10,7 +10,6 @@ from shoe_classifier.ml.zip_reader import Picture
 from shoe_classifier.services.corrections import CorrectionService
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.monitoring import Monitor
-from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import NONE_OF_THESE, SKIPPED, PredictionRecord, TrainingPicture, utc_now
 
@@ -90,13 +89,11 @@ class ReviewService:
         store: Store,
         ingestion: IngestionService,
         corrections: CorrectionService,
-        retrainer: Retrainer,
         monitor: Monitor,
     ):
         self._store = store
         self._ingestion = ingestion
         self._corrections = corrections
-        self._retrainer = retrainer
         self._monitor = monitor
 
     def answer(self, answers: Sequence[Answer], folder: Path, known_labels: Iterable[str]) -> ReviewReport:
@@ -110,15 +107,12 @@ class ReviewService:
             NotFound: there are no such predictions, or their pictures were not kept or were deleted.
             InvalidRequest: two answers about the same prediction, or different labels for the same picture.
             InvalidLabel: as `IngestionService.spell` raises it.
-            RetrainRunning: a training row would change while a job learns from it.
             AppError: a picture cannot be learned from, as `IngestionService.ingest_pictures` raises it.
 
             All but `InvalidLabel` name the predictions as `prediction_ids` among their extra fields, where one is to
             blame.
         """
         checked = self._check(answers, list(known_labels))
-        if any(item.withdraws or item.relabels for item in checked):
-            self._retrainer.check_idle()
         self._teach(checked, folder, known_labels)
         report = ReviewReport()
         for item in checked:

@@ -7,7 +7,7 @@ from pathlib import Path
 from shoe_classifier.errors import InvalidModel, StoreUnavailable
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder, open_model_file
-from shoe_classifier.services.model_registry import RegistryBase, identity_of, version_row
+from shoe_classifier.services.model_registry import KeepPolicy, RegistryBase, identity_of, version_row
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import ModelVersion, RetrainJob
@@ -25,10 +25,10 @@ class SharedModelRegistry(RegistryBase):
         files: ModelFiles,
         store: Store,
         holder: LiveModelHolder,
-        keep_versions: int,
+        keep: KeepPolicy,
         patience_seconds: float = PATIENCE_SECONDS,
     ):
-        super().__init__(files, store, holder, keep_versions, patience_seconds)
+        super().__init__(files, store, holder, keep, patience_seconds)
 
     def restore(self) -> None:
         """Serve the store's live version; while the store does not answer, the live file if it was that version."""
@@ -42,6 +42,7 @@ class SharedModelRegistry(RegistryBase):
                     raise
                 logger.warning("The store does not answer; serving the version that was live when it last did.")
                 self._serve_live_file()
+        self.remove_unpublished()
 
     def follow(self) -> None:
         """See `ModelRegistry`: this machine's disk may be new, or another machine may have published."""
@@ -82,10 +83,13 @@ class SharedModelRegistry(RegistryBase):
 
     def _bring(self, row: ModelVersion, previous: str | None) -> None:
         """Replace the live file by that of a version in the store, and serve it."""
-        self._fetch(row)
+        model = open_model_file(self._fetch(row), trusted=True)
         candidate = self._files.copy_archived(row.version)
         try:
-            self._replace(candidate, open_model_file(candidate, trusted=True), previous)
+            self._replace(candidate, model, previous)
+        except OSError as error:  # such as a folder in its place
+            logger.error("Version %s is served, but the live file could not be replaced: %s", row.version, error)
+            self._serve(model, identity_of(self._files.live))
         finally:
             candidate.unlink(missing_ok=True)
 

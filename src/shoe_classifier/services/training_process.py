@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from shoe_classifier.errors import AppError, Cancelled, NotOffered
+from shoe_classifier.errors import AppError, Cancelled, NotOffered, disk_error
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence
@@ -89,7 +89,7 @@ def _await_evidence(child: BaseProcess, messages: Any, report: Report) -> GateEv
         if isinstance(message, GateEvidence):
             return message
         if isinstance(message, _Failure):
-            logger.error("The training process failed:\n%s", message.log)
+            logger.error("The training process failed.", extra={"details": message.log})
             raise AppError(message.detail) if message.detail else TrainingProcessError("The training process failed.")
         event = message
 
@@ -108,5 +108,5 @@ def _train(task: RetrainTask, messages: Any) -> None:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):  # TensorFlow prints pages
             messages.put(finetune.finetune(task, send))
     except Exception as error:  # of any kind: the parent logs it and decides what clients are told
-        detail = error.detail if isinstance(error, AppError) else None
-        messages.put(_Failure(traceback.format_exc(), detail))
+        told = error if isinstance(error, AppError) else disk_error(error)
+        messages.put(_Failure(traceback.format_exc(), told.detail if told else None))

@@ -1,8 +1,10 @@
-"""A lock between the processes of one machine."""
+"""Locks between the processes of one machine."""
 
 import fcntl
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,9 +20,7 @@ class FileLock:
         """Take the lock; return False when it is already held, by this object or another process."""
         with self._own:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(handle):
                 os.close(handle)
                 return False
             self._handle = handle
@@ -32,3 +32,28 @@ class FileLock:
             if self._handle is not None:
                 os.close(self._handle)
                 self._handle = None
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[bool]:
+    """Lock a folder, which is created if need be, during the block; yields False when it is already locked.
+
+    It needs no right to write there.
+
+    Raises:
+        OSError: there is no such folder, it cannot be read, or its file system has no such locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield _locked(handle)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -5,10 +5,9 @@ import re
 import shutil
 from pathlib import Path
 
-from shoe_classifier.files import fsync, replacing
+from shoe_classifier.files import fsync, remove_leftovers, replacing
 
-# `.candidate-<name>.<pid>.h5`, `.<stem>.<pid>.<thread>.part.h5` as `files.replacing` names them, and older part files.
-_TEMPORARY = re.compile(r"\.candidate-.+?(?:\.(?P<writer>\d+))?\.h5|\..+?(?:\.(?P<owner>\d+)\.\d+)?\.part(?:\.h5)?")
+_CANDIDATE = re.compile(r"\.candidate-.+?(?:\.(?P<writer>\d+))?\.h5")  # `.candidate-<name>.<pid>.h5`
 
 
 class ModelFiles:
@@ -42,9 +41,15 @@ class ModelFiles:
     def remove_candidates(self) -> None:
         """Remove the unfinished files of processes that have ended, but not what another worker is writing."""
         for folder in (self.live.parent, self.archive):
-            for path in folder.glob(".*"):
-                if (match := _TEMPORARY.fullmatch(path.name)) and not _runs(match["writer"] or match["owner"]):
-                    path.unlink(missing_ok=True)
+            remove_leftovers(folder, _CANDIDATE)
+            remove_leftovers(folder)
+
+    def archive_candidate(self, candidate: Path, version: str) -> None:
+        """Keep a candidate that does not become live; the file is moved."""
+        fsync(candidate)
+        self.archive.mkdir(exist_ok=True)
+        candidate.replace(self.file_of(version))
+        fsync(self.archive)
 
     def replace_live(self, candidate: Path, live_version: str | None) -> None:
         """Archive the live file and put a candidate in its place.
@@ -83,16 +88,3 @@ class ModelFiles:
         # A copy and not a hard link, because somebody may write into the live file instead of replacing it.
         with replacing(self.file_of(version)) as part:
             shutil.copyfile(self.live, part)
-
-
-def _runs(process: str | None) -> bool:
-    """Whether another process with this id runs. Files of this process are leftovers of an earlier one with its id."""
-    if process is None or int(process) == os.getpid():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it belongs to another user
-        return True
-    return True

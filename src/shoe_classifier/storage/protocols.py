@@ -38,6 +38,16 @@ class PictureStore(Protocol):
     def find_picture(self, sha256: str) -> tuple[str, bytes]:
         """Return the `image_path` and the file of the picture with this hash. Raises `NotFound`."""
 
+    def heal(self, pictures: Sequence[tuple[str, Path]]) -> set[str]:
+        """Replace stored pictures that are missing or damaged: whose file does not have the hash that names it.
+
+        Args:
+            pictures: `image_path` and a whole file of each picture, which may be moved.
+
+        Returns:
+            The paths of those that were replaced.
+        """
+
     def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
         """Map each path to the address from which a client can fetch the picture."""
 
@@ -108,7 +118,9 @@ class PredictionStore(Protocol):
         """Count what is kept of predictions, in steps that do not hold up predictions."""
 
     def forget_unused(self) -> None:
-        """Delete from this machine's cache the pictures that no row uses any more, whichever machine deleted them."""
+        """Delete from this machine's disk what killed processes left of pictures, and pictures that no row uses any
+        more, whichever machine deleted them.
+        """
 
 
 class AuditStore(Protocol):
@@ -231,10 +243,12 @@ class VersionStore(Protocol):
         """
 
     def drop_model(self, row: ModelVersion) -> bool:
-        """Mark a candidate or archived version `deleted`, and delete the file that a shared store keeps of it.
+        """Mark a version that is not live `deleted`, and delete the file that a shared store keeps of it.
+
+        What an unpublished version learned is deleted, too; that of an archived one is part of its descendants.
 
         Returns:
-            False if the version is in neither state any more; nothing is changed then.
+            False if the version is live or deleted by now; nothing is changed then.
         """
 
     def versions(self) -> list[ModelVersion]:

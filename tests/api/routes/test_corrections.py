@@ -1,6 +1,8 @@
 import io
 import socket
+import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from helpers.pictures import draw, lesson_zip
 from helpers.service import finished_job, make_settings, running
 from shoe_classifier.ml import bundle as bundles
+from shoe_classifier.ml import finetune
 from shoe_classifier.settings import Settings
 
 
@@ -96,14 +99,41 @@ def test_deleted_pictures_are_gone(client: httpx.Client) -> None:
     assert len(client.get("/training-data").json()) == 1
 
 
-def test_nothing_is_corrected_while_it_is_learnt(client: httpx.Client) -> None:
-    client.post("/upload", files={"file": lesson_zip("hat", 40)})
-    row = client.get("/training-data").json()[0]
-    job = client.post("/retrain", params={"mode": "full"}).json()
-    response = client.delete(f"/training-data/{row['id']}")
-    assert (response.status_code, response.json()["code"]) == (409, "retrain_running")
-    client.delete(f"/retrain/{job['job_id']}")
-    finished_job(client, job["job_id"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("supabase", marks=pytest.mark.supabase)])
+def test_corrections_during_a_retrain_count_for_the_next(
+    kind: str, settings: Settings, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "supabase":
+        settings = make_settings(tmp_path, **request.getfixturevalue("project"))
+    waits, go_on, train = threading.Event(), threading.Event(), finetune.retrain_head
+
+    def held(*args: Any) -> Any:
+        waits.set()
+        assert go_on.wait(60)
+        return train(*args)
+
+    monkeypatch.setattr(finetune, "retrain_head", held)
+    with running(settings) as client:
+        client.post("/upload", files={"file": lesson_zip("hat", 20)})
+        deleted, relabelled = client.get("/training-data", params={"limit": 2}).json()
+        prediction_id = predict(client, draw("Boot", 5000))["prediction_id"]
+        job = client.post("/retrain", params={"mode": "quick", "force": True}).json()
+        assert waits.wait(60)
+        assert client.delete(f"/training-data/{deleted['id']}").status_code == 204
+        assert client.patch(f"/training-data/{relabelled['id']}", json={"label": "Boot"}).status_code == 200
+        added = client.post(f"/predictions/{prediction_id}/feedback", json={"label": "Boot"})
+        assert added.status_code == 201
+        assert client.post("/upload", files={"file": draw("hat", 6000)}, data={"label": "hat"}).status_code == 201
+        go_on.set()
+        assert finished_job(client, str(job["job_id"]))["state"] == "published"
+        rows = client.get("/training-data").json()
+        assert (len(rows), sum(row["is_processed"] for row in rows)) == (21, 18)
+        assert {row["shoe_class"] for row in rows if row["id"] == relabelled["id"]} == {"Boot"}
+        publish(client)
+        assert all(row["is_processed"] for row in client.get("/training-data").json())
+    after = learned(settings)
+    assert deleted["sha256"][:16] not in after
+    assert after[relabelled["sha256"][:16]] == ["Boot"]
 
 
 def test_corrections_need_the_key(settings: Settings) -> None:

@@ -71,9 +71,17 @@ def test_bad_lesson_is_rejected_and_force_publishes_it(client: httpx.Client) -> 
     contradicted, pictures = map(int, found.groups())
     assert pictures == 450
     assert contradicted > 0.9 * pictures
-    assert job["model_version"] is None
+    kept = client.get(f"/models/{job['model_version']}").json()
+    assert (kept["state"], kept["parent"]) == ("rejected", before)
+    assert client.get(f"/models/{kept['version']}/report.png").status_code == 200
+    assert client.get(f"/models/{kept['version']}/file").status_code == 200
+    assert job["metrics"]["worse"]["reasons"] and job["metrics"]["worse"]["confusions"]
     assert client.get("/status").json()["model"]["version"] == before
     assert client.get("/status").json()["training_data"]["unprocessed"] > 0
+    activated = client.post(f"/models/{kept['version']}/activate").json()
+    assert (activated["state"], activated["waiting"]) == ("live", 0)
+    back = client.post(f"/models/{before}/activate").json()
+    assert back["waiting"] == 450 and "450 are not in this version" in back["message"]
     forced = client.post("/retrain", params={"wait": "true", "mode": "quick", "force": "true"}).json()
     assert (forced["state"], forced["force"]) == ("published", True)
     assert "Forced, although" in forced["message"]

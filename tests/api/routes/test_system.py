@@ -16,7 +16,9 @@ def test_status_says_everything(client: httpx.Client) -> None:
     body = client.get("/status").json()
     assert body["status"] == "ready"
     assert body["model"]["labels"] == ["Boot", "Sandal", "Shoe"]
-    assert body["store"] == {"kind": "sqlite", "unrecorded_predictions": 0}
+    assert body["store"] == {
+        "kind": "sqlite", "unrecorded_predictions": 0, "waiting_predictions": 0, "dropped_predictions": 0,
+    }  # fmt: skip
     assert body["training_data"] == {"labels": {}, "unprocessed": 0}
     assert body["retrain"] is None
     assert body["requests"]["count"] >= 1

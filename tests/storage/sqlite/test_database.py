@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shoe_classifier.errors import StoreUnavailable
 from shoe_classifier.storage.sqlite.database import Database
 
 MIGRATIONS = ["create table A (x integer not null unique);"]
@@ -87,10 +88,14 @@ def test_a_killed_process_leaves_what_it_committed(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_not_kept_open(tmp_path: Path) -> None:
     path = tmp_path / "file.sqlite3"
     path.write_bytes(b"something else" * 100)
-    with pytest.raises(sqlite3.DatabaseError) as caught:  # holds the traceback, and with it a connection left open
-        Database(path, MIGRATIONS)
+    database = Database(path, MIGRATIONS)
+    with pytest.raises(StoreUnavailable, match="it is damaged") as caught:  # holds the traceback, and what it refers to
+        database.select("select x from A")
     assert str(path) not in open_files()
     assert caught.tb
+    path.unlink()
+    assert database.problem() is None
+    database.close()
 
 
 def open_files() -> set[str]:

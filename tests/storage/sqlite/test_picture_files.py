@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,13 @@ def test_many_pictures_are_flushed_by_one_call(
         pictures.add(path, b"one")
     pictures.flush(paths)
     assert sorted(flushed) == expected
+
+
+def test_what_killed_processes_left_is_removed(pictures: PictureFiles, tmp_path: Path) -> None:
+    pictures.add(PATH, b"one")
+    folder = (tmp_path / "dataset" / PATH).parent
+    left, being_written = folder / ".ab02.99999999.1.part.jpg", folder / f".ab03.{os.getpid()}.1.part.jpg"
+    for file in (left, being_written):
+        file.write_bytes(b"x")
+    pictures.remove_leftovers()
+    assert set(folder.iterdir()) == {folder / "ab01.jpg", being_written}

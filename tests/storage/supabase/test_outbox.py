@@ -58,6 +58,15 @@ def test_a_review_is_written_into_a_queued_row(outbox: Outbox) -> None:
     assert outbox.review("none", "Shoe", "random", "2026-11-25T10:00:00.000Z") is None
 
 
+def test_a_scrubbed_file_holds_nothing_of_what_was_sent(outbox: Outbox, tmp_path: Path) -> None:
+    row_id = add(outbox, b"secret" * 5000)
+    outbox.mark_sent("images/aa/a.jpg")
+    outbox.remove([row_id])
+    outbox.scrub()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files and not any(b"secret" * 50 in path.read_bytes() for path in files)
+
+
 def test_when_full_the_oldest_pictures_give_way_before_any_row(outbox: Outbox) -> None:
     for number in range(4):
         add(outbox, b"ten bytes.", f"images/aa/{number}.jpg")

@@ -105,7 +105,7 @@ def test_a_deleted_picture_is_gone_from_everywhere(
     file = tmp_path / "file"
     file.write_bytes(b"one")
     bucket.keep(ONE, file)
-    bucket.delete(ONE)
+    bucket.delete([ONE])
     assert not gateway.files and outbox.unsent(ONE) is None
     with pytest.raises(NotFound):
         bucket.find_picture("ab" * 32)

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayWrite
-from shoe_classifier.api.dependencies import CorrectionsDep, ModelDep, RetrainerDep, SettingsDep, StoreDep
+from shoe_classifier.api.dependencies import CorrectionsDep, ModelDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
-from shoe_classifier.api.openapi import LABEL_BODY, STORED, UPLOADING, WRITING, error_responses
+from shoe_classifier.api.openapi import KEEPING, LABEL_BODY, STORED, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import LabelBody, TrainingRow
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import TrainingPicture
@@ -22,15 +22,12 @@ _LABELLING = (
     *UPLOADING,
     errors.NotFound,
     errors.InvalidLabel,
-    errors.RetrainRunning,
     errors.NotReady,
     errors.NotOffered,
 )
 
 
-async def _read_label(request: Request, settings: SettingsDep, retrainer: RetrainerDep) -> str:
-    """The label in the body. Raises `RetrainRunning`, before the body is read, while a job runs."""
-    retrainer.check_idle()
+async def _read_label(request: Request, settings: SettingsDep) -> str:
     return (await read_json(request, LabelBody, settings.silence_seconds)).label
 
 
@@ -42,7 +39,7 @@ LabelDep = Annotated[str, Depends(_read_label)]
     summary="Correct a prediction; its picture becomes training data",
     status_code=201,
     response_model=TrainingRow,
-    responses=error_responses(*_LABELLING, errors.TooSmall, *STORED, errors.StorageFull),
+    responses=error_responses(*_LABELLING, errors.TooSmall, *STORED, *KEEPING),
     openapi_extra=LABEL_BODY,
 )
 async def add_feedback(
@@ -63,7 +60,7 @@ async def add_feedback(
     "/training-data/{row_id}",
     summary="Give a training picture another label",
     response_model=TrainingRow,
-    responses=error_responses(*_LABELLING, *STORED, errors.StorageFull),
+    responses=error_responses(*_LABELLING, *STORED, *KEEPING),
     openapi_extra=LABEL_BODY,
 )
 def relabel_training_picture(
@@ -76,10 +73,9 @@ def relabel_training_picture(
     "/training-data/{row_id}",
     summary="Delete a training picture",
     status_code=204,
-    responses=error_responses(*WRITING, errors.NotFound, errors.RetrainRunning, *STORED),
+    responses=error_responses(*WRITING, errors.NotFound, *STORED),
 )
-def delete_training_picture(row_id: str, retrainer: RetrainerDep, corrections: CorrectionsDep) -> Response:
-    retrainer.check_idle()
+def delete_training_picture(row_id: str, corrections: CorrectionsDep) -> Response:
     corrections.delete(row_id)
     return Response(status_code=204)
 

@@ -9,8 +9,8 @@ from fastapi.responses import FileResponse
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, ShadowDep, StoreDep
-from shoe_classifier.api.openapi import READING, STORED, WRITING, error_responses
-from shoe_classifier.api.schemas import ModelBody, OneModelBody, ShadowBody
+from shoe_classifier.api.openapi import KEEPING, READING, STORED, WRITING, error_responses
+from shoe_classifier.api.schemas import ActivationBody, ModelBody, OneModelBody, ShadowBody
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion
 
@@ -60,21 +60,26 @@ def get_model_report(version: str, registry: RegistryDep) -> Response:
 
 @router.post(
     "/{version}/activate",
-    summary="Make another version live",
-    response_model=ModelBody,
+    summary="Make another version live, also a rejected one",
+    response_model=ActivationBody,
     responses=error_responses(
         *WRITING,
         errors.NotFound,
         errors.RetrainRunning,
+        errors.Superseded,
         errors.NotOffered,
         errors.InvalidModel,
         errors.NotReady,
         *STORED,
+        *KEEPING,
     ),
     dependencies=[MayWrite],
 )
-def activate_model(version: str, retrainer: RetrainerDep) -> ModelVersion:
-    return retrainer.activate(version)
+def activate_model(version: str, retrainer: RetrainerDep, store: StoreDep) -> dict[str, Any]:
+    row = retrainer.activate(version)
+    waiting = store.count_unprocessed()
+    message = f"Of the training pictures, {waiting:,} are not in this version; they wait for the next retrain."
+    return {**asdict(row), "waiting": waiting, "message": message if waiting else "All training pictures are in it."}
 
 
 @router.post(

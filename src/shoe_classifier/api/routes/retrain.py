@@ -5,13 +5,14 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import QueryParams
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
@@ -26,7 +27,7 @@ from shoe_classifier.api.dependencies import (
 )
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
-from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
+from shoe_classifier.api.openapi import KEEPING, READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import JobBody
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -48,6 +49,9 @@ class RetrainOptions(BaseModel):
     mode: RetrainMode = Field("auto", description="quick: only the head. full: upper layers, too. auto: by the data.")
     max_seconds: int | None = Field(None, ge=1, le=86_400, description="Longest training time.")
     force: bool = Field(False, description="Publish even a model that is worse.")
+    without: list[str] = Field(
+        [], description="Labels whose new pictures go on waiting; several in the query, one in the form."
+    )
 
 
 async def _options_after_upload(
@@ -62,12 +66,12 @@ async def _options_after_upload(
     """Read the options, and ingest the ZIP if there is one. Raises `RetrainRunning` before the body is read."""
     retrainer.check_idle()
     if not request.headers.get("content-type"):
-        return _options(dict(request.query_params))
+        return _options(request.query_params, {})
     async with (
         private_folder(settings.temp_uploads_dir) as folder,
         read_form(request, settings.max_zip_bytes, bodies, folder) as form,
     ):
-        options = _options({**request.query_params, **form.fields})
+        options = _options(request.query_params, form.fields)
         if form.files and (form.files[0].path or form.files[0].data or form.files[0].name):
             await anyio.to_thread.run_sync(_ingest, ingestion, store, model, form, folder)
     return options
@@ -91,7 +95,7 @@ async def _options_after_upload(
             errors.NothingAccepted,
             errors.NotReady,
             *STORED,
-            errors.StorageFull,
+            *KEEPING,
         ),
     },
     openapi_extra=retrain_inputs(RetrainOptions),
@@ -103,7 +107,9 @@ async def start_retrain(
     retrainer: RetrainerDep,
     wait: Annotated[bool, Query(description="Answer only when the job has ended, with 200.")] = False,
 ) -> RetrainJob:
-    job = await anyio.to_thread.run_sync(retrainer.start, options.mode, options.max_seconds, options.force)
+    job = await anyio.to_thread.run_sync(
+        retrainer.start, options.mode, options.max_seconds, options.force, options.without
+    )
     if wait:  # a thread that waits must not hold up the end of the service
         job = await anyio.to_thread.run_sync(retrainer.wait, job.job_id, abandon_on_cancel=True)
         response.status_code = 200
@@ -168,9 +174,12 @@ def cancel_retrain(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
     return retrainer.cancel(job_id)
 
 
-def _options(values: dict[str, str]) -> RetrainOptions:
+def _options(query: QueryParams, fields: dict[str, str]) -> RetrainOptions:
+    values: dict[str, Any] = {name: value for name, value in {**query, **fields}.items() if value != ""}
+    if "without" in values:
+        values["without"] = [fields["without"]] if "without" in fields else query.getlist("without")
     try:
-        return RetrainOptions.model_validate({name: value for name, value in values.items() if value != ""})
+        return RetrainOptions.model_validate(values)
     except ValidationError as error:
         raise invalid_value(error, "the options") from None
 

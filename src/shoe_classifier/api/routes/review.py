@@ -9,7 +9,7 @@ from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import ModelDep, ReviewDep, ReviewQueueDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
-from shoe_classifier.api.openapi import READING, REVIEW_BODY, STORED, UPLOADING, WRITING, error_responses
+from shoe_classifier.api.openapi import KEEPING, READING, REVIEW_BODY, STORED, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import AnsweredBody, AnswersBody, ReviewBody
 from shoe_classifier.services.review import Answer
 from shoe_classifier.services.review_queue import ReviewItem
@@ -54,11 +54,10 @@ async def _read_answers(request: Request, settings: SettingsDep) -> list[Answer]
         errors.NotFound,
         errors.InvalidLabel,
         errors.TooSmall,
-        errors.RetrainRunning,
         errors.NotReady,
         errors.NotOffered,
         *STORED,
-        errors.StorageFull,
+        *KEEPING,
     ),
     openapi_extra=REVIEW_BODY,
 )

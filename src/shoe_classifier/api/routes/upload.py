@@ -11,7 +11,7 @@ from shoe_classifier.api.auth import MayWrite
 from shoe_classifier.api.dependencies import BodiesDep, DataQualityDep, IngestionDep, ModelDep, SettingsDep
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import private_folder, read_form
-from shoe_classifier.api.openapi import STORED, UPLOAD_FORM, UPLOADING, WRITING, error_responses
+from shoe_classifier.api.openapi import KEEPING, STORED, UPLOAD_FORM, UPLOADING, WRITING, error_responses
 from shoe_classifier.api.schemas import UploadBody
 from shoe_classifier.services.ingestion import IngestionService, UploadReport
 
@@ -32,7 +32,7 @@ _INGESTING = (
     summary="Upload pictures to learn from",
     status_code=201,
     response_model=UploadBody,
-    responses=error_responses(*WRITING, *UPLOADING, *_INGESTING, errors.NotReady, *STORED, errors.StorageFull),
+    responses=error_responses(*WRITING, *UPLOADING, *_INGESTING, errors.NotReady, *STORED, *KEEPING),
     openapi_extra=UPLOAD_FORM,
 )
 @router.post("/upload-zip", status_code=201, include_in_schema=False)

@@ -59,8 +59,9 @@ alter table Retrain_Jobs add column epochs integer;
 alter table Retrain_Jobs add column loss real;
 """
 
-# The indexes: the rows of a picture and its size, without the table; and the oldest pictures that nobody has reviewed.
-_AUDIT_LOG = """
+# Who changed what, and what people say about predictions and labels. Of the indexes, some answer without the table: the
+# rows of a picture and its size, and what waits for a review.
+_TEACHING_LOOP = """
 create table Audit_Log (
     id text primary key, created_at text not null, action text not null, target text not null, key_fingerprint text,
     client_address text not null, status integer not null, calls integer not null
@@ -72,9 +73,13 @@ alter table Predict add column review_kind text;
 alter table Predict add column image_bytes integer;
 create index predict_pictures on Predict (image_path, reviewed_at, image_bytes) where image_path is not null;
 create index predict_unreviewed on Predict (id) where image_path is not null and reviewed_at is null;
-"""
-
-_LABELS = """
+create index predict_undecided on Predict (decision, id)
+    where review_kind is null and reviewed_at is null and image_path is not null;
+create index predict_random on Predict (review_kind, id) where review_kind is not null;
+create index predict_class on Predict (predicted_class);
+create index predict_decision on Predict (decision);
+create index predict_version on Predict (model_version);
+create index training_data_split on Training_Data (split);
 create table Label_Changes (
     id text primary key, label text not null, name text, changed_at text not null
 ) without rowid;
@@ -82,21 +87,9 @@ create table Kept_Pictures (
     training_id text not null, kind text not null, shoe_class text not null, kept_at text not null,
     primary key (training_id, kind)
 ) without rowid;
-create index predict_class on Predict (predicted_class);
-create index predict_decision on Predict (decision);
-create index predict_version on Predict (model_version);
-create index training_data_split on Training_Data (split);
 """
 
-
-# The predictions that wait for a review, without the table.
-_REVIEW_QUEUE = """
-create index predict_undecided on Predict (decision, id)
-    where review_kind is null and reviewed_at is null and image_path is not null;
-create index predict_random on Predict (review_kind, id) where review_kind is not null;
-"""
-
-RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _AUDIT_LOG, _REVIEW_QUEUE, _LABELS)
+RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _TEACHING_LOOP)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

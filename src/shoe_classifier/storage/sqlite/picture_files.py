@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shoe_classifier.errors import NotFound
-from shoe_classifier.files import fsync, replacing
+from shoe_classifier.files import fsync, remove_leftovers, replacing, sha256_of
 from shoe_classifier.types import picture_url
 
 _SYNC_ALL_FROM = 8  # files; a single `sync` is then faster than flushing each
@@ -17,19 +17,33 @@ class PictureFiles:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        (folder / "images").mkdir(parents=True, exist_ok=True)
 
     def add(self, image_path: str, data: bytes | Path) -> None:
         """Keep a picture, from memory or by moving a file, unless it is already there."""
         if os.path.exists(f"{self._folder}/{image_path}"):  # noqa: PTH110 - five times as fast, in each prediction
             return
         path = self._folder / image_path
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=False) as part:
             if isinstance(data, Path):
                 shutil.move(data, part)
             else:
                 part.write_bytes(data)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left of pictures that they were writing."""
+        for folder in self._folder.glob("images/*/"):
+            remove_leftovers(folder)
+
+    def heal(self, image_path: str, file: Path) -> bool:
+        """Keep a picture by moving its file, unless it is already there and whole. Return whether it was moved."""
+        path = self._folder / image_path
+        if path.exists() and sha256_of(path) == path.stem:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, durable=False) as part:
+            shutil.move(file, part)
+        return True
 
     def flush(self, image_paths: Sequence[str]) -> None:
         """Flush pictures and their names to the disk."""

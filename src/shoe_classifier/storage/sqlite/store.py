@@ -14,6 +14,7 @@ import orjson
 
 from shoe_classifier.errors import NotFound
 from shoe_classifier.storage.filters import Condition, conditions_of
+from shoe_classifier.storage.sqlite.backlog import Backlog
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS
 from shoe_classifier.storage.sqlite.picture_files import PictureFiles
@@ -35,6 +36,7 @@ from shoe_classifier.types import (
     EVERY_PICTURE,
     EVERY_PREDICTION,
     FINISHED,
+    UNPUBLISHED,
     AuditEntry,
     Decision,
     DecisionCount,
@@ -58,6 +60,9 @@ from shoe_classifier.types import (
 _ADD_PREDICTION = (
     f"insert into Predict ({', '.join(PREDICT.columns)}) values ({', '.join(f':{name}' for name in PREDICT.columns)})"
 )
+_DROP_MODEL = """
+update Model_Versions set state = 'deleted' where version = ? and state in ('candidate', 'rejected', 'archived')
+"""
 _IN_LIST = "in (select value from json_each(?))"
 _COUNT_LABELS = """
 select shoe_class, count(*) pictures, sum(split = 'holdout') held_out, sum(is_processed) learnt
@@ -80,9 +85,11 @@ select value from json_each(?)
 """
 _COUNT_ROWS = "select count(*) n, max(id) last from (select id from Predict where id > ? order by id limit ?)"
 _PICTURE_SIZES = f"""
-select image_path, max(image_bytes) bytes, count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
+select image_path, max(image_bytes) bytes,
+        count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
     from Predict where image_path > ? group by image_path order by image_path limit ?
 """
+_BACKLOG_BYTES = 16 << 20  # of predictions that wait while another process locks the file: about 25,000
 _COUNTED, _REST_SECONDS = 1000, 0.002  # rows counted in one step, while predictions wait, and the pause after it
 _RECOMPUTE_PROCESSED = """
 with recursive lineage (version) as (
@@ -99,7 +106,8 @@ class SqliteStore:
     """See `protocols.Store`.
 
     Training rows, versions and the ends of jobs are flushed to the disk before a call returns, and so survive a power
-    cut. Predictions survive a killed process, and are flushed with the next checkpoint of the write-ahead log.
+    cut. Predictions survive a killed process, unless another process locks the file just then, and are flushed with the
+    next checkpoint of the write-ahead log.
     """
 
     kind = "sqlite"
@@ -107,19 +115,25 @@ class SqliteStore:
 
     def __init__(self, folder: Path):
         self._pictures = PictureFiles(folder)
+        self._tidy = False
         self._db = Database(folder / "records.sqlite3", RECORDS)
+        self._backlog = Backlog(self._db, _BACKLOG_BYTES)
 
     def start(self) -> None:
         pass
 
     def close(self) -> None:
+        self._backlog.close()
         self._db.close()
 
     def problems(self) -> list[str]:
-        return []
+        problem = self._db.problem()
+        return [problem] if problem else []
 
     def state(self) -> dict[str, Any]:
-        return {}
+        problem = self._db.problem()
+        backlog = {"waiting_predictions": self._backlog.waiting, "dropped_predictions": self._backlog.dropped}
+        return {**backlog, "error": problem} if problem else backlog
 
     # ------------------------------------------------------------ pictures
 
@@ -129,6 +143,11 @@ class SqliteStore:
     def find_picture(self, sha256: str) -> tuple[str, bytes]:
         return self._pictures.find_picture(sha256)
 
+    def heal(self, pictures: Sequence[tuple[str, Path]]) -> set[str]:
+        healed = {image_path for image_path, file in pictures if self._pictures.heal(image_path, file)}
+        self._pictures.flush(sorted(healed))
+        return healed
+
     def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
         return self._pictures.urls(image_paths)
 
@@ -137,7 +156,8 @@ class SqliteStore:
     def add_prediction(self, row: PredictionRecord, picture: bytes | None) -> None:
         if row.image_path and picture is not None:
             self._pictures.add(row.image_path, picture)
-        self._db.execute(_ADD_PREDICTION, {**vars(row), "probabilities": orjson.dumps(row.probabilities).decode()})
+        probabilities = orjson.dumps(row.probabilities).decode()
+        self._backlog.execute(_ADD_PREDICTION, {**vars(row), "probabilities": probabilities}, len(probabilities))
 
     def prediction(self, prediction_id: str) -> PredictionRecord | None:
         return self._one(PREDICT, "id", prediction_id)
@@ -224,7 +244,9 @@ class SqliteStore:
         return KeptPredictions(rows, oldest[0]["created_at"] if oldest else None, pictures, size)
 
     def forget_unused(self) -> None:
-        pass
+        if not self._tidy:  # once, for it looks at the name of each picture
+            self._pictures.remove_leftovers()
+            self._tidy = True
 
     # ------------------------------------------------------------ audit log
 
@@ -243,7 +265,7 @@ class SqliteStore:
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
         for row, file in zip(rows, files, strict=True):
-            self._pictures.add(row.image_path, file)
+            self._pictures.heal(row.image_path, file)
         self._pictures.flush([row.image_path for row in rows])  # before the rows, which must not outlive them
         with self._db.transaction(durable=True) as db:
             db.executemany("delete from Deleted_Pictures where sha256 = ?", [[row.sha256] for row in rows])
@@ -369,9 +391,11 @@ class SqliteStore:
         raise NotFound(f"Expected a version whose file is kept; the file of version {row.version!r} was deleted.")
 
     def drop_model(self, row: ModelVersion) -> bool:
-        change = "update Model_Versions set state = 'deleted' where version = ? and state in ('candidate', 'archived')"
         with self._db.transaction(durable=True) as db:
-            return db.execute(change, [row.version]).rowcount > 0
+            dropped = db.execute(_DROP_MODEL, [row.version]).rowcount > 0
+            if dropped and row.state in UNPUBLISHED:
+                db.execute("delete from Learned_Pictures where version = ?", [row.version])
+            return dropped
 
     def versions(self) -> list[ModelVersion]:
         return self._select(MODEL_VERSIONS, "order by created_at desc, version desc")

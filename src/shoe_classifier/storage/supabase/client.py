@@ -15,7 +15,7 @@ from shoe_classifier.storage.supabase.api_errors import MIGRATE, no_answer, tran
 from shoe_classifier.storage.tables import TABLES
 
 PICTURES_BUCKET, MODELS_BUCKET = "uploads", "models"  # those that the migrations create
-REVISION = 7  # of supabase/migrations
+REVISION = 3  # of supabase/migrations
 # Columns that only Supabase has.
 _MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
 _COLUMNS = {table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES}

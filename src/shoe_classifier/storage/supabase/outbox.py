@@ -61,6 +61,10 @@ class Outbox:
     def close(self) -> None:
         self._db.close()
 
+    def problem(self) -> str | None:
+        """Return why the file does not open, and what to do."""
+        return self._db.problem()
+
     # ------------------------------------------------------------ in
 
     def add(
@@ -180,6 +184,12 @@ class Outbox:
         steps = self._db.select("pragma freelist_count")[0][0] // _SHRINK_PAGES
         for _ in range(min(steps, _SHRINK_STEPS)):  # in steps, because each one blocks predictions
             self._db.script(f"pragma incremental_vacuum({_SHRINK_PAGES})")
+
+    def scrub(self) -> None:
+        """Take what was deleted out of the file, too: free pages and the log still hold the bytes of sent pictures."""
+        while self._db.select("pragma freelist_count")[0][0]:
+            self._db.script(f"pragma incremental_vacuum({_SHRINK_PAGES})")
+        self._db.select("pragma wal_checkpoint(truncate)")
 
     # ------------------------------------------------------------ about it
 

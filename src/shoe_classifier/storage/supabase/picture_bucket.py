@@ -1,5 +1,6 @@
 """The pictures of a Supabase project: in a bucket, with this machine's outbox and cache in front of it."""
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,6 +66,23 @@ class PictureBucket:
         errors = [error for sent in sending if (error := sent.exception())]
         if errors:
             raise errors[0]
+
+    def heal(self, pictures: Sequence[tuple[str, Path]]) -> set[str]:
+        """See `PictureStore`. Fetches each picture from the bucket, several at once. Raises as `send` does."""
+        healing = [(path, self._executor.submit(self._heal, path, file)) for path, file in pictures]
+        return {image_path for image_path, healed in healing if healed.result()}
+
+    def _heal(self, image_path: str, file: Path) -> bool:
+        cached = self._cache.get(image_path)
+        if cached is not None and not _is_whole(image_path, cached):
+            self._cache.forget(image_path)
+        try:
+            if _is_whole(image_path, self._client.call(lambda: self._files().download(image_path))):
+                return False
+        except NotFound:
+            pass
+        self.send(image_path, file)
+        return True
 
     def keep(self, image_path: str, file: Path) -> None:
         """Move the file of a picture that was sent into the cache."""
@@ -153,3 +171,7 @@ class PictureBucket:
             return {}
         self.error = None
         return {item["path"]: item["signedURL"] for item in signed}
+
+
+def _is_whole(image_path: str, data: bytes) -> bool:
+    return hashlib.sha256(data).hexdigest() == PurePath(image_path).stem

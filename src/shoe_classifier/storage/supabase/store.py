@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from shoe_classifier.types import (
     CANCELLING,
     EVERY_PICTURE,
     EVERY_PREDICTION,
+    UNPUBLISHED,
     AuditEntry,
     DecisionCount,
     KeptPicture,
@@ -88,7 +90,6 @@ class SupabaseStore:
         cache = PictureCache(folder / "cache", settings.store_cache_bytes)
         self._pictures = PictureBucket(self._client, self._bucket, self._outbox, cache, settings.file_url_seconds)
         self._rows = RowReader(self._client)
-        self._instance = self._outbox.instance()
         self._relay = OutboxRelay(self._outbox, self, FileLock(folder / "outbox.lock"))
 
     def start(self) -> None:
@@ -100,10 +101,20 @@ class SupabaseStore:
         self._client.close()
         self._outbox.close()
 
+    @cached_property
+    def _instance(self) -> str:
+        return self._outbox.instance()
+
     def problems(self) -> list[str]:
+        problem = self._outbox.problem()
+        if problem:
+            return [problem]
         return [text for right, text in self._client.check(self._bucket) if not right]
 
     def state(self) -> dict[str, Any]:
+        problem = self._outbox.problem()
+        if problem:
+            return {"latency_ms": None, "error": problem}
         depth = self._outbox.depth()
         oldest = depth.pop("oldest")
         age = round(time.time() - uuid_utils.UUID(oldest).timestamp / 1e3, 1) if oldest else 0.0
@@ -228,6 +239,7 @@ class SupabaseStore:
 
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
+        self._outbox.scrub()
 
     # ------------------------------------------------------------ audit log
 
@@ -254,6 +266,9 @@ class SupabaseStore:
 
     def find_picture(self, sha256: str) -> tuple[str, bytes]:
         return self._pictures.find_picture(sha256)
+
+    def heal(self, pictures: Sequence[tuple[str, Path]]) -> set[str]:
+        return self._pictures.heal(pictures)
 
     def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
         return self._pictures.urls(image_paths)
@@ -380,8 +395,11 @@ class SupabaseStore:
     def drop_model(self, row: ModelVersion) -> bool:
         change = self._client.table("Model_Versions").update({"state": "deleted"})
         changed = self._client.call(
-            change.eq("version", row.version).in_("state", ["candidate", "archived"]).execute
+            change.eq("version", row.version).in_("state", [*UNPUBLISHED, "archived"]).execute
         ).data
+        if changed and row.state in UNPUBLISHED:
+            learned = self._client.table("Learned_Pictures").delete(returning="minimal").eq("version", row.version)
+            self._client.call(learned.execute)
         if changed:
             self._client.call(lambda: self._client.bucket(MODELS_BUCKET).remove([row.file_path]))
         return bool(changed)

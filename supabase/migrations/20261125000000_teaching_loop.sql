@@ -1,5 +1,95 @@
--- Labels that are renamed, merged and removed; suspect pictures that people keep; corrections of many pictures at once;
--- filters. Safe to run again.
+-- Who changed what; what people say about predictions; what retention needs; labels that are renamed, merged and removed;
+-- suspect pictures that people keep; corrections of many pictures at once; filters. Safe to run again.
+
+create table if not exists public."Audit_Log" (
+    id uuid primary key,
+    created_at timestamptz not null,
+    action text not null,
+    target text not null,
+    key_fingerprint text,
+    client_address text not null,
+    status integer not null,
+    calls integer not null
+);
+create index if not exists audit_log_refused on public."Audit_Log" (id) where status in (401, 403);
+
+alter table public."Audit_Log" enable row level security;
+revoke all on public."Audit_Log" from anon, authenticated;
+grant select, insert, update, delete on public."Audit_Log" to service_role;
+
+alter table public."Predict"
+    add column if not exists reviewed_label text,
+    add column if not exists reviewed_at timestamptz,
+    add column if not exists review_kind text,
+    add column if not exists image_bytes bigint;
+-- The rows of a picture and its size, without the table; and the oldest pictures that nobody has reviewed.
+create index if not exists predict_pictures on public."Predict" (image_path, reviewed_at, image_bytes)
+    where image_path is not null;
+create index if not exists predict_unreviewed on public."Predict" (id)
+    where image_path is not null and reviewed_at is null;
+
+-- Keeps what a person said about a prediction. False if there is no such prediction. Repeating it changes nothing.
+-- `queued` is the row, if it is still in an outbox: it is stored first, and is passed over when the outbox sends it.
+create or replace function public.review_prediction(
+    prediction_id uuid, label text, kind text, reviewed timestamptz, queued json
+) returns boolean language plpgsql set search_path = '' as $$
+begin
+    if queued is not null then
+        insert into public."Predict" select * from json_populate_record(null::public."Predict", queued)
+            on conflict (id) do nothing;
+    end if;
+    update public."Predict" set reviewed_label = label, review_kind = kind, reviewed_at = reviewed
+        where id = prediction_id;
+    return found;
+end $$;
+
+-- Those of the pictures that a prediction or a training row still uses.
+create or replace function public.pictures_in_use(image_paths text[]) returns json language sql stable
+set search_path = '' as $$
+    select coalesce(json_agg(path), '[]') from unnest(image_paths) path
+        where exists (select from public."Predict" where image_path = path)
+            or exists (select from public."Training_Data" where sha256 = substr(path, 11, 64));
+$$;
+
+-- The oldest predictions in a range of ids that nobody has reviewed and whose picture is no training picture.
+create or replace function public.expendable_predictions(
+    after uuid, before uuid, with_picture boolean, max_rows integer
+) returns json language sql stable set search_path = '' as $$
+    select coalesce(json_agg(row_to_json(oldest) order by oldest.id), '[]') from (
+        select row.* from public."Predict" row
+        where row.reviewed_at is null and row.id > after and row.id < before
+            and (row.image_path is not null or not with_picture)
+            and not exists (select from public."Training_Data" where sha256 = substr(row.image_path, 11, 64))
+        order by row.id limit max_rows
+    ) oldest;
+$$;
+
+-- Rows, the time of the oldest, and number and bytes of the pictures that retention may delete.
+create or replace function public.kept_predictions() returns json language sql stable set search_path = '' as $$
+    select json_build_object(
+        'rows', (select count(*) from public."Predict"),
+        'oldest', (select created_at from public."Predict" order by id limit 1),
+        'pictures', count(*),
+        'bytes', coalesce(sum(size), 0)
+    ) from (
+        select image_path, max(image_bytes) size from public."Predict" where image_path is not null
+        group by image_path having count(reviewed_at) = 0
+    ) picture
+    where not exists (select from public."Training_Data" where sha256 = substr(picture.image_path, 11, 64));
+$$;
+
+-- The predictions that wait for a review, without the table.
+create index if not exists predict_undecided on public."Predict" (decision, id)
+    where review_kind is null and reviewed_at is null and image_path is not null;
+create index if not exists predict_random on public."Predict" (review_kind, id) where review_kind is not null;
+
+-- The predictions since `first`, by day (UTC), version and decision. One value, so that no limit on rows cuts it.
+create or replace function public.decision_counts(first uuid) returns json language sql stable set search_path = '' as $$
+    select coalesce(json_agg(row_to_json(counted)), '[]') from (
+        select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD') as day, model_version, decision, count(*) as count
+        from public."Predict" where id > first group by 1, 2, 3
+    ) counted;
+$$;
 
 create table if not exists public."Label_Changes" (
     id uuid primary key,
@@ -88,10 +178,10 @@ create or replace function public.kept_pictures() returns json language sql stab
     select coalesce(json_agg(kept), '[]') from public."Kept_Pictures" kept;
 $$;
 
--- What `supabase check` compares with what the service needs.
+-- What `supabase check` compares with what the service needs: all that there is.
 create or replace function public.describe_shoe_classifier() returns json language sql stable set search_path = '' as $$
     select json_build_object(
-        'revision', 7,
+        'revision', 3,
         'tables', (
             select json_object_agg(c.relname, json_build_object(
                 'row_level_security', c.relrowsecurity,
@@ -125,6 +215,8 @@ declare
     name text;
 begin
     foreach name in array array[
+        'review_prediction(uuid, text, text, timestamptz, json)', 'pictures_in_use(text[])',
+        'expendable_predictions(uuid, uuid, boolean, integer)', 'kept_predictions()', 'decision_counts(uuid)',
         'training_pictures(uuid[])', 'relabel_pictures(uuid[], text)', 'delete_pictures(uuid[])', 'label_counts()',
         'change_label(json)', 'label_changes()', 'kept_pictures()', 'describe_shoe_classifier()'
     ] loop
