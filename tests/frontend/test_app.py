@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from helpers.pictures import draw, lesson_zip
-from helpers.service import Process
+from helpers.pictures import draw, lesson_zip, zip_of
+from helpers.service import Process, wait_for
 from helpers.site import ROOT, Site, choose, drop, files, go, part, press, settle, shoot
 from shoe_classifier.settings import Settings
 
@@ -50,6 +50,29 @@ def test_retrain_to_the_verdict_and_roll_back(page: Page, site: Site, tmp_path: 
     go(page, "Health")
     expect(page.get_by_text("2 of 2")).to_be_visible()
     shoot(page, "health")
+
+
+def test_a_rejected_lesson_leads_on(page: Page, site: Site) -> None:
+    lesson = {}
+    for i in range(120):  # hats and caps, of which each tenth four have the label of the other
+        label, shown = ("hat", "hat") if i % 2 else ("cap", "Boot")
+        if i % 10 < 4:
+            label = "cap" if label == "hat" else "hat"
+        lesson[f"{label}/{i}.jpg"] = draw(shown, 7000 + i)
+    client = site.service.client
+    client.post("/upload", files={"file": zip_of(lesson)})
+    job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
+    assert job["state"] == "rejected"
+    go(page, "Retrain")
+    expect(page.get_by_text("Not published: it would be worse.")).to_be_visible()
+    expect(page.get_by_label("Leave out labels")).to_be_visible()
+    shoot(page, "rejected")
+    page.get_by_role("link", name="Look at suspect pictures").click()
+    expect(page.get_by_role("switch", name="Only pictures that are not learned yet")).to_be_checked()
+    go(page, "Retrain")
+    press(page, "Publish anyway")
+    wait_for(lambda: client.get("/status").json()["model"]["version"] == job["model_version"])
+    expect(page.get_by_text("Published. The next answer comes from the new model.").first).to_be_visible()
 
 
 def test_a_full_retrain_is_watched_and_cancelled(page: Page, site: Site) -> None:

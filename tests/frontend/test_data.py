@@ -26,7 +26,7 @@ def test_an_upload_says_what_was_skipped_and_leads_to_a_retrain(page: Page, site
     drop(page, files(tmp_path, ("hats.zip", zip_of({**lesson, **broken}))))
     upload(page)
     expect(page.get_by_role("heading", name="Upload result: 60 added, 3 skipped")).to_be_visible()
-    for reason in ("known already", "damaged", "not inside a labelled folder"):
+    for reason in ("known already", "damaged", "not a supported picture format"):
         expect(page.get_by_text(f"1 file skipped: {reason}")).to_be_visible()
     expect(page.get_by_text("hats.zip")).to_have_count(0)
     shoot(page, "data")

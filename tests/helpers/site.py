@@ -1,6 +1,7 @@
 """The page, served by Streamlit for a service, and what tests do with it in a browser."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def settle(page: Page) -> None:
 def part(page: Page, name: str) -> None:
     """Choose one of the options of a row."""
     settle(page)
-    page.get_by_role("radio", name=name).click()
+    page.get_by_role("radio", name=re.compile(f"^{re.escape(name)}")).click()
     settle(page)
 
 
