@@ -62,7 +62,7 @@ def test_many_pictures_are_summed_up_filtered_and_corrected(page: Page, site: Si
     expect(page.get_by_test_id("stMain").get_by_role("img", name="predicted as Shoe")).to_have_count(sure["Shoe"])
     page.get_by_role("button", name=re.compile("^Shoe · ")).first.click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_label(re.compile("^confidence: "))).to_be_visible()
+    expect(dialog.get_by_label(re.compile("^confidence: ")).first).to_be_visible()
     dialog.get_by_role("button", name=re.compile("^Sandal")).click()
     expect(dialog).to_have_count(0)
     expect(page.get_by_text("Saved as Sandal", exact=True)).to_be_visible()

@@ -100,7 +100,7 @@ def choose(page: Page, label: str, option: str) -> None:
     found = page.get_by_role("option", name=option, exact=True)
 
     def opened() -> bool:  # a redraw of the page closes an open list
-        page.get_by_label(label, exact=True).click()
+        page.get_by_role("combobox", name=label, exact=True).click()
         page.wait_for_timeout(300)
         return found.is_visible()
 
