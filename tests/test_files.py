@@ -61,4 +61,4 @@ def test_a_process_of_another_user_counts_as_running(monkeypatch: pytest.MonkeyP
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "kill", denied)
-    assert files._runs("1")
+    assert files._runs("1", itself=False)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 _PART = re.compile(r"\..+?(?:\.(?P<writer>\d+)\.\d+)?\.part(?:\.\w+)?")  # what `replacing` writes, and did in 0.1.0
 _LONGEST_SECONDS = 24 * 3600.0  # without a byte: ids of processes are used again, above all in containers
-_STARTED = time.time()
 
 
 @contextmanager
@@ -35,28 +34,24 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, name: re.Pattern[str] = _PART) -> None:
+def remove_leftovers(folder: Path, name: re.Pattern[str] = _PART, *, unused: bool = False) -> None:
     """Remove the temporary files of processes that have ended; where the folder is read-only, they stay.
 
     Args:
         name: matches the names of such files; its group `writer` is the id of the process, if the name has one.
+        unused: this process has not written there yet, so that files with its id are those of an earlier one.
     """
     for path in folder.glob(".*"):
         if match := name.fullmatch(path.name):
             with contextlib.suppress(OSError):
-                if not _may_be_written(match["writer"], path.stat().st_mtime):
+                old = time.time() - path.stat().st_mtime > _LONGEST_SECONDS
+                if old or not _runs(match["writer"], itself=not unused):
                     path.unlink()
 
 
-def _may_be_written(process: str | None, changed: float) -> bool:
-    if process is None or time.time() - changed > _LONGEST_SECONDS:
-        return False
-    if int(process) == os.getpid():  # or an earlier process with this id
-        return changed >= _STARTED
-    return _runs(process)
-
-
-def _runs(process: str) -> bool:
+def _runs(process: str | None, *, itself: bool) -> bool:
+    if process is None or int(process) == os.getpid():
+        return process is not None and itself
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, OverflowError):

@@ -53,7 +53,7 @@ def test_they_are_answered_at_once_and_recorded_later(settings: Settings, start:
     assert store(process)["dropped_predictions"] == 0 == store(process)["unrecorded_predictions"]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_what_waits_is_recorded_at_the_end(settings: Settings, start: Callable[..., Process], workers: str) -> None:
     process = start(UVICORN_WORKERS=workers)
     ready = f"{process.client.base_url}/ready"

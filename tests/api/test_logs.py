@@ -77,7 +77,7 @@ def lines_of(process: Process) -> list[str]:
     return [line for line in process.log.read_text().splitlines() if "XNNPACK delegate" not in line]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_every_line_of_the_service_is_an_event(start: Callable[..., Process], workers: str) -> None:
     process = start(LOG_FORMAT="json", LOG_LEVEL="debug", UVICORN_WORKERS=workers)
     process.client.get("/x%0a%1b[2J?y=%0aforged")

@@ -123,7 +123,7 @@ def leave_upload(settings: Settings) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_uploads_that_a_killed_service_left_are_cleared(
     settings: Settings, start: Callable[..., Process], workers: str
 ) -> None:
@@ -154,7 +154,7 @@ def test_a_service_starts_again_after_a_kill(start: Callable[..., Process]) -> N
     start()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_closed_terminal_stops_nothing(start: Callable[..., Process], workers: str) -> None:
     process = start(UVICORN_WORKERS=workers)
     children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
@@ -164,7 +164,7 @@ def test_a_closed_terminal_stops_nothing(start: Callable[..., Process], workers:
     assert Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split() == children
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_second_sigterm_lets_requests_finish(start: Callable[..., Process], workers: str) -> None:
     process = start(UVICORN_WORKERS=workers)
     form = httpx.Request("POST", f"{process.client.base_url}/predict", files={"file": draw("hat", 1)})

@@ -92,7 +92,6 @@ def test_leftovers_of_processes_that_have_ended_are_removed(files: ModelFiles) -
     ]
     others = [
         folder / f".candidate-x.{os.getppid()}.h5",
-        files.candidate("mine"),
         archive / f".20260101-000000-abcd.{os.getppid()}.140001.part.h5",
         folder / ".gitkeep",
         archive / "20260101-000000-abcd.h5",
@@ -100,8 +99,7 @@ def test_leftovers_of_processes_that_have_ended_are_removed(files: ModelFiles) -
     ]
     for path in mine + others:
         path.write_text("x")
-    for path in mine[:2]:  # written before this process began, or a day ago
-        os.utime(path, times=(0, 0))
+    os.utime(mine[1], times=(0, 0))  # no process has written into it for a day
     files.remove_candidates()
     assert [path.name for path in mine if path.exists()] == []
     assert [path.name for path in others if not path.exists()] == []

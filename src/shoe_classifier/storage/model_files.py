@@ -39,10 +39,13 @@ class ModelFiles:
         return self.live.parent / f".candidate-{name}.{os.getpid()}.h5"
 
     def remove_candidates(self) -> None:
-        """Remove the unfinished files of processes that have ended, but not what another worker is writing."""
+        """Remove the unfinished files of processes that have ended, but not what another worker is writing.
+
+        Call it before this process writes any.
+        """
         for folder in (self.live.parent, self.archive):
-            remove_leftovers(folder, _CANDIDATE)
-            remove_leftovers(folder)
+            remove_leftovers(folder, _CANDIDATE, unused=True)
+            remove_leftovers(folder, unused=True)
 
     def archive_candidate(self, candidate: Path, version: str) -> None:
         """Keep a candidate that does not become live; the file is moved."""
