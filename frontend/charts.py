@@ -1,14 +1,13 @@
 """Charts, each with a text for screen readers."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 import streamlit as st
 
 from client import Row
-from components import escape_markdown
 
-FEW = 20  # pictures of a label; fewer rarely teach it
-_UNBALANCED = 5  # times as many pictures of one label as of another
 _ACCENT = "#3a8fb0"  # legible on light and on dark backgrounds
 
 
@@ -61,23 +60,23 @@ def side_by_side(figures: dict[str, dict[str, float]], title: str) -> None:
 
 
 def confusion(metrics: Row, title: str) -> None:
-    """The confusion matrix: a row per true label, a column per predicted one."""
+    """The confusion matrix: a row per true label, a column per predicted one; colours show shares of a row."""
     names = metrics["labels"]
     cells = [
-        {"label": label, "predicted": predicted, "pictures": count}
+        {"label": label, "predicted": predicted, "pictures": count, "share": count / max(1, sum(row))}
         for label, row in zip(names, metrics["confusion_matrix"], strict=True)
         for predicted, count in zip(names, row, strict=True)
     ]
     base = alt.Chart(pd.DataFrame(cells), title=title).encode(
-        x=alt.X("predicted:N", sort=names, axis=alt.Axis(labelAngle=-30)),
-        y=alt.Y("label:N", sort=names),
-        tooltip=["label", "predicted", "pictures"],
+        x=alt.X("predicted:N", sort=names, axis=alt.Axis(labelAngle=-30, labelOverlap=False)),
+        y=alt.Y("label:N", sort=names, axis=alt.Axis(labelOverlap=False)),
+        tooltip=["label", "predicted", "pictures", alt.Tooltip("share:Q", format=".1%")],
     )
-    most = max([1, *(cell["pictures"] for cell in cells)])
-    heat = base.mark_rect().encode(color=alt.Color("pictures:Q", legend=None, scale=alt.Scale(scheme="blues")))
+    scale = alt.Scale(scheme="blues", domain=[0, 1])
+    heat = base.mark_rect().encode(color=alt.Color("share:Q", legend=None, scale=scale))
     text = base.mark_text().encode(
         text="pictures:Q",
-        color=alt.condition(alt.datum.pictures > most / 2, alt.value("white"), alt.value("black")),
+        color=alt.condition(alt.datum.share > 0.5, alt.value("white"), alt.value("black")),
     )
     counts = ", ".join(
         f"{cell['pictures']} of {cell['label']} predicted as {cell['predicted']}" for cell in cells if cell["pictures"]
@@ -85,16 +84,16 @@ def confusion(metrics: Row, title: str) -> None:
     st.altair_chart((heat + text).properties(height=alt.Step(44)), alt=f"{title}: {counts}")
 
 
-def label_counts(counts: dict[str, int]) -> None:
-    """Pictures per label, with a warning where they are too few or unbalanced."""
-    bars({name: float(count) for name, count in counts.items()}, "pictures", "d", None)
-    few = [f"{escape_markdown(name)} ({count})" for name, count in counts.items() if count < FEW]
-    if few:
-        st.warning(f"Few pictures: {', '.join(few)}. Aim for at least {FEW} per label.", icon=":material/warning:")
-    if counts and max(counts.values()) > _UNBALANCED * min(counts.values()):
-        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        st.warning(
-            f"Unbalanced: {counts[most]} pictures of {escape_markdown(most)}, "
-            f"{counts[least]} of {escape_markdown(least)}.",
-            icon=":material/balance:",
+def learning_curve(points: Sequence[Sequence[float]]) -> None:
+    """Recall with fewer pictures, as pairs of pictures and recall, 0..1."""
+    table = pd.DataFrame(points, columns=["pictures", "recall"])
+    chart = (
+        alt.Chart(table)
+        .mark_line(point=True, color=_ACCENT)
+        .encode(
+            x=alt.X("pictures:Q", title="pictures of it", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("recall:Q", title="recall", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
         )
+    )
+    figures = ", ".join(f"{recall:.0%} with {number:.0f} pictures" for number, recall in points)
+    st.altair_chart(chart.properties(height=200), alt=f"recall: {figures}")

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -46,6 +47,10 @@ class Prediction:
     file_url: str | None
 
 
+_FIELDS = {field.name for field in fields(Prediction)}
+_MORE_THAN_A_PICTURE = ApiError("Expected a picture; received a file that holds several.", "unsupported_image", 415)
+
+
 class Api:
     """Calls to one service.
 
@@ -73,20 +78,31 @@ class Api:
 
     # ------------------------------------------------------------ predict
 
-    def predict(self, name: str, data: bytes) -> Prediction:
-        return Prediction(**self._json("POST", "/predict", files={"file": (name, data)}))
+    def predict(self, pictures: Sequence[tuple[str, bytes]]) -> list["Prediction | ApiError"]:
+        """The answers to pictures, given as names and bytes, in one call; an error for each that was refused."""
+        files = [("files", picture) for picture in pictures]
+        answers = [_prediction(row) for row in self._json("POST", "/predict/batch", files=files)["results"]]
+        return answers if len(answers) == len(pictures) else [_MORE_THAN_A_PICTURE for _ in pictures]
 
     def explain(self, name: str, data: bytes) -> bytes:
         """A PNG of the picture, coloured where the network looked."""
         return self._call("POST", "/explain", files={"file": (name, data)}).content
 
-    def feedback(self, prediction_id: str, label: str) -> Row:
-        return self._json("POST", f"/predictions/{prediction_id}/feedback", json={"label": label})
+    def predictions(self, limit: int, before: str | None = None, **filters: str | None) -> tuple[list[Row], int | None]:
+        """Predictions, newest first, and how many there are."""
+        return self._page("/predictions", limit, before, filters)
 
-    def predictions(self, limit: int, before: str | None = None) -> list[Row]:
-        return self._json("GET", "/predictions", params=_page(limit, before))
+    # ------------------------------------------------------------ review
 
-    # ------------------------------------------------------------ teach
+    def review(self, kind: str, limit: int) -> Row:
+        """The predictions that are worth a look, and how many of each kind wait."""
+        return self._json("GET", "/review", params={"kind": kind, "limit": limit})
+
+    def answer(self, prediction_ids: Sequence[str], **answer: str | bool) -> Row:
+        """Say of predictions `label="Boot"`, `none=True` or `skip=True`, or take it back with `undo=True`."""
+        return self._json("POST", "/review", json={"items": [{"prediction_id": i, **answer} for i in prediction_ids]})
+
+    # ------------------------------------------------------------ training data
 
     def upload(self, name: str, data: bytes, label: str | None = None) -> Row:
         """A ZIP of labelled folders, or one picture with its label; the report, even if nothing was accepted."""
@@ -96,14 +112,39 @@ class Api:
         except NothingAccepted as nothing:
             return nothing.report
 
-    def training_data(self, limit: int, before: str | None = None) -> list[Row]:
-        return self._json("GET", "/training-data", params=_page(limit, before))
+    def training_data(
+        self, limit: int, before: str | None = None, **filters: str | None
+    ) -> tuple[list[Row], int | None]:
+        """Training pictures, newest first, and how many there are."""
+        return self._page("/training-data", limit, before, filters)
 
-    def relabel(self, row_id: str, label: str) -> Row:
-        return self._json("PATCH", f"/training-data/{row_id}", json={"label": label})
+    def relabel(self, ids: Sequence[str], label: str) -> Row:
+        return self._json("POST", "/training-data/bulk", json={"ids": list(ids), "label": label})
 
-    def delete(self, row_id: str) -> None:
-        self._call("DELETE", f"/training-data/{row_id}")
+    def delete(self, ids: Sequence[str]) -> Row:
+        return self._json("POST", "/training-data/bulk", json={"ids": list(ids), "delete": True})
+
+    def issues(self, limit: int, **filters: str | None) -> Row:
+        """Training pictures that may be wrong, the worst first."""
+        return self._json("GET", "/training-data/issues", params={"limit": limit, **_given(filters)})
+
+    def keep(self, items: Sequence[Row]) -> Row:
+        """Keep suspect pictures, given as `id` and `kind`, as they are."""
+        return self._json("POST", "/training-data/issues", json={"items": list(items)})
+
+    def labels(self) -> list[Row]:
+        return self._json("GET", "/labels")
+
+    def rename_label(self, label: str, name: str) -> Row:
+        """Rename a label; to the name of another one, to merge it into that."""
+        return self._json("PATCH", f"/labels/{quote(label, safe='')}", json={"name": name})
+
+    def remove_label(self, label: str) -> Row:
+        return self._json("DELETE", f"/labels/{quote(label, safe='')}")
+
+    def file(self, sha256: str) -> bytes:
+        """A stored picture as it was sent."""
+        return self._call("GET", f"/files/{sha256}").content
 
     def thumbnail(self, sha256: str, width: int) -> bytes:
         """A JPEG whose longest edge has `width` pixels."""
@@ -111,8 +152,9 @@ class Api:
 
     # ------------------------------------------------------------ retrain
 
-    def retrain(self, mode: str, force: bool) -> Row:
-        return self._json("POST", "/retrain", params={"mode": mode, "force": str(force).lower()})
+    def retrain(self, mode: str, without: Sequence[str] = ()) -> Row:
+        """Start a retrain, which leaves the pictures of some labels for later."""
+        return self._json("POST", "/retrain", params={"mode": mode, **({"without": list(without)} if without else {})})
 
     def jobs(self, limit: int) -> list[Row]:
         return self._json("GET", "/retrain", params={"limit": limit})
@@ -150,10 +192,23 @@ class Api:
     def model_file(self, version: str) -> bytes:
         return self._call("GET", f"/models/{version}/file", params={"format": "h5"}).content
 
+    # ------------------------------------------------------------ health
+
+    def monitoring(self, days: int) -> Row:
+        """Accuracy, drift and rates of the last days."""
+        return self._json("GET", "/monitoring", params={"days": days})
+
     def minutes(self, limit: int) -> list[Row]:
         return self._json("GET", "/system-metrics", params={"limit": limit})
 
     # ------------------------------------------------------------ inside
+
+    def _page(
+        self, path: str, limit: int, before: str | None, filters: dict[str, str | None]
+    ) -> tuple[list[Row], int | None]:
+        response = self._call("GET", path, params={"limit": limit, **_given({"before": before, **filters})})
+        total = response.headers.get("X-Total-Count")
+        return response.json(), int(total) if total else None
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         response = self._call(method, path, **options)
@@ -194,8 +249,15 @@ def from_environment(key: str | None = None) -> Api:
     return Api(os.environ.get("API_URL", "http://127.0.0.1:8000"), key or os.environ.get("API_KEY"))
 
 
-def _page(limit: int, before: str | None) -> dict[str, str | int]:
-    return {"limit": limit, "before": before} if before else {"limit": limit}
+def _given(filters: dict[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in filters.items() if value}
+
+
+def _prediction(row: Row) -> Prediction | ApiError:
+    error = row.get("error")
+    if error:
+        return ApiError(error["detail"], error["code"], 422)
+    return Prediction(**{name: value for name, value in row.items() if name in _FIELDS})
 
 
 def _raise(response: httpx.Response) -> None:

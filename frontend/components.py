@@ -1,21 +1,28 @@
 """What several pages share: the service's state, errors, pictures and labels."""
 
 import base64
+import io
+import os
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import streamlit as st
+from PIL import Image, ImageOps
 
 from client import Api, ApiError, Busy, Row, Unreachable, from_environment
 
 PICTURE_TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
+MODES = ["One by one", "As a grid"]  # of a list of pictures that people go through
+_TILE = 112  # pixels; three fit side by side on a phone
+_MAX_PIXELS = 50_000_000  # of a picture that this page decodes
 _RECONNECT_SECONDS = 2
 _RETRY_SECONDS = 5
 _FETCH_THREADS = 8
@@ -27,7 +34,7 @@ T = TypeVar("T")
 
 def api() -> Api:
     """The service, called with this visitor's key."""
-    key = st.session_state.get("api_key") or None
+    key = st.session_state.get("key") or None
     cached: tuple[str | None, Api] | None = st.session_state.get("api")
     if cached is None or cached[0] != key:
         cached = st.session_state["api"] = (key, from_environment(key))
@@ -70,10 +77,17 @@ def offline_message(error: Unreachable) -> str:
     return f"{escape_markdown(error.detail)} This page reconnects."
 
 
-def show_error(error: ApiError) -> None:
-    """What the service answered and, for a missing key, what to do."""
-    hint = " Enter the key in the sidebar." if error.status == 401 else ""
-    st.error(escape_markdown(error.detail) + hint, icon=":material/block:")
+def show_error(error: ApiError, place: str = "page") -> None:
+    """What the service answered and, where a key is missing, a field for it; `place` tells several fields apart."""
+    st.error(escape_markdown(error.detail), icon=":material/block:")
+    if error.status == 401:
+        name = f"key-{place}"
+        st.text_input("API key", type="password", key=name, on_change=_keep_key, args=(name,))
+
+
+def _keep_key(name: str) -> None:
+    st.session_state["key"] = st.session_state[name]  # what belongs to a field is forgotten with the field
+    st.session_state.pop("problem", None)
 
 
 @st.fragment(run_every=_RECONNECT_SECONDS)
@@ -102,11 +116,17 @@ def known_labels(status: Row) -> list[str]:
     return names + [name for name in status["training_data"]["labels"] or {} if name not in names]
 
 
-def choose_label(known: Sequence[str], key: str, chosen: str | None = None) -> str | None:
+def choose_label(known: Sequence[str], key: str, hint: str = "Choose a label, or type a new one") -> str | None:
     """A select box for one of the known labels, or a new one that is typed."""
-    index = known.index(chosen) if chosen in known else None
-    hint = "Choose one, or type a new one"
-    label = st.selectbox("Right label", known, index=index, key=key, accept_new_options=True, placeholder=hint)
+    label = st.selectbox(
+        "Label",
+        known,
+        index=None,
+        key=key,
+        accept_new_options=True,
+        placeholder=hint,
+        label_visibility="collapsed",
+    )
     return label.strip() if label else None
 
 
@@ -139,10 +159,10 @@ def thumbnails(hashes: Sequence[str], width: int = 160) -> Thumbnails:
     return found
 
 
-def drop_thumbnails(sha256: str) -> None:
-    """Remove a deleted picture from the cache of all visitors."""
-    cache = _thumbnail_cache()
-    for key in [key for key in cache if key[1] == sha256]:
+def drop_thumbnails(hashes: Iterable[str]) -> None:
+    """Remove deleted pictures from the cache of all visitors."""
+    cache, deleted = _thumbnail_cache(), set(hashes)
+    for key in [key for key in cache if key[1] in deleted]:
         cache.pop(key, None)
 
 
@@ -154,19 +174,65 @@ def picture(data: bytes | None, alt_text: str, width: Literal["stretch", "conten
     st.image(data, width=width, alt=alt_text)
 
 
+def large_picture(data: bytes | None, alt_text: str, key: str = "page") -> None:
+    """Show the picture that a page asks about; style.css leaves room for the answers on the same screen."""
+    with st.container(key=f"asked-{key}"):
+        picture(data, alt_text, "content")
+
+
+def choose_mode() -> str | None:
+    """One of `MODES`."""
+    return st.segmented_control("Show", MODES, default=MODES[0], required=True, label_visibility="collapsed")
+
+
 def data_url(jpeg: bytes | None) -> str | None:
     """A JPEG as an address that table cells can show."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
 
 
-def sha256_of(image_path: str) -> str:
-    """The hash by which `/files` knows a stored picture."""
-    return image_path.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
+def sha256_of(path: str) -> str:
+    """The hash by which `/files` knows a stored picture, out of its path or its address."""
+    return path.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
 
 
-def grid(items: Sequence[T], show: Callable[[T], None], across: int = 4) -> None:
-    """Items in rows of bordered cells; on a phone the cells stack."""
-    for start in range(0, len(items), across):
-        for column, item in zip(st.columns(across), items[start : start + across], strict=False):
-            with column, st.container(border=True):
+def small_jpeg(data: bytes, side: int) -> bytes | None:
+    """A JPEG of a picture whose longest edge has at most `side` pixels; None when it cannot be decoded."""
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data))
+        image.draft("RGB", (side, side))
+        if image.width * image.height > _MAX_PIXELS:
+            return None
+        image = ImageOps.exif_transpose(image)
+        image.thumbnail((side, side))
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG")
+    except Exception:  # decoders raise many types of errors, and the service says what is wrong with the picture
+        return None
+    return out.getvalue()
+
+
+def tiles(items: Iterable[T], show: Callable[[T], None], key: str) -> None:
+    """Items in a grid of tiles, as many in a row as there is room for: three on a phone."""
+    with st.container(horizontal=True, gap="xsmall", key=f"tiles-{key}"):  # style.css makes the pictures square
+        for item in items:
+            with st.container(width=_TILE, gap="xsmall"):
                 show(item)
+
+
+def service_url(path: str) -> str:
+    """The address of a part of the service for the visitor's browser, which may not be on this machine."""
+    if public := os.environ.get("PUBLIC_API_URL"):
+        return public.rstrip("/") + path
+    inside, page = urlsplit(api().url), urlsplit(st.context.url or api().url)
+    port = f":{inside.port}" if inside.port else ""
+    return f"{inside.scheme}://{page.hostname}{port}{path}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `1 picture`, `1,024 pictures`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share of 0..1 in percent; a dash when there is none."""
+    return "–" if share is None else f"{share * 100:.{digits}f} %"

@@ -1,126 +1,206 @@
-"""Predict: pictures in, answers out, and a way to correct a wrong one."""
+"""Predict: pictures in, answers out; one click or one key corrects or confirms one."""
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Sequence
 
 import streamlit as st
 
+from answering import label_buttons, save_label
+from changes import show_problem, undo_button
 from charts import bars
 from client import ApiError, Prediction
 from components import (
     PICTURE_TYPES,
     api,
-    choose_label,
     escape_markdown,
     handle_api_errors,
     known_labels,
+    large_picture,
     live_model,
+    percent,
     picture,
+    service_url,
     show_error,
+    tiles,
 )
+from dropped import Dropped, answer_all, as_csv, groups, in_order, pictures, summary, take_in
 
-T = TypeVar("T")
+_AT_ONCE = 60  # pictures of a call, and tiles that are shown
 _ANSWERS = {
-    "accepted": ":material/check_circle: **{label}** · {confidence:.0%}",
-    "uncertain": ":material/help: Probably **{label}** · {confidence:.0%}",
+    "accepted": ":material/check_circle: **{label}** · {confidence}",
+    "uncertain": ":material/help: Probably **{label}** · {confidence}",
     "unknown": ":material/question_mark: I don't recognise this. What is it?",
 }
+_SHORT = {"accepted": "{label} · {confidence}", "uncertain": "{label}? · {confidence}", "unknown": "Not recognised"}
 
 
-def cached(kind: str, version: str, data: bytes, call: Callable[[], T]) -> T:
-    """The result of `call`, made once for each picture and version, however often the page is drawn."""
-    results = st.session_state.setdefault("results", {})
-    key = (kind, version, hashlib.sha256(data).hexdigest())
-    if key not in results:
-        results[key] = call()
-    result: T = results[key]
-    return result
+@st.fragment
+def results(known: Sequence[str]) -> None:
+    """Everything that a click on an answer changes."""
+    opened = pictures().get(st.session_state.pop("opened", ""))
+    show_problem()
+    items = in_order(pictures().values())
+    if len(items) == 1:
+        card(items[0], known, "one", keys=True)
+        toolbar()
+        return
+    st.header(summary())
+    toolbar()
+    counts = groups()
+    chosen = st.pills("Show", list(counts), format_func=lambda name: f"{escape_markdown(name)} {counts[name]}")
+    items = [item for item in items if chosen in (None, item.group)]
+    if items[0].is_open:
+        card(items.pop(0), known, "next", keys=not opened)
+    st.session_state["tiles"] = min(st.session_state.get("tiles", _AT_ONCE), max(_AT_ONCE, len(items)))
+    tiles(items[: st.session_state["tiles"]], tile, "answers")
+    if len(items) > st.session_state["tiles"]:
+        st.button(f"Show {len(items) - st.session_state['tiles']} more", on_click=show_more)
+    if opened:
+        dialog(opened, known)
 
 
-def drop_stale(version: str, pictures: list[tuple[str, bytes]]) -> None:
-    """Forget the results of other versions and of pictures that are no longer on the page."""
-    shown = {hashlib.sha256(data).hexdigest() for _, data in pictures}
-    results = st.session_state.get("results", {})
-    for key in [key for key in results if key[1] != version or key[2] not in shown]:
-        del results[key]
+def show_more() -> None:
+    st.session_state["tiles"] += _AT_ONCE
 
 
-def activation_map(name: str, data: bytes, version: str) -> bytes | None:
-    """A PNG of where the network looked; None when the model cannot tell."""
-    try:
-        return cached("map", version, data, lambda: api().explain(name, data))
-    except ApiError as error:
-        if error.code == "not_offered":
-            return None
-        raise
+def toolbar() -> None:
+    """What can be done with all of them."""
+    with st.container(horizontal=True):
+        undo_button()
+        st.download_button("CSV", as_csv, "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore")
+        if st.button("Clear", icon=":material/close:"):
+            pictures().clear()
+            st.rerun()
 
 
-def card(key: str, name: str, data: bytes, version: str, known: list[str]) -> None:
-    """One picture with its answer."""
-    with st.container(border=True):
-        try:
-            answer = cached("answer", version, data, lambda: api().predict(name, data))
-        except ApiError as error:
-            if not 400 <= error.status < 500:
-                raise
-            st.text(name)
-            show_error(error)
-            return
-        left, right = st.columns([2, 3])
-        with left:
-            wanted = st.toggle("Where it looked", value=True, key=f"map-{key}")
-            heat = activation_map(name, data, version) if wanted else None
-            alt_text = f"{name}, predicted as {answer.predicted_class}"
-            picture(heat or data, f"{alt_text}, coloured where the network looked" if heat else alt_text)
-        with right:
-            show_answer(name, answer)
-            correction(key, answer, known)
+def tile(item: Dropped) -> None:
+    """A small picture with its answer, which opens the details; for an unsure one, the likeliest labels."""
+    picture(item.small, describe(item))
+    if not isinstance(answer := item.answer, Prediction):
+        st.caption(f"{escape_markdown(item.name)}: {escape_markdown(answer.detail if answer else '')}")
+        return
+    st.button(
+        _SHORT[answer.decision].format(
+            label=escape_markdown(answer.predicted_class), confidence=percent(answer.confidence)
+        ),
+        key=f"open-{item.sha256}",
+        type="tertiary",
+        on_click=st.session_state.__setitem__,
+        args=("opened", item.sha256),
+    )
+    if item.said:
+        st.caption(f"Saved as {escape_markdown(item.said)}")
+    elif item.is_open and answer.decision == "uncertain":
+        likely = sorted(answer.probabilities, key=answer.probabilities.__getitem__, reverse=True)[:2]
+        key = f"pills-{answer.prediction_id}"
+        what = f"What is in {item.name}?"
+        st.pills(
+            what,
+            likely,
+            format_func=escape_markdown,
+            key=key,
+            label_visibility="collapsed",
+            on_change=choose,
+            args=(answer, key),
+        )
 
 
-def show_answer(name: str, answer: Prediction) -> None:
-    label = escape_markdown(answer.predicted_class)
-    st.markdown("#### " + _ANSWERS[answer.decision].format(label=label, confidence=answer.confidence))
+def choose(answer: Prediction, key: str) -> None:
+    """Save the pill that was clicked."""
+    if label := st.session_state[key]:
+        save_label([answer.prediction_id], label)
+
+
+@st.dialog("Details", width="medium", on_dismiss="rerun")
+def dialog(item: Dropped, known: Sequence[str]) -> None:
+    """The card of a tile; it closes with an answer."""
+    if st.session_state.pop("said", False):
+        st.rerun()
+    card(item, known, "dialog", keys=True)
+
+
+def card(item: Dropped, known: Sequence[str], key: str, *, keys: bool) -> None:
+    """A picture with its answer, the labels, and on demand why."""
+    if not isinstance(answer := item.answer, Prediction):
+        st.text(item.name)
+        show_error(answer) if answer else None
+        return
+    left, right = st.columns([2, 3])
+    with left:
+        label = escape_markdown(answer.predicted_class)
+        st.markdown("## " + _ANSWERS[answer.decision].format(label=label, confidence=percent(answer.confidence)))
+        large_picture(item.small, describe(item), key)
+    with right:
+        correction(item, answer, known, key, keys=keys)
+        if st.toggle("Details", value=key != "next", key=f"details-{key}"):
+            details(item, answer)
+
+
+def correction(item: Dropped, answer: Prediction, known: Sequence[str], key: str, *, keys: bool) -> None:
+    """The labels, one of which a click or a key saves; afterwards, what was saved."""
+    if item.said:
+        st.success(f"Saved as {escape_markdown(item.said)}. It counts from the next retrain.")
+    elif answer.file_url:
+
+        def say(label: str) -> None:
+            save_label([answer.prediction_id], label)
+            st.session_state["said"] = key == "dialog"
+
+        st.markdown("Right? Not right? Say what it is:" if answer.decision == "accepted" else "What is it?")
+        suggested = None if answer.decision == "unknown" else answer.predicted_class
+        label_buttons(known, f"{key}-{answer.prediction_id}", say, suggested, keys=keys)
+
+
+def details(item: Dropped, answer: Prediction) -> None:
+    """How sure the model is of each label, and where it looked."""
     bars(answer.probabilities, "confidence")
     version = escape_markdown(answer.model_version)
-    st.caption(f"{escape_markdown(name)} · version {version} · {answer.response_time_ms:.1f} ms")
+    st.caption(f"{escape_markdown(item.name)} · version {version} · {answer.response_time_ms:.1f} ms")
+    if st.toggle("Where it looked", key=f"heat-{item.sha256}"):
+        try:
+            picture(api().explain(item.name, item.data), f"{describe(item)}, coloured where the network looked")
+        except ApiError as error:
+            show_error(error, "heat")
 
 
-def correction(key: str, answer: Prediction, known: list[str]) -> None:
-    """A form for the right label; afterwards, what was saved."""
-    if answer.file_url is None:
-        return
-    corrections = st.session_state.setdefault("corrections", {})
-    if answer.prediction_id in corrections:
-        label = escape_markdown(corrections[answer.prediction_id])
-        st.success(f"Saved as {label}. It counts from the next retrain.")
-        return
-    with st.expander("Not right? Correct it"):
-        chosen = choose_label(known, f"right-{key}", answer.predicted_class)
-        if st.button("Save label", key=f"save-{key}", disabled=not chosen):
-            try:
-                corrections[answer.prediction_id] = api().feedback(answer.prediction_id, str(chosen))["shoe_class"]
-                st.rerun()
-            except ApiError as error:
-                show_error(error)
+def describe(item: Dropped) -> str:
+    """What a screen reader says of the picture."""
+    answer = item.answer
+    return f"{item.name}, predicted as {answer.predicted_class}" if isinstance(answer, Prediction) else item.name
+
+
+def drop(key: str) -> None:
+    """Take in what an uploader or the camera holds, and empty it."""
+    held = st.session_state[key]
+    files = held if isinstance(held, list) else [held] if held else []
+    take_in((file.name, file.getvalue()) for file in files)
+    st.session_state["drops"] = st.session_state.get("drops", 0) + 1
 
 
 st.title("What is in the picture?")
-introduction = st.empty()
+answers = st.container()
 # Before the first call, so that dropped files survive while the service is away.
-files = st.file_uploader("Drop one picture, or many", type=PICTURE_TYPES, accept_multiple_files=True)
-photo = st.camera_input("Take a picture") if st.toggle("Use the camera") else None
-pictures = [(file.name, file.getvalue()) for file in files]
-if photo:
-    pictures.insert(0, ("photo.jpg", photo.getvalue()))
+drops = st.session_state.get("drops", 0)
+limit_mb = st.session_state.get("max_image_mb")
+st.file_uploader(
+    "Drop one picture, or many",
+    type=PICTURE_TYPES,
+    accept_multiple_files=True,
+    max_upload_size=limit_mb,
+    key=f"drop-{drops}",
+    on_change=drop,
+    args=(f"drop-{drops}",),
+)
+with st.container(horizontal=True, vertical_alignment="center"):
+    camera = st.toggle("Use the camera")
+    st.link_button("Live camera", service_url("/camera"), icon=":material/videocam:")
+if camera:
+    st.camera_input("Take a picture", key=f"photo-{drops}", on_change=drop, args=(f"photo-{drops}",))
 with handle_api_errors():
     status = api().status()
     model = live_model(status)
-    introduction.write(f"I know {len(model['labels'])} labels: {', '.join(map(escape_markdown, model['labels']))}.")
-    occurrences: Counter[str] = Counter()
-    for name, data in pictures:
-        sha256 = hashlib.sha256(data).hexdigest()
-        occurrences[sha256] += 1  # the same picture twice gets two cards
-        card(f"{sha256}-{occurrences[sha256]}", name, data, model["version"], known_labels(status))
-    drop_stale(model["version"], pictures)
+    st.session_state["max_image_mb"] = max(1, status["limits"]["max_image_bytes"] >> 20)
+    st.caption(f"I know {len(model['labels'])} labels: {', '.join(map(escape_markdown, model['labels']))}.")
+    if pictures():
+        answer_all(model["version"], min(_AT_ONCE, status["limits"]["max_batch_files"]))
+        with answers:
+            results(known_labels(status))

@@ -1,15 +1,19 @@
 """Versions: what was live, how good it was, and how to go back."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
+from changes import change, show_problem
 from charts import confusion, recalls, side_by_side
-from client import ApiError, Row
-from components import api, escape_markdown, handle_api_errors, local_time, show_error
+from client import Row
+from components import api, escape_markdown, handle_api_errors, local_time
 
 _PERCENTAGES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "calibration error": "ece"}
+_UNUSABLE = ("live", "deleted")
 
 
-def table(rows: list[Row]) -> None:
+def table(rows: Sequence[Row]) -> None:
     """All versions, newest first."""
     st.dataframe(
         [
@@ -17,7 +21,7 @@ def table(rows: list[Row]) -> None:
                 "version": row["version"],
                 "state": row["state"],
                 **{title: (row["metrics"] or {}).get(name) for title, name in _PERCENTAGES.items()},
-                "held-out pictures": (row["metrics"] or {}).get("samples"),
+                "test pictures": (row["metrics"] or {}).get("samples"),
                 "labels": ", ".join(row["labels"]),
                 "based on": row["parent"] or "–",
                 "created": local_time(row["created_at"]),
@@ -30,25 +34,36 @@ def table(rows: list[Row]) -> None:
 
 def actions(row: Row) -> None:
     """Activate and download a version."""
-    left, right = st.columns(2)
-    if left.button("Use this version", type="primary", disabled=row["state"] in ("live", "deleted")):
-        try:
-            api().activate(row["version"])
-            st.session_state["activated"] = row["version"]
-            st.rerun()
-        except ApiError as error:
-            show_error(error)
     client, version = api(), row["version"]
-    right.download_button(
-        "Download the .h5",
-        lambda: client.model_file(version),  # fetched on click only
-        f"{version}.h5",
-        "application/x-hdf5",
-        disabled=row["state"] == "deleted",
-    )
+    with st.container(horizontal=True):
+        title = "Publish anyway" if row["state"] == "rejected" else "Use this version"
+        st.button(title, type="primary", disabled=row["state"] in _UNUSABLE, on_click=use, args=(version,))
+        st.download_button(
+            "Download the .h5",
+            lambda: client.model_file(version),  # fetched on click only
+            f"{version}.h5",
+            "application/x-hdf5",
+            disabled=row["state"] == "deleted",
+        )
 
 
-def ancestry(rows: list[Row], row: Row) -> str:
+def use(version: str) -> None:
+    """Make a version live."""
+
+    def activate() -> None:
+        st.session_state["activated"] = api().activate(version)
+
+    change(activate, "It answers from now on.")
+
+
+def activated() -> None:
+    """What became live last, and how many pictures it does not know."""
+    if answer := st.session_state.pop("activated", None):
+        message = f"Version {escape_markdown(answer['version'])} is live. {answer.get('message', '')}"
+        st.success(message, icon=":material/check_circle:")
+
+
+def ancestry(rows: Sequence[Row], row: Row) -> str:
     """The chain of parents, from the first version to this one."""
     parents = {item["version"]: item["parent"] for item in rows}
     chain: list[str] = [row["version"]]
@@ -64,7 +79,7 @@ def compare(first: Row, second: Row) -> None:
     if not measured:
         st.info("Neither version has metrics.")
         return
-    side_by_side({name: recalls(metrics) for name, metrics in measured.items()}, "recall on held-out pictures")
+    side_by_side({name: recalls(metrics) for name, metrics in measured.items()}, "recall on test pictures")
     for column, (name, metrics) in zip(st.columns(2), measured.items(), strict=False):
         with column:
             confusion(metrics, name)
@@ -73,8 +88,8 @@ def compare(first: Row, second: Row) -> None:
 st.title("Versions")
 with handle_api_errors():
     rows = api().models()
-    if activated := st.session_state.pop("activated", None):
-        st.success(f"Version {escape_markdown(activated)} is live.", icon=":material/check_circle:")
+    activated()
+    show_problem()
     table(rows)
     by_name = {row["version"]: row for row in rows}
     chosen = st.selectbox("Version", list(by_name), format_func=lambda name: f"{name} ({by_name[name]['state']})")

@@ -1,5 +1,6 @@
-"""History and health: what was predicted, how fast, and how the service is."""
+"""Health: is it still good, how fast is it, and what was predicted."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import altair as alt
@@ -12,7 +13,9 @@ from components import (
     data_url,
     escape_markdown,
     handle_api_errors,
+    known_labels,
     local_time,
+    percent,
     sha256_of,
     thumbnails,
 )
@@ -22,21 +25,59 @@ _SIDE = 64  # pixels of a thumbnail
 _DECISIONS = ("accepted", "uncertain", "unknown")
 
 
+def quality(report: Row) -> None:
+    """Accuracy of what was reviewed, drift, and how often the model is unsure."""
+    low, high = report["accuracy_interval"]
+    drift, reviewed = report["drift"], report["reviewed"]
+    figures = [
+        (
+            "Accuracy",
+            percent(report["accuracy"]),
+            f"{percent(low)} to {percent(high)}" if reviewed else "none reviewed",
+        ),
+        ("Reviewed at random", f"{reviewed:,}", f"of {report['predictions']:,} predictions"),
+        ("Unsure", percent(report["uncertain_rate"]), None),
+        ("Not recognised", percent(report["unknown_rate"]), None),
+    ]
+    _metrics(figures)
+    if drift["raised"]:
+        st.error(f"Recent pictures differ from those that were taught. {escape_markdown(drift['detail'])}")
+    else:
+        st.info(escape_markdown(drift["detail"]), icon=":material/query_stats:")
+    if not reviewed:
+        st.page_link("review.py", label="Review a random sample to measure the accuracy", icon=":material/fact_check:")
+    if len(report["by_day"]) > 1:
+        by_day(report["by_day"])
+
+
+def by_day(days: list[Row]) -> None:
+    """Accuracy and rates of each day."""
+    names = {"accuracy": "accuracy", "uncertain_rate": "unsure", "unknown_rate": "not recognised"}
+    table = (
+        pd.DataFrame(days)
+        .rename(columns=names)[["day", *names.values()]]
+        .melt("day", var_name="of", value_name="share")
+    )
+    lines = alt.Chart(table).mark_line(point=True)
+    y = alt.Y("share:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
+    chart = lines.encode(x=alt.X("day:O", title="day, in UTC"), y=y, color=alt.Color("of:N", title=None))
+    st.altair_chart(chart, height=220, alt="accuracy, unsure and not recognised by day")
+
+
 def health(status: Row) -> None:
     """Four figures, and what needs attention."""
     model, store, requests = status["model"], status["store"], status["requests"]
     latency = f"{store['latency_ms']:.0f} ms" if store.get("latency_ms") else None
-    figures: list[tuple[str, str | int, str | None]] = [
+    figures = [
         ("Service", status["status"], f"up {_duration(status['uptime_seconds'])}"),
-        ("Requests", int(requests["count"]), f"{requests['average_ms']:.1f} ms on average"),
+        ("Requests", f"{requests['count']:,.0f}", f"{requests['average_ms']:.1f} ms on average"),
         ("Store", store["kind"], latency),
         ("Model's age", "none", None),
     ]
     if model:
         live_for = f"live for {_duration(model['live_for_seconds'])}"
         figures[-1] = ("Model's age", _duration(_seconds_since(model["created_at"])), live_for)
-    for column, (title, value, detail) in zip(st.columns(4), figures, strict=True):
-        column.metric(title, value, detail, delta_color="off", delta_arrow="off")
+    _metrics(figures)
     store_problems(store)
 
 
@@ -76,18 +117,14 @@ def traffic(minutes: list[Row]) -> None:
             st.altair_chart(chart, height=220, alt=f"{title}, most recently {table[name].iloc[-1]:.1f}")
 
 
-def predictions() -> None:
-    """The latest predictions, filtered by label and decision."""
-    rows = api().predictions(_ROWS)
-    left, right = st.columns(2)
-    labels = left.multiselect("Label", sorted({row["predicted_class"] for row in rows}))
-    decisions = right.multiselect("Decision", _DECISIONS)
-    shown = [
-        row
-        for row in rows
-        if (not labels or row["predicted_class"] in labels) and (not decisions or row["decision"] in decisions)
-    ]
-    st.caption(f"{len(shown)} of the last {len(rows)}")
+@st.fragment
+def predictions(labels: list[str]) -> None:
+    """The latest predictions, of one label or decision."""
+    with st.container(horizontal=True):
+        label = st.selectbox("Label", labels, index=None, placeholder="Any")
+        decision = st.selectbox("Decision", _DECISIONS, index=None, placeholder="Any")
+    shown, total = api().predictions(_ROWS, label=label, decision=decision)
+    st.caption(f"{len(shown):,} of {total or 0:,}")
     small = thumbnails([sha256_of(row["image_path"]) for row in shown if row["image_path"]], _SIDE)
     st.dataframe(
         [
@@ -109,6 +146,11 @@ def predictions() -> None:
     )
 
 
+def _metrics(figures: Sequence[tuple[str, str, str | None]]) -> None:
+    for column, (title, value, detail) in zip(st.columns(4), figures, strict=True):
+        column.metric(title, value, detail, delta_color="off", delta_arrow="off")
+
+
 def _seconds_since(timestamp: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
 
@@ -120,10 +162,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-st.title("History and health")
+st.title("Health")
 with handle_api_errors():
-    health(api().status())
-    st.subheader("Traffic")
+    status = api().status()
+    quality(api().monitoring(30))
+    st.header("Service")
+    health(status)
+    st.header("Traffic")
     traffic(api().minutes(240))
-    st.subheader("Predictions")
-    predictions()
+    st.header("Predictions")
+    predictions(known_labels(status))

@@ -1,0 +1,124 @@
+"""The pictures that a visitor dropped, with their answers; they outlast a visit to another page."""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from answering import answered
+from client import ApiError, Busy, Prediction, Unreachable
+from components import api, count, escape_markdown, small_jpeg
+
+_MOST = 500  # pictures that are kept for a visitor
+_SIDE = 360  # pixels of the copies that are shown
+_THREADS = 4
+UNSURE, UNKNOWN, REFUSED = "unsure", "not recognised", "not readable"
+_ORDER = {UNSURE: 0, UNKNOWN: 1, REFUSED: 2}  # labels come last
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A picture, a small copy of it, and what the live model or the service said; `answer` is None before."""
+
+    sha256: str
+    name: str
+    data: bytes
+    small: bytes | None
+    answer: Prediction | ApiError | None = None
+
+    @property
+    def group(self) -> str:
+        """The label, or why there is none that is certain."""
+        if not isinstance(self.answer, Prediction):
+            return REFUSED
+        return {"uncertain": UNSURE, "unknown": UNKNOWN}.get(self.answer.decision, self.answer.predicted_class)
+
+    @property
+    def said(self) -> str | None:
+        """What the visitor answered to the answer."""
+        return answered().get(self.answer.prediction_id) if isinstance(self.answer, Prediction) else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a person should say what it is."""
+        stored = isinstance(self.answer, Prediction) and self.answer.file_url is not None
+        return stored and self.said is None and self.group in (UNSURE, UNKNOWN)
+
+
+def pictures() -> dict[str, Dropped]:
+    """This visitor's pictures by SHA-256, in the order in which they came."""
+    kept: dict[str, Dropped] = st.session_state.setdefault("pictures", {})
+    return kept
+
+
+def take_in(files: Iterable[tuple[str, bytes]]) -> None:
+    """Add pictures, given as names and bytes; the same one again takes the place of the first."""
+    with ThreadPoolExecutor(_THREADS) as executor:
+        for item in executor.map(_read, files):
+            pictures()[item.sha256] = item
+    for sha256 in list(pictures())[:-_MOST]:
+        del pictures()[sha256]
+
+
+def answer_all(version: str, at_once: int) -> None:
+    """Predict what the live model has not answered yet, `at_once` pictures a call. Raises `Unreachable` or `Busy`."""
+    waiting = [item for item in pictures().values() if _is_stale(item, version)]
+    for start in range(0, len(waiting), at_once):
+        part = waiting[start : start + at_once]
+        for item, answer in zip(part, _predict(part), strict=True):
+            pictures()[item.sha256] = replace(item, answer=answer)
+
+
+def in_order(items: Iterable[Dropped]) -> list[Dropped]:
+    """Those first that a person should look at, then by label."""
+    return sorted(items, key=lambda item: (not item.is_open, _ORDER.get(item.group, 3), item.group))
+
+
+def groups() -> Counter[str]:
+    """How many pictures each group has: labels first, the most frequent one first."""
+    counts = Counter(item.group for item in pictures().values())
+    return Counter(dict(sorted(counts.items(), key=lambda pair: (pair[0] in _ORDER, -pair[1], pair[0]))))
+
+
+def summary() -> str:
+    """`40 pictures: 29 Shoe, 6 Boot, 5 unsure`, as Markdown."""
+    parts = (f"{number} {escape_markdown(name)}" for name, number in groups().items())
+    return f"{count(len(pictures()), 'picture')}: {', '.join(parts)}"
+
+
+def as_csv() -> str:
+    """A row for each picture."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["file", "label", "confidence", "decision", "your label", "model version", "error"])
+    for item in pictures().values():
+        if isinstance(answer := item.answer, Prediction):
+            row = [answer.predicted_class, f"{answer.confidence:.4f}", answer.decision, item.said, answer.model_version]
+            writer.writerow([item.name, *row, ""])
+        else:
+            writer.writerow([item.name, "", "", "", "", "", answer.detail if answer else ""])
+    return out.getvalue()
+
+
+def _read(file: tuple[str, bytes]) -> Dropped:
+    name, data = file
+    return Dropped(hashlib.sha256(data).hexdigest(), name, data, small_jpeg(data, _SIDE))
+
+
+def _is_stale(item: Dropped, version: str) -> bool:
+    answer = item.answer
+    return answer is None or (isinstance(answer, Prediction) and answer.model_version != version)
+
+
+def _predict(items: Sequence[Dropped]) -> Sequence[Prediction | ApiError]:
+    try:
+        return api().predict([(item.name, item.data) for item in items])
+    except (Unreachable, Busy):
+        raise
+    except ApiError as error:
+        return [error] * len(items)

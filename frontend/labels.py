@@ -1,0 +1,115 @@
+"""Labels: how many pictures each has, how well it is recognised, whether more would help, and its name."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from changes import change, show_problem
+from charts import learning_curve
+from client import Row
+from components import api, count, escape_markdown, handle_api_errors, percent
+
+
+@st.fragment
+def labels() -> None:
+    """All labels, and the one that is looked at."""
+    show_problem()
+    rows = api().labels()
+    table(rows)
+    unbalanced(rows)
+    by_name = {row["label"]: row for row in rows}
+    chosen = st.selectbox("Look at a label", list(by_name), key="label-looked-at")
+    if chosen:
+        one(by_name[chosen], [name for name in by_name if name != chosen])
+
+
+def table(rows: Sequence[Row]) -> None:
+    st.dataframe(
+        [
+            {
+                "label": row["label"],
+                "taught by you": row["pictures"],
+                "built in": row["built_in"],
+                "recall": row["recall"],
+                "test pictures": row["recall_samples"],
+                "most confused with": row["most_confused_with"] or "–",
+                "enough?": enough(row),
+            }
+            for row in rows
+        ],
+        column_config={"recall": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)},
+    )
+
+
+def enough(row: Row) -> str:
+    """Whether a label has enough pictures, in words."""
+    if row["enough"] is None:
+        return "built in" if not row["pictures"] else "too few to say"
+    return "yes" if row["enough"] else f"no: +{percent(row['expected_gain'], 1)} with 20 more"
+
+
+def unbalanced(rows: Sequence[Row]) -> None:
+    """Warn about labels that rest on few pictures alone."""
+    few = [
+        f"{escape_markdown(row['label'])} ({row['pictures']})" for row in rows if row["pictures"] + row["built_in"] < 20
+    ]
+    if few:
+        st.warning(f"Few pictures: {', '.join(few)}. Aim for at least 20 per label.", icon=":material/warning:")
+
+
+def one(row: Row, others: Sequence[str]) -> None:
+    """A label with its learning curve, and what can be done with it."""
+    name = escape_markdown(row["label"])
+    st.header(name)
+    pictures = f"{count(row['pictures'], 'picture')} taught by you, {row['held_out']:,} of them held out"
+    st.write(f"{pictures}; {row['built_in']:,} built in. Recall {percent(row['recall'], 1)}.")
+    if row["learning_curve"]:
+        learning_curve(row["learning_curve"])
+    with st.container(horizontal=True):
+        st.page_link(
+            "data.py", label="See its pictures", icon=":material/photo_library:", query_params=pictures_of(row)
+        )
+        with st.popover("Rename"):
+            new = st.text_input("New name", key=f"rename-{row['label']}")
+            st.button(
+                "Rename", key="rename", disabled=not new.strip(), on_click=rename, args=(row["label"], new.strip())
+            )
+        with st.popover("Merge"):
+            into = st.selectbox("Into", others, index=None, key=f"merge-{row['label']}")
+            st.write("The pictures of both then share one label. This cannot be undone.")
+            st.button("Merge", key="merge", disabled=not into, on_click=rename, args=(row["label"], into))
+        if st.button(":red[Remove]", icon=":material/delete:"):
+            confirm_removal(row)
+
+
+def pictures_of(row: Row) -> dict[str, str]:
+    """Where the gallery of a label is."""
+    return {"part": "Pictures", "gallery-label": row["label"]}
+
+
+def rename(label: str, name: str) -> None:
+    """Rename a label, or merge it into another one."""
+    client = api()
+    merges = name in {row["label"] for row in client.labels()}
+    undo = None if merges else lambda: client.rename_label(name, label)
+    done = f"Merged into {escape_markdown(name)}." if merges else f"Renamed to {escape_markdown(name)}."
+    if change(lambda: client.rename_label(label, name), done, undo):
+        st.session_state["label-looked-at"] = name
+
+
+@st.dialog("Remove this label?")
+def confirm_removal(row: Row) -> None:
+    name = escape_markdown(row["label"])
+    st.write(f"{name} and its {count(row['pictures'], 'picture')} will be gone. This cannot be undone.")
+    with st.container(horizontal=True):
+        if st.button(f":red[Remove {name}]"):
+            change(lambda: api().remove_label(row["label"]), f"Removed {name}.")
+            st.session_state.pop("label-looked-at", None)
+            st.rerun()
+        if st.button("Keep"):
+            st.rerun()
+
+
+st.title("Labels")
+with handle_api_errors():
+    labels()

@@ -1,0 +1,132 @@
+"""Review: predictions worth a look, one by one with one key each, or a page of them at once."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from answering import answered, label_buttons, none_of_these, save_label, skip
+from changes import show_problem, undo_button
+from charts import bars
+from client import Row
+from components import (
+    MODES,
+    api,
+    choose_mode,
+    count,
+    escape_markdown,
+    handle_api_errors,
+    known_labels,
+    large_picture,
+    percent,
+    picture,
+    sha256_of,
+    thumbnails,
+    tiles,
+)
+
+_PAGE = 40  # predictions that are fetched at a time
+_SIDE = 480  # pixels of the picture that is asked about
+_KINDS = {
+    "all": "All",
+    "uncertain": "Uncertain",
+    "unknown": "Not recognised",
+    "drifted": "Unlike what was taught",
+    "random": "Random sample",
+}
+
+
+@st.fragment
+def review(known: Sequence[str]) -> None:
+    """The queue; an answer redraws only this."""
+    show_problem()
+    counts = api().review("all", 1)["counts"]
+    titles = {kind: f"{_KINDS[kind]} {sum(counts.values()) if kind == 'all' else counts[kind]}" for kind in _KINDS}
+    kind = st.pills("Why", list(titles), format_func=titles.__getitem__, default="all", required=True)
+    items = waiting(str(kind))
+    if not items:
+        st.success("Nothing to review. Predictions that are worth a look appear here.", icon=":material/done_all:")
+        undo_button()
+        return
+    if choose_mode() == MODES[0]:
+        one(items[0], known)
+    else:
+        page_of(items)
+
+
+def waiting(kind: str) -> list[Row]:
+    """The queue without what was answered since it was fetched; a new part of it once that is used up."""
+    kept = st.session_state.get("queue")
+    items = [] if kept is None or kept[0] != kind else [i for i in kept[1] if i["prediction_id"] not in answered()]
+    if not items:
+        items = api().review(kind, _PAGE)["items"]
+    st.session_state["queue"] = (kind, items)
+    return items
+
+
+def one(item: Row, known: Sequence[str]) -> None:
+    """One prediction, and what can be said about it."""
+    ids = [item["prediction_id"], *item["similar_ids"]]
+    left, right = st.columns([2, 3])
+    with left:
+        suggestion = escape_markdown(item["suggestion"])
+        st.markdown(f"## {suggestion}? · {percent(item['confidence'])}")
+        sha256 = sha256_of(item["file_url"])
+        large_picture(thumbnails([sha256], _SIDE)[sha256], f"predicted as {item['suggestion']}")
+        st.caption(escape_markdown(item["reason"]))
+    with right:
+        if item["similar"] and not st.toggle(f"and {count(item['similar'], 'picture')} like it", value=True):
+            ids = ids[:1]
+        suggested = None if item["decision"] == "unknown" else item["suggestion"]
+        label_buttons(known, f"review-{item['prediction_id']}", lambda label: save_label(ids, label), suggested)
+        with st.container(horizontal=True):
+            st.button(
+                f"Yes, {suggestion}",
+                icon=":material/check:",
+                shortcut="Enter",
+                on_click=save_label,
+                args=(ids, item["suggestion"]),
+            )
+            st.button("None of these", shortcut="n", on_click=none_of_these, args=(ids,))
+            st.button("Skip", shortcut="s", on_click=skip, args=(ids,))
+            undo_button()
+        if st.toggle("Details"):
+            bars(item["probabilities"], "confidence")
+
+
+def page_of(items: Sequence[Row]) -> None:
+    """Many predictions at once: those that stay ticked are confirmed together."""
+    small = thumbnails([sha256_of(item["file_url"]) for item in items])
+    actions = st.container(horizontal=True)
+
+    def tile(item: Row) -> None:
+        picture(small[sha256_of(item["file_url"])], f"predicted as {item['suggestion']}")
+        more = f" + {item['similar']}" if item["similar"] else ""
+        st.checkbox(
+            f"{escape_markdown(item['suggestion'])}{more}",
+            value=item["decision"] != "unknown",
+            key=f"tick-{item['prediction_id']}",
+        )
+
+    tiles(items, tile, "review")
+    ticked = [item for item in items if st.session_state[f"tick-{item['prediction_id']}"]]
+    ids = [prediction_id for item in ticked for prediction_id in (item["prediction_id"], *item["similar_ids"])]
+    with actions:
+        confirm = f"Confirm {count(len(ids), 'picture')}"
+        st.button(confirm, type="primary", disabled=not ids, on_click=confirm_all, args=(ticked,))
+        st.button("None of these", shortcut="n", disabled=not ids, on_click=none_of_these, args=(ids,))
+        st.button("Skip", shortcut="s", disabled=not ids, on_click=skip, args=(ids,))
+        undo_button()
+
+
+def confirm_all(items: Sequence[Row]) -> None:
+    """Save each suggestion, for the pictures that look alike, too."""
+    by_label: dict[str, list[str]] = {}
+    for item in items:
+        by_label.setdefault(item["suggestion"], []).extend([item["prediction_id"], *item["similar_ids"]])
+    for name, ids in by_label.items():
+        save_label(ids, name)
+
+
+st.title("Review")
+with handle_api_errors():
+    review(known_labels(api().status()))

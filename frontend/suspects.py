@@ -1,0 +1,136 @@
+"""Training pictures that may be wrong, the worst first, and what to do with each."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from answering import label_buttons
+from changes import change, show_problem, undo_button
+from client import Row
+from components import (
+    MODES,
+    api,
+    choose_mode,
+    count,
+    escape_markdown,
+    large_picture,
+    picture,
+    sha256_of,
+    thumbnails,
+    tiles,
+)
+from stored import Stored, delete, move
+
+_SHOWN = 60
+_SIDE = 480  # pixels of the picture that is asked about
+_KINDS = {
+    "label": "Label",
+    "near_duplicate": "Nearly the same",
+    "low_quality": "Quality",
+    "outlier": "Unlike the others",
+}
+_ACTIONS = {"relabel": "Move to {label}", "delete": ":red[Delete]", "keep": "Keep as it is"}
+
+
+@st.fragment
+def suspects(known: Sequence[str]) -> None:
+    """What the last check found; a click redraws only this."""
+    show_problem()
+    fresh = st.toggle("Only pictures that are not learned yet", key="unlearned", bind="query-params")
+    learnt = "false" if fresh else None
+    found = api().issues(_SHOWN, learnt=learnt)
+    counts = found["counts"]
+    kind = st.pills("Reason", list(counts), format_func=lambda name: f"{_KINDS[name]} {counts[name]}")
+    if kind:
+        found = api().issues(_SHOWN, kind=kind, learnt=learnt)
+    if not found["up_to_date"]:
+        st.info("The pictures are being checked; this takes some seconds.", icon=":material/hourglass_top:")
+        wait_for_check()
+    if not found["issues"]:
+        st.success(f"Nothing suspect among {count(found['pictures'], 'picture')}.", icon=":material/done_all:")
+        undo_button()
+    elif choose_mode() == MODES[0]:
+        one(found["issues"][0], known)
+    else:
+        page_of(found["issues"])
+
+
+@st.fragment(run_every=2)
+def wait_for_check() -> None:
+    if api().issues(1)["up_to_date"]:
+        st.rerun()
+
+
+def one(item: Row, known: Sequence[str]) -> None:
+    """One picture beside those that it resembles, and what can be done."""
+    hashes = [sha256_of(row["file_url"]) for row in (item, *item["neighbours"])]
+    large, small = thumbnails(hashes[:1], _SIDE), thumbnails(hashes[1:])
+    left, right = st.columns([2, 3])
+    with left:
+        st.markdown(f"## {escape_markdown(item['label'])}?")
+        large_picture(large[hashes[0]], f"training picture of {item['label']}")
+        st.caption(escape_markdown(item["reason"]))
+    with right:
+        with st.container(horizontal=True):
+            st.button(proposal_of(item), type="primary", shortcut="Enter", on_click=accept, args=([item],))
+            if item["proposal"]["action"] != "keep":
+                st.button(_ACTIONS["keep"], shortcut="k", on_click=keep, args=([item],))
+            st.button(":red[Delete]", shortcut="d", on_click=delete, args=([stored(item)],))
+            undo_button()
+        label_buttons(known, f"fix-{item['id']}", lambda label: move([stored(item)], label), item["proposal"]["label"])
+
+        def neighbour(row: Row) -> None:
+            picture(small[sha256_of(row["file_url"])], f"similar picture of {row['label']}")
+            st.caption(escape_markdown(row["label"]))
+
+        if item["neighbours"]:
+            st.markdown("Most similar pictures")
+            tiles(item["neighbours"], neighbour, "neighbours")
+
+
+def page_of(items: Sequence[Row]) -> None:
+    """Many pictures; what is proposed for those that stay ticked is done at once."""
+    actions = st.container(horizontal=True)
+    small = thumbnails([sha256_of(item["file_url"]) for item in items])
+
+    def tile(item: Row) -> None:
+        picture(small[sha256_of(item["file_url"])], f"training picture of {item['label']}: {item['reason']}")
+        st.checkbox(proposal_of(item), value=True, key=f"tick-{item['kind']}-{item['id']}")
+        st.caption(escape_markdown(item["label"]))
+
+    tiles(items, tile, "suspects")
+    ticked = [item for item in items if st.session_state[f"tick-{item['kind']}-{item['id']}"]]
+    with actions:
+        fix = f"Fix {count(len(ticked), 'picture')}"
+        st.button(fix, type="primary", disabled=not ticked, on_click=accept, args=(ticked,))
+        st.button("Keep as they are", shortcut="k", disabled=not ticked, on_click=keep, args=(ticked,))
+        undo_button()
+
+
+def proposal_of(item: Row) -> str:
+    """What is proposed, as the title of a button."""
+    proposal = item["proposal"]
+    return _ACTIONS[proposal["action"]].format(label=escape_markdown(proposal["label"] or ""))
+
+
+def accept(items: Sequence[Row]) -> None:
+    """Do what is proposed for each."""
+    proposals: dict[tuple[str, str | None], list[Row]] = {}
+    for item in items:
+        proposals.setdefault((item["proposal"]["action"], item["proposal"]["label"]), []).append(item)
+    for (action, label), rows in proposals.items():
+        if action == "relabel":
+            move([stored(item) for item in rows], str(label))
+        elif action == "delete":
+            delete([stored(item) for item in rows])
+        else:
+            keep(rows)
+
+
+def stored(item: Row) -> Stored:
+    return Stored(item["id"], sha256_of(item["file_url"]), item["label"])
+
+
+def keep(items: Sequence[Row]) -> None:
+    kept = [{"id": item["id"], "kind": item["kind"]} for item in items]
+    change(lambda: api().keep(kept), f"Kept {count(len(items), 'picture')} as they are.")

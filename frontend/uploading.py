@@ -1,0 +1,146 @@
+"""Uploads: files to the service, and what became of them."""
+
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from client import ApiError, Row
+from components import (
+    PICTURE_TYPES,
+    api,
+    choose_label,
+    count,
+    data_url,
+    escape_markdown,
+    picture,
+    sha256_of,
+    show_error,
+    small_jpeg,
+    thumbnails,
+    tiles,
+)
+
+_REPORT_THUMBNAILS = 100  # rows of an upload result that get one
+_SHOWN = 24  # pictures that were added
+_SIDE = 64  # pixels of such a thumbnail
+_MAX_ENTRY_BYTES = 20 << 20
+_REASONS = {
+    "corrupt": "damaged",
+    "duplicate": "known already",
+    "conflict": "known under another label",
+    "too_small": "too small",
+    "unsupported": "not a supported picture format",
+    "invalid_image": "damaged",
+    "invalid_zip": "not a readable ZIP",
+    "unsupported_image": "not a supported picture format",
+    "too_large": "too large",
+    "ignored": "not inside a labelled folder",
+}
+
+
+def drop_zone() -> list[UploadedFile]:
+    """A field for files."""
+    st.write("A ZIP with one folder per label, or pictures that share one label.")
+    types, uploads = ["zip", *PICTURE_TYPES], st.session_state.setdefault("uploads", 0)
+    return st.file_uploader("Drop a ZIP, or pictures", type=types, accept_multiple_files=True, key=f"files-{uploads}")
+
+
+def upload_form(files: Sequence[UploadedFile], known: Sequence[str]) -> None:
+    """Upload ZIPs of labelled folders, or pictures that share one label, and show the result."""
+    uploads = st.session_state["uploads"]
+    single = [file for file in files if not _is_zip(file)]
+    label = choose_label(known, f"upload-{uploads}") if single else None
+    if files and st.button("Upload", type="primary", disabled=bool(single) and not label):
+        with st.spinner("Checking each picture …"):
+            reports, problem = send(files, label)
+        st.session_state["report"] = (merge(reports), skipped_rows(reports, files))
+        st.session_state["refused"] = problem
+        st.session_state["uploads"] = uploads + (problem is None)  # a new field, as it cannot be emptied
+        st.rerun()
+    if problem := st.session_state.get("refused"):
+        show_error(problem, "upload")
+    if "report" in st.session_state:
+        show_report(*st.session_state["report"])
+
+
+def send(files: Sequence[UploadedFile], label: str | None) -> tuple[list[Row], ApiError | None]:
+    """Send files one by one.
+
+    A refused picture is reported like a skipped one of a ZIP; any other error ends the upload and is returned.
+    """
+    reports: list[Row] = []
+    for file in files:
+        try:
+            reports.append(api().upload(file.name, file.getvalue(), None if _is_zip(file) else label))
+        except ApiError as error:
+            if error.status not in (413, 415, 422) or error.code == "invalid_label":
+                return reports, error
+            skipped = {"name": file.name, "reason": error.code, "detail": error.detail}
+            reports.append({"upload_id": "", "accepted": 0, "labels": {}, "skipped": [skipped]})
+    return reports, None
+
+
+def merge(reports: list[Row]) -> Row:
+    """The reports of several uploads as one, without what was skipped."""
+    labels: dict[str, int] = {}
+    for report in reports:
+        for name, number in report["labels"].items():
+            labels[name] = labels.get(name, 0) + number
+    return {"accepted": sum(r["accepted"] for r in reports), "labels": labels, "ids": [r["upload_id"] for r in reports]}
+
+
+def skipped_rows(reports: list[Row], files: Sequence[UploadedFile]) -> list[Row]:
+    """Table rows for skipped files, with a thumbnail where the picture can be decoded."""
+    rows: list[Row] = []
+    for report, file in zip(reports, files, strict=False):  # there are fewer reports when the upload ended early
+        for item in report["skipped"]:
+            data = read_entry(file, item["name"]) if len(rows) < _REPORT_THUMBNAILS else None
+            rows.append(
+                {
+                    "picture": data_url(small_jpeg(data, _SIDE)) if data else None,
+                    "file": item["name"],
+                    "reason": _REASONS.get(item["reason"], item["reason"]),
+                    "details": item["detail"],
+                }
+            )
+    return rows
+
+
+def read_entry(file: UploadedFile, name: str) -> bytes | None:
+    """The bytes of a skipped file, which may be an entry of a ZIP; None when they cannot be read."""
+    if not _is_zip(file):
+        return file.getvalue()
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.getvalue())) as archive:
+            info = archive.getinfo(name)
+            return archive.read(info) if info.file_size < _MAX_ENTRY_BYTES else None
+    except Exception:  # a broken ZIP raises many types of errors, and the service has already reported the reason
+        return None
+
+
+def show_report(report: Row, skipped: list[Row]) -> None:
+    """What was skipped and why, and what was added."""
+    st.header(f"Upload result: {report['accepted']:,} added, {len(skipped):,} skipped")
+    reasons = Counter(row["reason"] for row in skipped)
+    for reason, number in reasons.most_common():
+        with st.expander(f"{count(number, 'file')} skipped: {reason}", icon=":material/block:"):
+            rows = [row for row in skipped if row["reason"] == reason]
+            st.dataframe(rows, column_config={"picture": st.column_config.ImageColumn("picture"), "reason": None})
+    if not report["accepted"]:
+        return
+    added = ", ".join(f"{number:,} {escape_markdown(name)}" for name, number in report["labels"].items())
+    st.success(f"Added: {added}", icon=":material/check_circle:")
+    if st.button("Retrain now", type="primary", icon=":material/autorenew:"):
+        api().retrain("auto")
+        st.switch_page("retrain.py")
+    rows = [row for row in api().training_data(_SHOWN)[0] if row["upload_id"] in report["ids"]]
+    small = thumbnails([sha256_of(row["image_path"]) for row in rows])
+    tiles(rows, lambda row: picture(small[sha256_of(row["image_path"])], f"added as {row['shoe_class']}"), "added")
+
+
+def _is_zip(file: UploadedFile) -> bool:
+    return file.name.lower().endswith(".zip")

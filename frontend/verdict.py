@@ -1,0 +1,118 @@
+"""How a retrain ended: in words, with figures on demand, and what can be done next."""
+
+from collections.abc import Iterable
+
+import streamlit as st
+
+from changes import change, show_problem
+from charts import confusion, recalls, side_by_side
+from client import Row
+from components import api, escape_markdown, percent, picture, thumbnails, tiles
+
+_ENDINGS = {
+    "published": ":material/check_circle: Published. The next answer comes from the new model.",
+    "rejected": ":material/front_hand: Not published: it would be worse. The live model stays.",
+    "cancelled": ":material/stop_circle: Cancelled. The pictures stay for the next retrain.",
+    "failed": ":material/error: Failed. The live model stays.",
+}
+_FIGURES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "ece": "Calibration error", "samples": "Test pictures"}
+_SUSPECTS = {"part": "Suspect pictures", "unlearned": "true"}
+
+
+def verdict(job: Row) -> None:
+    """A finished job."""
+    st.header(_ENDINGS[job["state"]])
+    after, before = job["metrics"], job["baseline"]
+    if not after or not before:
+        st.text(job["message"])
+        return
+    for line in in_words(after, before):
+        st.markdown(line)
+    if job["state"] == "rejected":
+        what_now(job, after.get("worse"), [name for name in after["labels"] if name not in before["labels"]])
+    changed_answers(after.get("changed") or {"count": 0, "pictures": []})
+    if st.toggle("Figures"):
+        figures(job, after, before)
+
+
+def in_words(after: Row, before: Row) -> list[str]:
+    """`New: dress 13 of 14, outwear 14 of 15.` and `Old labels: 98.0 %, was 98.3 %.`"""
+    lines, new = [], [name for name in after["labels"] if name not in before["labels"]]
+    if new:
+        lines.append(f"New: {', '.join(_right_of(name, after) for name in new)}.")
+    old = [name for name in before["labels"] if name in after["labels"]]
+    lines.append(f"Old labels: {percent(_accuracy(after, old), 1)}, was {percent(_accuracy(before, old), 1)}.")
+    return lines
+
+
+def what_now(job: Row, worse: Row | None, new: list[str]) -> None:
+    """What a rejected lesson leads to: publish it anyway, look at its pictures, or leave out a label."""
+    show_problem()
+    for reason in worse["reasons"] if worse else [job["message"]]:
+        st.markdown(f"- {escape_markdown(reason)}")
+    if worse and worse["confusions"]:
+        with st.expander("What got worse"):
+            for row in worse["confusions"]:
+                label, predicted = escape_markdown(row["label"]), escape_markdown(row["predicted_class"])
+                st.markdown(f"- {label} called {predicted}: {row['after']} times, was {row['before']}")
+    st.page_link("data.py", label="Look at suspect pictures", icon=":material/fact_check:", query_params=_SUSPECTS)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if worse and (version := job["model_version"]):
+            st.button("Publish anyway", on_click=publish, args=(version,))
+        if len(new) > 1:
+            without = st.multiselect("Leave out labels", new)
+            st.button("Retrain without them", disabled=not without, on_click=start, args=(job["mode"], without))
+
+
+def publish(version: str) -> None:
+    change(lambda: api().activate(version), "Published. The next answer comes from the new model.")
+
+
+def start(mode: str, without: Iterable[str] = ()) -> None:
+    change(lambda: api().retrain(mode, list(without)), "The retrain has started.")
+
+
+def figures(job: Row, after: Row, before: Row) -> None:
+    """Metrics, recalls and confusion matrices before and after."""
+    st.text(job["message"])
+    for column, (name, title) in zip(st.columns(4), _FIGURES.items(), strict=True):
+        form = "{:.0f}" if name == "samples" else "{:.1%}"
+        was = f"before: {form.format(before[name])}"  # on other pictures, so neither better nor worse
+        column.metric(title, form.format(after[name]), was, delta_color="off", delta_arrow="off")
+    st.caption("Before: on the earlier test pictures. After: on these and the new ones, with new labels.")
+    side_by_side({"before": recalls(before), "after": recalls(after)}, "recall")
+    left, right = st.columns(2)
+    with left:
+        confusion(before, "before")
+    with right:
+        confusion(after, "after")
+
+
+def changed_answers(changed: Row) -> None:
+    """The new pictures that the new model answers differently; shown are those that it gets wrong."""
+    if not changed["count"]:
+        return
+    st.header(f"{changed['count']:,} new pictures get a different answer")
+    wrong = [item for item in changed["pictures"] if item["after"] != item["label"]]
+    if not wrong:
+        st.write("All of those looked at are right now.")
+        return
+    st.write("Still wrong:")
+    small = thumbnails([item["sha256"] for item in wrong])
+
+    def tile(item: Row) -> None:
+        picture(small[item["sha256"]], f"{item['label']}: was predicted as {item['before']}, now as {item['after']}")
+        st.caption(f"{escape_markdown(item['label'])}, called {escape_markdown(item['after'])}")
+
+    tiles(wrong, tile, "changed")
+
+
+def _right_of(label: str, metrics: Row) -> str:
+    row = metrics["per_class"][label]
+    return f"{escape_markdown(label)} {round(row['recall'] * row['support'])} of {row['support']}"
+
+
+def _accuracy(metrics: Row, labels: list[str]) -> float | None:
+    rows = [metrics["per_class"][label] for label in labels]
+    pictures = sum(row["support"] for row in rows)
+    return sum(row["recall"] * row["support"] for row in rows) / pictures if pictures else None

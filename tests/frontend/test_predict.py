@@ -1,0 +1,95 @@
+"""Predict: one picture, many pictures, corrections by one click or key, on a phone too."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from helpers.pictures import draw
+from helpers.service import wait_for
+from helpers.site import Site, drop, files, go, part, press, say, settle, shoot
+
+pytestmark = pytest.mark.browser
+
+ACCEPTED_AS_BOOT = re.compile(r"^check_circle.* Boot · \d+ %")
+
+
+def test_one_key_corrects_an_answer_and_one_takes_it_back(page: Page, site: Site, tmp_path: Path) -> None:
+    drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
+    expect(page.get_by_label(re.compile("^confidence: Boot"))).to_be_visible()  # the chart's text for listeners
+    settle(page)
+    page.keyboard.press("2")
+    expect(
+        page.get_by_test_id("stMain").get_by_text("Saved as Sandal. It counts from the next retrain.")
+    ).to_be_visible()
+    assert [row["shoe_class"] for row in site.get("/training-data")] == ["Sandal"]
+    settle(page)
+    page.keyboard.press("u")
+    wait_for(lambda: site.get("/training-data") == [])
+
+    page.get_by_text("Where it looked").click()
+    expect(page.get_by_role("img", name="boot.jpg, predicted as Boot, coloured where")).to_be_visible()
+    shoot(page, "predict")
+
+    # The answer outlasts a visit to another page, and any other label can be typed.
+    go(page, "Versions")
+    go(page, "Predict")
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
+    say(page, "wellington")
+    press(page, "Save label")
+    expect(page.get_by_test_id("stMain").get_by_text("Saved as wellington.")).to_be_visible()
+
+
+def test_many_pictures_are_summed_up_filtered_and_corrected(page: Page, site: Site, tmp_path: Path) -> None:
+    names = ["Boot"] * 12 + ["Shoe"] * 9 + ["hat"] * 2
+    pictures = [(f"{name}{i}.jpg", draw(name, 100 + i)) for i, name in enumerate(names)]
+    sent = [("files", picture) for picture in pictures]
+    answers = site.service.client.post("/predict/batch", files=sent).json()["results"]
+    sure = Counter(answer["predicted_class"] for answer in answers if answer["decision"] == "accepted")
+    before = site.get("/status")["requests"]["count"]  # type: ignore[index]
+    drop(page, files(tmp_path, *pictures, ("broken.jpg", draw("Boot", 1)[:200])))
+    summary = re.compile(f"^24 pictures: {sure['Boot']} Boot, {sure['Shoe']} Shoe, .*1 not readable")
+    expect(page.get_by_role("heading", name=summary)).to_be_visible()
+    assert site.get("/status")["requests"]["count"] - before < 12, "Expected one call for all."  # type: ignore[index]
+    expect(page.get_by_text("Expected a complete JPEG picture")).to_be_visible()
+    expect(page.get_by_role("img", name="predicted as")).to_have_count(23)
+    shoot(page, "predict-many")
+
+    part(page, f"Shoe {sure['Shoe']}")
+    expect(page.get_by_test_id("stMain").get_by_role("img", name="predicted as Shoe")).to_have_count(sure["Shoe"])
+    page.get_by_role("button", name=re.compile("^Shoe · ")).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label(re.compile("^confidence: ")).first).to_be_visible()
+    dialog.get_by_role("button", name=re.compile("^Sandal")).click()
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_text("Saved as Sandal", exact=True)).to_be_visible()
+    with page.expect_download() as download:
+        press(page, "CSV")
+    rows = Path(download.value.path()).read_text().splitlines()
+    assert len(rows) == 25
+    assert sum(",Sandal," in row for row in rows) == 1
+    press(page, "Clear")
+    expect(page.get_by_text("24 pictures")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_answer_picture_and_correction_share_a_screen(
+    browser: Browser, site: Site, tmp_path: Path, scheme: str
+) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(site.url)
+    drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 400)))))
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_in_viewport(timeout=30_000)
+    for item in (page.get_by_role("img", name="boot.jpg"), page.get_by_role("button", name=re.compile("^Shoe"))):
+        expect(item.first).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shoot(page, f"phone-{scheme}")
+    page.close()
+
+
+def test_the_services_message_is_shown(page: Page, tmp_path: Path) -> None:
+    drop(page, files(tmp_path, ("broken.jpg", draw("Boot", 1)[:200])))
+    expect(page.get_by_text("Expected a complete JPEG picture")).to_be_visible()

@@ -1,0 +1,47 @@
+"""Review: one key a prediction, or a page of them at once."""
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from helpers.pictures import draw
+from helpers.service import wait_for
+from helpers.site import Site, go, part, press, settle, shoot
+
+pytestmark = pytest.mark.browser
+
+
+def predict(client: httpx.Client, count: int) -> None:
+    names = ("Boot", "Sandal", "Shoe", "hat")
+    pictures = [(f"{i}.jpg", draw(names[i % 4], 300 + i)) for i in range(count)]
+    assert client.post("/predict/batch", files=[("files", picture) for picture in pictures]).status_code == 200
+
+
+def test_keys_answer_the_queue_and_a_page_is_confirmed_at_once(page: Page, site: Site) -> None:
+    go(page, "Review")
+    expect(page.get_by_text("Nothing to review.")).to_be_visible()
+    predict(site.service.client, 24)
+    go(page, "Predict")
+    go(page, "Review")
+    expect(page.get_by_role("radio", name="All 24")).to_be_visible()
+    shoot(page, "review")
+
+    def waiting() -> int:
+        return sum(site.get("/review")["counts"].values())  # type: ignore[index]
+
+    seen = waiting()
+    for key in ("1", "Enter", "n", "s"):
+        settle(page)
+        page.keyboard.press(key)
+        wait_for(lambda: waiting() < seen)  # noqa: B023 - called in this round
+        expect(page.get_by_role("radio", name=f"All {waiting()}")).to_be_visible()
+        seen = waiting()
+    settle(page)
+    page.keyboard.press("u")
+    wait_for(lambda: waiting() > seen)
+
+    part(page, "As a grid")
+    press(page, page.get_by_role("button", name="Confirm").inner_text())
+    wait_for(lambda: waiting() < seen)
+    taught = site.get("/training-data")
+    assert {row["source"] for row in taught} == {"review"}  # type: ignore[union-attr,index]
