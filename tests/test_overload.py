@@ -73,7 +73,7 @@ def test_512_mb_are_enough(service: Process, limit: MemoryLimit) -> None:
         assert retrain.result().json()["state"] == "published"
         assert set(threads.map(predict, pictures * 2)) == {200}
     assert service.process.poll() is None
-    # The kernel ends what exceeds the limit; pages of files, which it takes back at any time, are resident all the same.
+    # The kernel ends what exceeds the limit. Pages of files, which it can take back, are resident all the same.
     assert limit.enforced or limit.memory("VmHWM") < 512 * MB
 
 
