@@ -63,7 +63,9 @@ def test_many_pictures_are_summed_up_filtered_and_corrected(page: Page, site: Si
     page.get_by_role("button", name=re.compile("^Shoe · ")).first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_label(re.compile("^confidence: ")).first).to_be_visible()
+    settle(page)
     dialog.get_by_role("button", name=re.compile("^Sandal")).click()
+    expect(page.get_by_text("It counts from the next retrain.").first).to_be_visible()
     expect(dialog).to_have_count(0)
     expect(page.get_by_text("Saved as Sandal", exact=True)).to_be_visible()
     with page.expect_download() as download:
