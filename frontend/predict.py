@@ -66,7 +66,9 @@ def toolbar() -> None:
     """What can be done with all of them."""
     with st.container(horizontal=True):
         undo_button()
-        st.download_button("CSV", as_csv, "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore")
+        st.download_button(
+            "CSV", as_csv(), "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore"
+        )
         if st.button("Clear", icon=":material/close:"):
             pictures().clear()
             st.rerun()

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from helpers.pictures import draw, lesson_zip, zip_of
 from helpers.service import wait_for
-from helpers.site import Site, choose, drop, files, go, part, press, say, shoot
+from helpers.site import Site, choose, drop, files, go, part, press, say, settle, shoot
 
 pytestmark = pytest.mark.browser
 
@@ -56,7 +56,9 @@ def test_pictures_are_found_moved_deleted_and_brought_back(page: Page, site: Sit
     press(page, "Select all")
     choose(page, "Label", "hat")
     press(page, "Move 3 pictures")
-    wait_for(lambda: labels_of(site) == {"hat": 8})
+    expect(page.get_by_text("Moved 3 pictures to hat.")).to_be_visible()
+    assert labels_of(site) == {"hat": 8}
+    settle(page)
     page.keyboard.press("u")
     wait_for(lambda: labels_of(site) == {"hat": 5, "cap": 3})
     expect(page.get_by_role("heading", name="3 pictures")).to_be_visible()
@@ -66,6 +68,7 @@ def test_pictures_are_found_moved_deleted_and_brought_back(page: Page, site: Sit
     dialog.get_by_role("button", name="Delete 1 picture").click()
     wait_for(lambda: labels_of(site) == {"hat": 5, "cap": 2})
     expect(dialog).to_have_count(0)
+    settle(page)
     page.keyboard.press("u")
     wait_for(lambda: labels_of(site) == {"hat": 5, "cap": 3})
 

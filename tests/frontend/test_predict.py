@@ -63,6 +63,8 @@ def test_many_pictures_are_summed_up_filtered_and_corrected(page: Page, site: Si
     page.get_by_role("button", name=re.compile("^Shoe · ")).first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_label(re.compile("^confidence: ")).first).to_be_visible()
+    settle(page)
+    page.wait_for_timeout(1500)  # the dialog moves while its chart appears, and a click beside it closes it
     dialog.get_by_role("button", name=re.compile("^Sandal")).click()
     expect(dialog).to_have_count(0)
     expect(page.get_by_text("Saved as Sandal", exact=True)).to_be_visible()
