@@ -31,6 +31,7 @@ _KINDS = {
     "uncertain": "Uncertain",
     "unknown": "Not recognised",
     "drifted": "Unlike what was taught",
+    "shadow": "Another version disagrees",
     "random": "Random sample",
 }
 

@@ -147,7 +147,7 @@ def _build_service(settings: Settings) -> Service:
         bodies=BodyLimits(settings),
         retrainer=retrainer,
         monitor=monitor,
-        review_queue=ReviewQueue(store, live_model, prediction.recent, monitor),
+        review_queue=ReviewQueue(store, live_model, prediction.recent, monitor, shadow.disputed),
         review=ReviewService(store, ingestion, corrections, monitor),
         auto_retrain=AutoRetrain(settings, store, retrainer),
         webhooks=webhooks,

@@ -11,7 +11,7 @@ import uuid_utils
 
 Decision = Literal["accepted", "uncertain", "unknown"]
 Split = Literal["train", "holdout"]
-ReviewKind = Literal["uncertain", "unknown", "drifted", "random"]
+ReviewKind = Literal["uncertain", "unknown", "drifted", "shadow", "random"]
 QueuedKind = Literal["uncertain", "unknown", "random"]  # of these, the rows themselves say so
 RetrainMode = Literal["auto", "quick", "full"]
 Ending = Literal["published", "rejected", "failed", "cancelled"]

@@ -1,6 +1,6 @@
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -33,12 +33,16 @@ class Watch:
         self.extractor = FeatureExtractor(settings, self.holder)
         self.prediction = PredictionService(settings, self.holder, self.store)
         self._files = ModelFiles(settings.live_model)
+        self.told: list[str] = []
         self.monitors: list[Monitor] = []
         self.monitor = self.start(self.prediction.recent)
 
+    def tell(self, event: str, data: Mapping[str, object]) -> None:
+        self.told.append(f"{event} {data['raised']}")
+
     def start(self, recent: RecentFeatures) -> Monitor:
         """A monitor that has seen nothing yet."""
-        self.monitors.append(Monitor(self.store, self.holder, self._files, self.extractor, recent))
+        self.monitors.append(Monitor(self.store, self.holder, self._files, self.extractor, recent, self.tell))
         return self.monitors[-1]
 
     def predict(self, first: int, count: int, *, new_camera: bool = False) -> None:
@@ -91,6 +95,10 @@ def test_ordinary_pictures_raise_no_alarm_and_a_new_camera_does(watch: Watch) ->
     after = watch.monitor.report(1)["drift"]
     assert after["raised"] and after["score"] > after["expected"][1]
     assert watch.monitor.newest()["drift_raised"] is True
+    assert watch.told == ["drift.raised True"]
+    watch.predict(460, 1, new_camera=True)
+    watch.monitor.look()
+    assert watch.told == ["drift.raised True"]  # once, as long as it lasts
 
 
 def test_after_a_start_features_come_from_the_stored_pictures_a_few_in_each_look(

@@ -14,7 +14,9 @@ from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.live_model import LiveModel
 from shoe_classifier.services.model_registry import version_row
+from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.prediction import PredictionService
+from shoe_classifier.services.review_queue import ReviewQueue
 from shoe_classifier.services.shadow import Shadow, verdict
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import utc_now
@@ -35,6 +37,11 @@ class Studio:
 
     def prediction_with(self, shadow: Shadow) -> PredictionService:
         return PredictionService(self.settings, self.machine.holder, self.machine.store, shadow.observe)
+
+    def queue(self) -> ReviewQueue:
+        machine, recent = self.machine, self.prediction.recent
+        monitor = Monitor(machine.store, machine.holder, machine.files, machine.features, recent)
+        return ReviewQueue(machine.store, machine.holder, recent, monitor, self.shadow.disputed)
 
     def version(self, name: str, labels: tuple[str, ...] = SHAPES) -> str:
         """Archive a copy of the live version whose outputs have these labels."""
@@ -98,8 +105,12 @@ def test_disagreements_are_judged_by_people(studio: Studio) -> None:
     found = studio.shadow.disagreements()
     assert [one.prediction_id for one in found] == ids[::-1]
     assert {(one.live_label, one.shadow_label) for one in found} == {("Boot", "Sandal")}
+    queue = studio.queue()
+    assert queue.counts()["shadow"] == 8
+    assert {item.kind for item in queue.items("all", 10)} == {"shadow"}
     for prediction_id in ids[:5]:
         studio.machine.store.review_prediction(prediction_id, "Boot", "shadow", utc_now())
+    assert queue.counts()["shadow"] == 3
     assert (studio.shadow.state() or {})["verdict"] == {
         "reviewed": 5, "shadow_right": 0, "live_right": 5, "p_value": None, "conclusion": "too_few_reviewed",
     }  # fmt: skip

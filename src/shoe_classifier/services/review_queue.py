@@ -43,7 +43,16 @@ class ReviewQueue:
     accuracy of those that were answered would be too low.
     """
 
-    def __init__(self, store: Store, holder: LiveModelHolder, features: RecentFeatures, monitor: Monitor):
+    def __init__(
+        self,
+        store: Store,
+        holder: LiveModelHolder,
+        features: RecentFeatures,
+        monitor: Monitor,
+        disputed: Callable[[], Sequence[str]] = tuple,
+    ):
+        """`disputed` returns the ids of predictions where a shadow says something else, newest first."""
+        self._disputed = disputed
         self._store = store
         self._holder = holder
         self._features = features
@@ -54,13 +63,17 @@ class ReviewQueue:
         return dict(zip(REVIEW_KINDS, _at_once(self._count, REVIEW_KINDS), strict=True))
 
     def _count(self, kind: ReviewKind) -> int:
-        return len(self._drifted()) if kind == "drifted" else self._store.count_to_review(kind)
+        match kind:
+            case "drifted" | "shadow":
+                return len(self._waiting(kind))
+            case _:
+                return self._store.count_to_review(kind)
 
     def items(self, kind: ReviewKind | Literal["all"], limit: int) -> list[ReviewItem]:
         """Return at most `limit` predictions, the most informative ones that differ from each other first."""
         if kind == "random":
             return self._random(limit)
-        kinds: Sequence[ReviewKind] = ("uncertain", "unknown", "drifted") if kind == "all" else (kind,)
+        kinds: Sequence[ReviewKind] = ("shadow", "uncertain", "unknown", "drifted") if kind == "all" else (kind,)
         ordered = self._ordered(kinds)
         return list(islice(_interleaved(ordered, self._random(limit)), limit)) if kind == "all" else ordered[:limit]
 
@@ -69,15 +82,22 @@ class ReviewQueue:
         return [ReviewItem(row, "random", "Drawn at random, to measure accuracy.") for row in rows]
 
     def _waiting(self, kind: ReviewKind) -> list[PredictionRecord]:
-        return self._drifted() if kind == "drifted" else self._store.to_review(kind, CONSIDERED)
+        match kind:
+            case "drifted":
+                return self._unreviewed(self._monitor.drifted)
+            case "shadow":
+                return self._unreviewed(self._disputed())
+            case _:
+                return self._store.to_review(kind, CONSIDERED)
 
-    def _drifted(self) -> list[PredictionRecord]:
-        rows = self._store.predictions_with(self._monitor.drifted[:CONSIDERED]).values()
+    def _unreviewed(self, ids: Sequence[str]) -> list[PredictionRecord]:
+        rows = self._store.predictions_with(ids[:CONSIDERED]).values()
         return sorted((row for row in rows if row.reviewed_at is None), key=lambda row: row.id, reverse=True)
 
     def _ordered(self, kinds: Sequence[ReviewKind]) -> list[ReviewItem]:
         waiting = zip(kinds, _at_once(self._waiting, kinds), strict=True)
-        rows = [(row, kind, score) for kind, found in waiting for row, score in _scored(found)]
+        scored = {row.id: (row, kind, score) for kind, found in reversed([*waiting]) for row, score in _scored(found)}
+        rows = [*scored.values()]  # a prediction of several kinds is of the first one
         live = self._holder.live
         ids = [row.id for row, _, _ in rows]
         known = self._features.get(live.backbone_sha256, ids) if isinstance(live, LiveModel) else {}
@@ -122,6 +142,8 @@ def _lead(row: PredictionRecord) -> float:
 def _reason(row: PredictionRecord, kind: ReviewKind) -> str:
     if kind == "unknown":
         return f"Looks like none of the labels, most like {row.predicted_class}."
+    if kind == "shadow":
+        return "Another version, which answers silently, says something else."
     if kind == "drifted":
         return "Unlike the pictures that were taught."
     likely = sorted(row.probabilities.items(), key=lambda item: -item[1])[:2]

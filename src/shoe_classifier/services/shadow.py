@@ -143,6 +143,10 @@ class Shadow:
         """Return the predictions that people should look at, newest first: live version and shadow differ."""
         return self._log.disagreements()
 
+    def disputed(self) -> list[str]:
+        """Return the ids of these predictions."""
+        return [one.prediction_id for one in self.disagreements()]
+
     def _verdict(self) -> "Verdict":
         disagreements = self._log.disagreements()
         rows = self._store.predictions_with([one.prediction_id for one in disagreements]) if disagreements else {}

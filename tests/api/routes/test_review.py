@@ -144,7 +144,7 @@ def test_those_drawn_at_random_are_of_all_decisions(settings: Settings) -> None:
         ids = [predict(client, label, 1)["prediction_id"] for label in (*SHAPES, "stripes")]
         body = review(client, kind="random")
         assert [item["prediction_id"] for item in body["items"]] == ids[::-1]
-        assert body["counts"] == {"uncertain": 0, "unknown": 0, "random": 4, "drifted": 0}
+        assert body["counts"] == {"uncertain": 0, "unknown": 0, "random": 4, "drifted": 0, "shadow": 0}
         answer(client, {"prediction_id": ids[0], "skip": True})
         answer(client, {"prediction_id": ids[0], "undo": True})
         assert review(client)["counts"]["random"] == 4
