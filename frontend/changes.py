@@ -1,4 +1,8 @@
-"""Changes that a click makes at the service, and the way back."""
+"""Changes that a click makes at the service, and the way back.
+
+A click calls back before the page is drawn. What it showed then would replace the top of the fragment that is drawn, so it
+leaves a notice, which the fragment shows.
+"""
 
 from collections.abc import Callable
 
@@ -18,12 +22,12 @@ def change(call: Callable[[], object], message: str, undo: Undo | None = None) -
         undo: the call that takes it back, if one can.
 
     Returns:
-        Whether the service took it; what it was refused for is shown by `show_problem`.
+        Whether the service took it. `show_outcome` says that, or what it was refused for.
     """
     if not _attempt(call):
         return False
     _undos().append(undo)
-    st.toast(message + (" **U** takes it back." if undo else ""), icon=":material/check_circle:")
+    st.session_state["notice"] = (message + (" **U** takes it back." if undo else ""), ":material/check_circle:")
     return True
 
 
@@ -33,8 +37,11 @@ def undo_button() -> None:
     st.button("Undo", icon=":material/undo:", shortcut="u", on_click=_undo, disabled=not possible, key="undo")
 
 
-def show_problem() -> None:
-    """What the last change was refused for."""
+def show_outcome() -> None:
+    """What the last change did, once, or what it was refused for."""
+    if notice := st.session_state.pop("notice", None):
+        message, icon = notice
+        st.toast(message, icon=icon)
     if problem := st.session_state.get("problem"):
         show_error(problem, "change")
 
@@ -43,7 +50,7 @@ def _undo() -> None:
     call = _undos()[-1]
     if call and _attempt(call):
         _undos().pop()
-        st.toast("Taken back.", icon=":material/undo:")
+        st.session_state["notice"] = ("Taken back.", ":material/undo:")
 
 
 def _attempt(call: Callable[[], object]) -> bool:

@@ -189,6 +189,10 @@ class Api:
     def activate(self, version: str) -> Row:
         return self._json("POST", f"/models/{version}/activate")
 
+    def export(self, form: str) -> bytes:
+        """All training pictures, as `zip`, `csv` or `coco`."""
+        return self._call("GET", "/training-data/export", params={"format": form}).content
+
     def model_file(self, version: str) -> bytes:
         return self._call("GET", f"/models/{version}/file", params={"format": "h5"}).content
 

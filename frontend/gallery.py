@@ -1,10 +1,11 @@
 """The training pictures: find some by what they are, and change them together."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
-from changes import show_problem, undo_button
+from changes import show_outcome, undo_button
 from client import Row
 from components import (
     api,
@@ -12,7 +13,6 @@ from components import (
     count,
     escape_markdown,
     picture,
-    service_url,
     sha256_of,
     thumbnails,
     tiles,
@@ -28,7 +28,7 @@ _FORMATS = {"zip": "ZIP", "csv": "CSV", "coco": "COCO"}
 @st.fragment
 def gallery(known: Sequence[str]) -> None:
     """Pages of tiles; a click redraws only this."""
-    show_problem()
+    show_outcome()
     filters = choose_filters(known)
     cursors = st.session_state["cursors"]  # the `before` of each page that was opened
     rows, total = api().training_data(_PAGE, cursors[-1], **filters)
@@ -58,7 +58,9 @@ def choose_filters(known: Sequence[str]) -> dict[str, str | None]:
         learnt = st.pills("State", list(_LEARNT), format_func=_LEARNT.__getitem__)
         with st.popover("Download", icon=":material/download:"):
             for form, title in _FORMATS.items():
-                st.link_button(f"All as {title}", service_url(f"/training-data/export?format={form}"))
+                fetch = partial(api().export, form)  # called on click only
+                extension = form.replace("coco", "json")
+                st.download_button(f"All as {title}", fetch, f"training-data.{extension}", on_click="ignore")
     filters = {"label": label, "split": split, "learnt": learnt}
     if st.session_state.get("filters") != filters:
         st.session_state["filters"], st.session_state["cursors"] = filters, [None]

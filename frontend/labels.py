@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from changes import change, show_problem
+from changes import change, show_outcome
 from charts import learning_curve
 from client import Row
 from components import api, count, escape_markdown, handle_api_errors, percent
@@ -13,7 +13,7 @@ from components import api, count, escape_markdown, handle_api_errors, percent
 @st.fragment
 def labels() -> None:
     """All labels, and the one that is looked at."""
-    show_problem()
+    show_outcome()
     rows = api().labels()
     table(rows)
     unbalanced(rows)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import label_buttons, save_label
-from changes import show_problem, undo_button
+from changes import show_outcome, undo_button
 from charts import bars
 from client import ApiError, Prediction
 from components import (
@@ -37,7 +37,7 @@ _SHORT = {"accepted": "{label} · {confidence}", "uncertain": "{label}? · {conf
 def results(known: Sequence[str]) -> None:
     """Everything that a click on an answer changes."""
     opened = pictures().get(st.session_state.pop("opened", ""))
-    show_problem()
+    show_outcome()
     items = in_order(pictures().values())
     if len(items) == 1:
         card(items[0], known, "one", keys=True)
@@ -114,9 +114,8 @@ def choose(answer: Prediction, key: str) -> None:
 
 @st.dialog("Details", width="medium", on_dismiss="rerun")
 def dialog(item: Dropped, known: Sequence[str]) -> None:
-    """The card of a tile; it closes with an answer."""
-    if st.session_state.pop("said", False):
-        st.rerun()
+    """The card of a tile."""
+    show_outcome()
     card(item, known, "dialog", keys=True)
 
 
@@ -145,7 +144,6 @@ def correction(item: Dropped, answer: Prediction, known: Sequence[str], key: str
 
         def say(label: str) -> None:
             save_label([answer.prediction_id], label)
-            st.session_state["said"] = key == "dialog"
 
         st.markdown("Right? Not right? Say what it is:" if answer.decision == "accepted" else "What is it?")
         suggested = None if answer.decision == "unknown" else answer.predicted_class

@@ -5,7 +5,7 @@ import time
 import pandas as pd
 import streamlit as st
 
-from changes import show_problem
+from changes import show_outcome
 from client import ApiError, Row
 from components import (
     api,
@@ -35,7 +35,7 @@ _PHASES = {
 
 def start_form(waiting: int | None) -> None:
     """The button that starts a retrain, and its options."""
-    show_problem()
+    show_outcome()
     number = "An unknown number of new pictures" if waiting is None else count(waiting, "new picture")
     st.markdown(f"**{number}**, not learned yet")
     mode = st.selectbox("Method", list(_MODES), format_func=_MODES.__getitem__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import answered, label_buttons, none_of_these, save_label, skip
-from changes import show_problem, undo_button
+from changes import show_outcome, undo_button
 from charts import bars
 from client import Row
 from components import (
@@ -39,7 +39,7 @@ _KINDS = {
 @st.fragment
 def review(known: Sequence[str]) -> None:
     """The queue; an answer redraws only this."""
-    show_problem()
+    show_outcome()
     counts = api().review("all", 1)["counts"]
     titles = {kind: f"{_KINDS[kind]} {sum(counts.values()) if kind == 'all' else counts[kind]}" for kind in _KINDS}
     kind = st.pills("Why", list(titles), format_func=titles.__getitem__, default="all", required=True)

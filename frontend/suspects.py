@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import label_buttons
-from changes import change, show_problem, undo_button
+from changes import change, show_outcome, undo_button
 from client import Row
 from components import (
     MODES,
@@ -35,7 +35,7 @@ _ACTIONS = {"relabel": "Move to {label}", "delete": ":red[Delete]", "keep": "Kee
 @st.fragment
 def suspects(known: Sequence[str]) -> None:
     """What the last check found; a click redraws only this."""
-    show_problem()
+    show_outcome()
     fresh = st.toggle("Only pictures that are not learned yet", key="unlearned", bind="query-params")
     learnt = "false" if fresh else None
     found = api().issues(_SHOWN, learnt=learnt)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from changes import change, show_problem
+from changes import change, show_outcome
 from charts import confusion, recalls, side_by_side
 from client import Row
 from components import api, escape_markdown, percent, picture, thumbnails, tiles
@@ -47,7 +47,7 @@ def in_words(after: Row, before: Row) -> list[str]:
 
 def what_now(job: Row, worse: Row | None, new: list[str]) -> None:
     """What a rejected lesson leads to: publish it anyway, look at its pictures, or leave out a label."""
-    show_problem()
+    show_outcome()
     for reason in worse["reasons"] if worse else [job["message"]]:
         st.markdown(f"- {escape_markdown(reason)}")
     if worse and worse["confusions"]:

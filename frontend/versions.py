@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from changes import change, show_problem
+from changes import change, show_outcome
 from charts import confusion, recalls, side_by_side
 from client import Row
 from components import api, escape_markdown, handle_api_errors, local_time
@@ -89,7 +89,7 @@ st.title("Versions")
 with handle_api_errors():
     rows = api().models()
     activated()
-    show_problem()
+    show_outcome()
     table(rows)
     by_name = {row["version"]: row for row in rows}
     chosen = st.selectbox("Version", list(by_name), format_func=lambda name: f"{name} ({by_name[name]['state']})")

@@ -60,6 +60,18 @@ def test_many_pictures_are_summed_up_and_filtered(page: Page, site: Site, tmp_pa
 
     part(page, f"Shoe {sure['Shoe']}")
     expect(page.get_by_test_id("stMain").get_by_role("img", name="predicted as Shoe")).to_have_count(sure["Shoe"])
+
+    # A sure answer can be corrected in its details.
+    settle(page)
+    page.get_by_test_id("stMain").get_by_role("button", name=re.compile(r"Shoe · \d+ %")).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    settle(page)
+    dialog.get_by_role("button", name=re.compile("^Sandal")).click()
+    expect(dialog.get_by_text("Saved as Sandal. It counts from the next retrain.")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("stMain").get_by_text("Saved as Sandal", exact=True)).to_be_visible()
+
     with page.expect_download() as download:
         press(page, "CSV")
     rows = Path(download.value.path()).read_text().splitlines()
