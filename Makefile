@@ -52,7 +52,7 @@ test-faults: $(VENV)/dev ## Kill, starve and fuzz the service; FAULT_KILLS=200 F
 
 test-ui: $(VENV)/dev .venv-ui/done .cache/axe/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser -n auto --dist loadfile
 
 load: $(VENV)/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
 	.venv-load/bin/python performance_testing/run_load.py

@@ -1,7 +1,7 @@
 """Changes that a click makes at the service, and the way back.
 
-A click calls back before the page is drawn. What it showed then would replace the top of the fragment that is drawn, so it
-leaves a notice, which the fragment shows.
+A click calls back before the page is drawn. What it showed then would replace the top of the fragment, so it leaves a
+notice, which the fragment shows.
 """
 
 from collections.abc import Callable

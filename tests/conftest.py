@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Playwright, sync_playwright
 
 from helpers.service import Process, make_settings, running
 from helpers.supabase_stack import Stack, token
@@ -60,6 +61,13 @@ def project(stack: Stack) -> dict[str, object]:
         "supabase_timeout_seconds": 3,
         "model_poll_seconds": 0.5,
     }
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """Drives browsers; a process can have only one."""
+    with sync_playwright() as playwright:
+        yield playwright
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Playwright, expect
 
 
 def test_page_runs_nothing_from_elsewhere(client: httpx.Client) -> None:
@@ -15,14 +15,13 @@ def test_page_runs_nothing_from_elsewhere(client: httpx.Client) -> None:
 
 
 @pytest.fixture
-def page(client: httpx.Client) -> Iterator[Page]:
+def page(client: httpx.Client, playwright: Playwright) -> Iterator[Page]:
     arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(f"{client.base_url}/camera")
-        yield page
-        browser.close()
+    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{client.base_url}/camera")
+    yield page
+    browser.close()
 
 
 @pytest.mark.browser
