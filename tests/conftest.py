@@ -18,6 +18,13 @@ os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras leaves a folder in t
 SHAPES_MODEL = Path(__file__).parent / "fixtures" / "shapes.h5"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests record, as they stand in docs/reliability.md."""
+    for report in terminalreporter.getreports("passed"):
+        for name, figure in report.user_properties:
+            terminalreporter.write_line(f"{name}: {figure}")
+
+
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small real model of three drawn shapes, made by `fixtures/make_shapes.py`. Tests that change it copy it."""
