@@ -1,5 +1,6 @@
 """What the whole service withstands: the memory of a small host, and clients without a key that mean harm."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -64,7 +65,7 @@ def test_512_mb_are_enough(service: Process, limit: MemoryLimit) -> None:
     def predict(data: bytes) -> int:
         return client.post("/predict", files={"file": data}).status_code
 
-    with ThreadPoolExecutor(10) as threads:
+    with ThreadPoolExecutor(4) as threads:
         assert set(threads.map(predict, pictures * 2)) == {200}
         assert client.post("/explain", files={"file": pictures[2]}).status_code == 200
         assert client.post("/upload", files={"file": lesson_zip("hat", 60)}).status_code == 201
@@ -77,15 +78,23 @@ def test_512_mb_are_enough(service: Process, limit: MemoryLimit) -> None:
     assert limit.enforced or limit.memory("VmHWM") < 512 * MB
 
 
+def seconds_to_health(service: Process) -> float:
+    """How long a new client waits for `/health`; infinitely long when its connection is cut."""
+    started = time.monotonic()
+    try:
+        assert httpx.get(f"{service.client.base_url}/health", timeout=30, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return math.inf
+    return time.monotonic() - started
+
+
 def test_no_client_without_a_key_takes_it_down(service: Process, limit: MemoryLimit) -> None:
     idle, seconds = limit.memory(), []
     # At low priority: attackers have machines of their own, and must not take the processor from the service here.
     command = ["nice", "-n", "19", sys.executable, "-m", "helpers.attacks", str(service.port), str(SECONDS)]
     attack = subprocess.Popen(command, cwd=TESTS)
     while attack.poll() is None:
-        started = time.monotonic()
-        assert httpx.get(f"{service.client.base_url}/health", timeout=30, trust_env=False).status_code == 200
-        seconds.append(time.monotonic() - started)
+        seconds.append(seconds_to_health(service))
         time.sleep(0.2)
     seconds.sort()
     print(f"{(limit.memory('VmHWM') - idle) / MB:.0f} MB over idle; /health {seconds}")
