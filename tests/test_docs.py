@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "shoe_classifier"
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "models" / "MODEL_CARD.md",
     ROOT / "performance_testing/results/README.md",
 ]
@@ -48,7 +49,8 @@ def test_make_help_lists_the_targets() -> None:
 
 
 def test_the_version_is_written_once() -> None:
-    assert re.search(rf"(?m)^## {re.escape(shoe_classifier.__version__)}( |$)", (ROOT / "CHANGELOG.md").read_text())
+    newest = re.search(r"(?m)^## \[(.+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text())
+    assert newest and newest[1] == shoe_classifier.__version__
     assignments = [path for path in SOURCE.rglob("*.py") if re.search(r"\d\.\d\.\d\"$", path.read_text(), re.MULTILINE)]
     assert assignments == [SOURCE / "__init__.py"]
     assert not re.search(r"(?m)^version =", (ROOT / "pyproject.toml").read_text())

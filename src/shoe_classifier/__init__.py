@@ -1,3 +1,3 @@
 """A self-hosted picture classifier that its users teach."""
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
