@@ -4,8 +4,8 @@ COPY requirements.txt ./
 RUN pip install --no-cache-dir --only-binary :all: --requirement requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install --no-cache-dir --no-deps .
 COPY models ./models
+RUN pip install --no-cache-dir --no-deps .
 # Not root. Records, pictures and models belong to this user, and on volumes if they are to outlive the container.
 RUN useradd --system --create-home app && mkdir -p dataset temp_uploads && chown -R app models dataset temp_uploads
 USER app

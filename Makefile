@@ -10,7 +10,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-head
 LOCKS := requirements.txt requirements-dev.txt frontend/requirements.txt performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui load lint check format lock clean
+.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui load lint check format lock wheel clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -85,8 +85,11 @@ lock: $(BIN)/uv ## Compile the pinned requirements from pyproject.toml
 openapi: $(VENV)/run ## Renew docs/openapi.json, which the tests compare with the service
 	$(BIN)/shoe-classifier openapi >docs/openapi.json
 
+wheel: $(BIN)/uv ## Build dist/*.whl, which needs no checkout: it brings the shipped model along
+	$(UV) build --quiet --wheel
+
 clean: ## Remove the environments and the caches; records and models stay
-	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .cache dist .mypy_cache .pytest_cache .ruff_cache
 
 # uv installs many times faster than pip, which is needed once, to fetch it; an environment without pip is made faster.
 $(BIN)/uv: | $(BIN)/python

@@ -76,19 +76,28 @@ def finished_job(client: httpx.Client, job_id: str) -> dict[str, object]:
 class Process:
     """`python -m shoe_classifier serve` in a folder of its own."""
 
-    def __init__(self, folder: Path, port: int | None = None, *, as_user: bool = False, **environment: str):
-        """`as_user`: without root's right to ignore the modes of files."""
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        as_user: bool = False,
+        python: str = sys.executable,
+        log: Path | None = None,
+        **environment: str,
+    ):
+        """`as_user`: without root's right to ignore the modes of files. `log`: where it goes, if not to the folder."""
         self.port = port or free_port()
         prefix = _WITHOUT_RIGHTS if as_user and os.geteuid() == 0 else []
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-        self.log = folder / "log"
-        with self.log.open("ab") as log:
+        self.log = log or folder / "log"
+        with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "shoe_classifier", "serve", "--port", str(self.port)],
+                [*prefix, python, "-m", "shoe_classifier", "serve", "--port", str(self.port)],
                 cwd=folder,
                 env={**clean, **environment},
-                stdout=log,
-                stderr=log,
+                stdout=out,
+                stderr=out,
                 start_new_session=True,
             )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120, trust_env=False)

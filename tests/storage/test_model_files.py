@@ -120,6 +120,20 @@ def test_the_live_file_begins_as_a_copy_of_the_shipped_one(tmp_path: Path) -> No
     assert files.shipped.read_bytes() == b"shipped"
 
 
+def test_an_installed_package_has_the_shipped_file_in_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = tmp_path / "package" / "shoe_classifier.h5"
+    packaged.parent.mkdir()
+    packaged.write_bytes(b"packaged")
+    monkeypatch.setattr("shoe_classifier.storage.model_files._PACKAGED", packaged.parent)
+    files = ModelFiles(tmp_path / "models" / "shoe_classifier.h5")
+    assert files.shipped == packaged
+    assert ModelFiles(tmp_path / "models" / "flowers.h5").shipped != packaged
+    beside = tmp_path / "models" / "shipped" / "shoe_classifier.h5"
+    beside.parent.mkdir(parents=True)
+    beside.write_bytes(b"beside")
+    assert files.shipped == beside
+
+
 def test_git_pull_works_after_teaching(tmp_path: Path) -> None:
     def git(folder: Path, *command: str) -> str:
         who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]

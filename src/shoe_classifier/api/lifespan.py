@@ -111,7 +111,7 @@ def _try_to_load(service: Service) -> str | None:
     except OSError as error:  # such as a folder without rights
         return (
             f"Expected to read and write {Path(error.filename or '').name}; received: {error.strerror}."
-            " Check the folder of the models, its owner and its mode."
+            " Check the folder of the models, its owner and its mode, or start the service in another folder."
         )
     return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shoe_classifier.files import fsync, remove_leftovers, replacing
 
+_PACKAGED = Path(__file__).parent.parent / "shipped"  # where an installed wheel has it; a checkout has models/shipped
 _CANDIDATE = re.compile(r"\.candidate-.+?(?:\.(?P<writer>\d+))?\.h5")  # `.candidate-<name>.<pid>.h5`
 
 
@@ -21,7 +22,12 @@ class ModelFiles:
     def __init__(self, live: Path):
         self.live = live
         self.archive = live.parent / "versions"
-        self.shipped = live.parent / "shipped" / live.name
+
+    @property
+    def shipped(self) -> Path:
+        """Where the shipped file is: beside the live one or, without any there, in the installed package."""
+        beside, packaged = self.live.parent / "shipped" / self.live.name, _PACKAGED / self.live.name
+        return packaged if packaged.is_file() and not beside.is_file() else beside
 
     def file_of(self, version: str) -> Path:
         """Return where the archived file of a version is, or would be."""
@@ -30,6 +36,7 @@ class ModelFiles:
     def install_shipped(self) -> None:
         """Let the live file begin as a copy of the shipped one, if there is no live file yet."""
         if not self.live.exists() and self.shipped.is_file():
+            self.live.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.live) as part:
                 shutil.copyfile(self.shipped, part)
 

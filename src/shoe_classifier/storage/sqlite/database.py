@@ -162,5 +162,6 @@ def _advice(name: str, error: OSError | sqlite3.Error) -> str:
             f" {name}-shm away, and restore a backup; without one, the service begins with an empty file."
         )
     return (
-        f"Expected to read and write {name} in its folder; received: {error}. Check the folder, its owner and its mode."
+        f"Expected to read and write {name} in its folder; received: {error}. Check the folder, its owner and its mode,"
+        " or start the service in another folder."
     )
