@@ -1,6 +1,5 @@
 """The wheel, installed where there is no checkout: it brings the model along, and says what a folder lacks."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,4 +58,4 @@ def test_a_folder_without_write_rights_is_named_in_one_line(python: str, tmp_pat
         assert "Permission denied: 'dataset'" in errors[0]
         assert "start the service in another folder" in errors[0]
         assert errors[0].partition("Expected")[2] in process.client.get("/ready").json()["detail"]
-    assert os.listdir(tmp_path / "read-only") == []
+    assert list((tmp_path / "read-only").iterdir()) == []
