@@ -9,8 +9,10 @@ INSTALL := $(UV) pip install --quiet --no-build --python $(BIN)/python # wheels 
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-header
 LOCKS := requirements.txt requirements-dev.txt frontend/requirements.txt performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
-.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui load lint check format lock wheel clean
+.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui test-system \
+	programs postgresql chromium load lint check format lock wheel clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -43,16 +45,26 @@ install: $(VENV)/full ## Install everything that the service can use, TensorFlow
 test: $(VENV)/dev ## Run all tests but those that need programs of the system
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
-test-supabase: $(VENV)/dev .cache/postgrest/done ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql >/dev/null)
+test-supabase: $(VENV)/dev postgresql ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
 	$(BIN)/python -m pytest -m supabase -n auto --dist loadfile
 
 test-faults: $(VENV)/dev ## Kill, starve and fuzz the service; FAULT_KILLS=200 FAULT_EXAMPLES=10000 for a long run
 	$(BIN)/python -m pytest -m faults -n auto --dist loadfile
 
-test-ui: $(VENV)/dev .venv-ui/done .cache/axe/done ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
-	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
+test-ui: $(VENV)/dev chromium ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	$(BIN)/python -m pytest -m browser -n auto --dist loadfile
+
+# In one run, so that no core waits for the last test of each kind.
+test-system: $(VENV)/dev programs ## Run all tests that `make test` leaves out
+	$(BIN)/python -m pytest -m 'supabase or faults or browser' -n auto --dist loadfile
+
+programs: postgresql chromium ## Install what the tests need of the system
+
+postgresql: .cache/postgrest/done
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || ($(APT_INSTALL) postgresql >/dev/null)
+
+chromium: .venv-ui/done .cache/axe/done
+	@command -v chromium >/dev/null || ($(APT_INSTALL) chromium >/dev/null)
 
 load: $(VENV)/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
 	.venv-load/bin/python performance_testing/run_load.py
@@ -70,7 +82,7 @@ lint: $(VENV)/dev .venv-ui/done .venv-load/done ## Check format, style, spelling
 	@mkdir -p .cache && sha256sum $(LOCKS) >.cache/locks && $(MAKE) --silent lock
 	@sha256sum --check --quiet .cache/locks || (echo "The lock files were out of date and have been updated; commit them." >&2; exit 1)
 
-check: lint test test-supabase test-faults test-ui ## Run all that CI runs
+check: lint test test-system ## Run all that CI runs
 
 format: $(VENV)/dev ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff format .
