@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
 .PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui test-system \
-	programs postgresql chromium load lint check format lock wheel clean
+	programs postgresql chromium haproxy load lint check format lock wheel clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -48,7 +48,7 @@ test: $(VENV)/dev ## Run all tests but those that need programs of the system
 test-supabase: $(VENV)/dev postgresql ## Run the tests that need PostgreSQL and PostgREST; installs both (Debian, as root)
 	$(BIN)/python -m pytest -m supabase -n auto --dist loadfile
 
-test-faults: $(VENV)/dev ## Kill, starve and fuzz the service; FAULT_KILLS=200 FAULT_EXAMPLES=10000 for a long run
+test-faults: $(VENV)/dev haproxy ## Kill, starve and fuzz the service; FAULT_KILLS=200 FAULT_EXAMPLES=10000 for a long run
 	$(BIN)/python -m pytest -m faults -n auto --dist loadfile
 
 test-ui: $(VENV)/dev chromium ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
@@ -58,13 +58,16 @@ test-ui: $(VENV)/dev chromium ## Run the tests of the page in a real browser; in
 test-system: $(VENV)/dev programs ## Run all tests that `make test` leaves out
 	$(BIN)/python -m pytest -m 'supabase or faults or browser' -n auto --dist loadfile
 
-programs: postgresql chromium ## Install what the tests need of the system
+programs: postgresql chromium haproxy ## Install what the tests need of the system
 
 postgresql: .cache/postgrest/done
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || ($(APT_INSTALL) postgresql >/dev/null)
 
 chromium: .venv-ui/done .cache/axe/done
 	@command -v chromium >/dev/null || ($(APT_INSTALL) chromium >/dev/null)
+
+haproxy:
+	@command -v haproxy >/dev/null || ($(APT_INSTALL) haproxy >/dev/null)
 
 load: $(VENV)/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
 	.venv-load/bin/python performance_testing/run_load.py

@@ -16,6 +16,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "models" / "MODEL_CARD.md",
     ROOT / "performance_testing/results/README.md",
+    *sorted(ROOT.glob("deploy/*/README.md")),
 ]
 MAKEFILE = (ROOT / "Makefile").read_text()
 

@@ -116,3 +116,11 @@ def test_a_webhook_that_cannot_work_stops_the_start(url: str, secret: str, name:
         load_settings(_env_file=None, webhook_url=url, webhook_secret=secret)
     assert secret not in str(error.value)
     assert load_settings(_env_file=None, webhook_url="https://example.com/hook", webhook_secret=SECRET).webhook_url
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    with pytest.raises(ConfigurationError, match=r"Expected TRUSTED_PROXIES to be addresses .* 'my-proxy'"):
+        load_settings(_env_file=None, trusted_proxies="127.0.0.1,my-proxy")
+    networks = load_settings(_env_file=None, trusted_proxies="127.0.0.1, fd00::/8").trusted_networks
+    assert [str(network) for network in networks] == ["127.0.0.1/32", "fd00::/8"]
+    assert load_settings(_env_file=None).trusted_networks == ()

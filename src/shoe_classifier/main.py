@@ -108,7 +108,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
     app.add_middleware(PredictFastPath, endpoint=endpoint)
     app.add_middleware(ReserveConnections)
     app.add_middleware(HandleErrors, request_metrics=service.metrics)
-    app.add_middleware(AuditWrites, log=service.audit)
+    app.add_middleware(AuditWrites, log=service.audit, proxies=service.settings.trusted_networks)
     app.add_middleware(StripTrailingSlash)
     app.add_middleware(CountRequests, request_metrics=service.metrics)
 

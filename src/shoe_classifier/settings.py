@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -28,6 +29,9 @@ class Settings(BaseSettings):
     read_key: SecretStr | None = Field(None, description="Key that opens only predicting and reading.")
     open_reading: bool = Field(False, description="Show rows, pictures and model files without a key.")
     open_predict: bool = Field(True, description="Predict without a key.")
+    trusted_proxies: str | None = Field(
+        None, description="Proxies whose X-Forwarded-For says in the audit log who called: addresses and networks."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="A line or a JSON object for each event.")
 
@@ -104,6 +108,11 @@ class Settings(BaseSettings):
         return tuple(name.strip() for name in self.class_names.split(",")) if self.class_names else None
 
     @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The addresses of `trusted_proxies`. Raises `ValueError` for a text that is none."""
+        return tuple(ip_network(text.strip()) for text in (self.trusted_proxies or "").split(",") if text.strip())
+
+    @property
     def threads(self) -> int:
         return self.predict_threads or max(1, (os.cpu_count() or 1) // self.uvicorn_workers)
 
@@ -135,6 +144,7 @@ def load_settings(**overrides: object) -> Settings:
             f"received {settings.auto_retrain!r}."
         )
     _check_webhook(settings)
+    _check_proxies(settings)
     labels = settings.external_labels
     if labels and settings.model_path is None:
         raise ConfigurationError("Expected MODEL_PATH together with CLASS_NAMES; received CLASS_NAMES alone.")
@@ -152,6 +162,15 @@ def _check_keys(settings: Settings) -> None:
         )
     if settings.read_key and settings.read_key == settings.api_key:
         raise ConfigurationError("Expected READ_KEY to differ from API_KEY; received the same key, which opens all.")
+
+
+def _check_proxies(settings: Settings) -> None:
+    try:
+        settings.trusted_networks  # noqa: B018 - raises for what is no address
+    except ValueError as error:
+        raise ConfigurationError(
+            f"Expected TRUSTED_PROXIES to be addresses or networks, as in 127.0.0.1,10.0.0.0/8; {error}."
+        ) from None
 
 
 def _check_webhook(settings: Settings) -> None:

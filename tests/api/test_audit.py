@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import httpx
 import pytest
@@ -107,3 +107,33 @@ def test_keys_are_never_logged(start: Callable[..., Process]) -> None:
     assert "/predictions" in log  # each request is there
     for secret in (OWNER, READER, "a-key-that-is-wrong"):
         assert secret not in log
+
+
+@pytest.mark.parametrize("trusted", [None, "10.0.0.0/8"])
+def test_others_than_trusted_proxies_do_not_say_who_called(guarded: Settings, trusted: str | None) -> None:
+    assert recorded(guarded.model_copy(update={"trusted_proxies": trusted}), [["203.0.113.9"]]) == ["127.0.0.1"]
+
+
+def test_a_trusted_proxy_says_who_called(guarded: Settings) -> None:
+    calls = {
+        "203.0.113.9": ["203.0.113.9"],
+        "203.0.113.8": ["8.8.8.8, 203.0.113.8"],  # the client forged the first
+        "203.0.113.7": ["8.8.8.8", "203.0.113.7"],
+        "203.0.113.6": ["203.0.113.6, 10.1.2.3"],  # two proxies
+        "2001:db8::7": ["2001:db8::7"],
+        "127.0.0.1": ["not an address"],
+        "10.9.9.9": ["not an address, 10.9.9.9"],
+        "10.8.8.8": ["10.8.8.8"],  # a proxy itself
+    }
+    trusting = guarded.model_copy(update={"trusted_proxies": "127.0.0.1, 10.0.0.0/8"})
+    assert recorded(trusting, calls.values()) == [*calls]
+
+
+def recorded(settings: Settings, calls: Iterable[list[str]]) -> list[str]:
+    """The addresses that the log has of calls with these lines of `X-Forwarded-For`."""
+    with running(settings) as client:
+        for lines in calls:
+            headers = [("X-API-Key", OWNER), *(("X-Forwarded-For", line) for line in lines)]
+            client.delete("/training-data/x", headers=headers)
+        rows = client.get("/audit-log", headers={"X-API-Key": OWNER}).json()
+        return [row["client_address"] for row in reversed(rows)]
