@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv),$(BIN)/uv)
 INSTALL := $(UV) pip install --quiet --no-build --python $(BIN)/python # wheels only: nothing is compiled here
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-header
+CLIENT ?= clients/python
 LOCKS := requirements.txt requirements-dev.txt frontend/requirements.txt performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
 .PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui test-system \
-	programs postgresql chromium haproxy load lint check format lock wheel clean
+	programs postgresql chromium haproxy load lint check format lock wheel client collection clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -103,8 +104,15 @@ openapi: $(VENV)/run ## Renew docs/openapi.json, which the tests compare with th
 wheel: $(BIN)/uv ## Build dist/*.whl, which needs no checkout: it brings the shipped model along
 	$(UV) build --quiet --wheel
 
+client: $(BIN)/uv ## Generate a typed Python client from docs/openapi.json, in clients/python
+	@PATH="$(BIN):$$PATH" $(UV) tool run --quiet openapi-python-client@0.29.1 generate --overwrite --fail-on-warning \
+		--path docs/openapi.json --config clients/openapi-python-client.yaml --meta uv --output-path $(CLIENT)
+
+collection: $(VENV)/run ## Renew the Postman collection in clients/
+	$(BIN)/python clients/postman.py docs/openapi.json >clients/postman_collection.json
+
 clean: ## Remove the environments and the caches; records and models stay
-	rm -rf .venv .venv-* .cache dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .cache dist clients/python .mypy_cache .pytest_cache .ruff_cache
 
 # uv installs many times faster than pip, which is needed once, to fetch it; an environment without pip is made faster.
 $(BIN)/uv: | $(BIN)/python

@@ -99,7 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _add_middleware(app: FastAPI, service: Service) -> None:
     """The last one added is the outermost."""
     endpoint = partial(
-        predict.predict,
+        predict.predict_picture,
         settings=service.settings,
         bodies=service.bodies,
         prediction=service.prediction,

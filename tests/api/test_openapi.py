@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from shoe_classifier.api.openapi import error_responses
 from shoe_classifier.main import create_app
 
 SNAPSHOT = Path(__file__).parent.parent.parent / "docs" / "openapi.json"
+COLLECTION = SNAPSHOT.parent.parent / "clients" / "postman_collection.json"
 FAMILY = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.AppError)]
 
 
@@ -36,10 +39,54 @@ def test_the_document_is_the_committed_one(document: Any) -> None:
     assert json.loads(SNAPSHOT.read_text()) == document, "`make openapi` renews the snapshot, if the change is wanted"
 
 
-def test_operation_ids_are_short_names(document: Any) -> None:
+def test_the_collection_is_made_from_it() -> None:
+    command = [sys.executable, COLLECTION.parent / "postman.py", SNAPSHOT]
+    made = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert made == COLLECTION.read_text(), "`make collection` renews it"
+
+
+def test_operation_ids_are_a_verb_and_a_noun(document: Any) -> None:
     ids = [operation["operationId"] for _, operation in operations(document)]
     assert len(set(ids)) == len(ids)
-    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in ids)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+){1,3}", name) for name in ids)
+
+
+def test_each_call_has_one_tag_that_is_described(document: Any) -> None:
+    described = [tag["name"] for tag in document["tags"]]
+    used = [operation["tags"] for _, operation in operations(document)]
+    assert all(len(tags) == 1 for tags in used)
+    assert sorted(described) == sorted({tag for tags in used for tag in tags})
+    assert all(tag["description"] for tag in document["tags"])
+
+
+def test_every_reference_leads_to_a_schema(document: Any) -> None:
+    names = re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))
+    schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(names) <= schemas
+    assert schemas - set(names) == set()
+
+
+def test_json_bodies_and_answers_have_examples(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    for call, operation in operations(document):
+        contents = [operation.get("requestBody", {})]
+        contents += [response for status, response in operation["responses"].items() if int(status) < 300]
+        for content in contents:
+            schema = content.get("content", {}).get("application/json", {}).get("schema", {})
+            if name := schema.get("items", schema).get("$ref"):
+                assert schemas[name.rpartition("/")[2]]["example"], call
+
+
+def test_answers_that_are_not_json_say_what_they_are(document: Any) -> None:
+    """Without a schema, generated clients leave the answer out."""
+    for call, operation in operations(document):
+        for response in operation["responses"].values():
+            for media_type, content in response.get("content", {}).items():
+                if media_type != "application/json":
+                    expected = (
+                        {} if media_type.startswith("text/") and media_type != "text/csv" else {"format": "binary"}
+                    )
+                    assert content["schema"] == {"type": "string", **expected}, (call, media_type)
 
 
 def test_errors_have_one_shape_and_examples_of_their_own_status(document: Any) -> None:

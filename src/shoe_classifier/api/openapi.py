@@ -6,14 +6,25 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from shoe_classifier import errors
 from shoe_classifier.api.pagination import TOTAL
-from shoe_classifier.api.schemas import AnswersBody, ErrorBody, LabelBody
+from shoe_classifier.api.schemas import AnswersBody, BulkBody, ErrorBody, KeepBody, LabelBody, NameBody
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import ACCEPTED_FORMATS
 
 _FILE = {"type": "string", "format": "binary"}
+_REF = "#/components/schemas/{model}"
+_JSON_BODIES = (AnswersBody, BulkBody, KeepBody, LabelBody, NameBody)
+_TAGS = {
+    "predict": "Pictures in, answers out.",
+    "teach": "Training pictures, their labels, and retrains.",
+    "review": "Predictions worth a look, and what people say about them.",
+    "records": "What was recorded.",
+    "models": "Versions of the model.",
+    "system": "State and figures of the service.",
+}
 _MEANINGS = {
     401: "The key is missing or wrong.",
     403: "The key does not open this call; or no API_KEY is set, and the call does not come from the same machine.",
@@ -92,6 +103,16 @@ def listed(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, Any]]:
     return {200: {"headers": headers}, **error_responses(*kinds)}
 
 
+def file_response(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The response of an endpoint that answers with bytes of one of these types."""
+    return {200: {"description": description, "content": {kind: {"schema": _FILE} for kind in media_types}}}
+
+
+def text_response(description: str, media_type: str) -> dict[int | str, dict[str, Any]]:
+    """The response of an endpoint that answers with text."""
+    return {200: {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}}
+
+
 def document(app: FastAPI) -> dict[str, Any]:
     """The document of the app, built once.
 
@@ -105,6 +126,9 @@ def document(app: FastAPI) -> dict[str, Any]:
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
         _leave_open(schema, app.state.service.settings)
+        schema["tags"] = [{"name": name, "description": description} for name, description in _TAGS.items()]
+        _, bodies = models_json_schema([(shape, "validation") for shape in _JSON_BODIES], ref_template=_REF)
+        schema["components"]["schemas"] |= bodies["$defs"]
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema
@@ -161,8 +185,8 @@ UPLOAD_FORM = _form(
 
 
 def json_body(shape: type[BaseModel]) -> dict[str, Any]:
-    """A JSON body that the endpoint reads itself."""
-    return _body("application/json", shape.model_json_schema())
+    """A JSON body that the endpoint reads itself; one of `_JSON_BODIES`."""
+    return _body("application/json", {"$ref": _REF.format(model=shape.__name__)})
 
 
 LABEL_BODY = json_body(LabelBody)

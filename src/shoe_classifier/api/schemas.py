@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, create_model, model_validator
 
+from shoe_classifier import __version__
 from shoe_classifier.services.labels import LabelSummary
 from shoe_classifier.types import (
     AuditEntry,
@@ -199,10 +200,25 @@ class PredictionBody(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": PREDICTION})
 
 
+class NamedPredictionBody(PredictionBody):
+    """A prediction, with the name of its file."""
+
+    name: str
+
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "boot.jpg", **PREDICTION}})
+
+
+class RefusedPictureBody(BaseModel):
+    """A file of a batch that was not predicted."""
+
+    name: str
+    error: ErrorBody
+
+
 class BatchBody(BaseModel):
     """Per picture its name, and the fields of a prediction or an `error`."""
 
-    results: list[dict[str, Any]]
+    results: list[NamedPredictionBody | RefusedPictureBody]
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -276,6 +292,8 @@ class BulkAnswer(BaseModel):
     relabelled: int
     deleted: int
 
+    model_config = ConfigDict(json_schema_extra={"example": {"relabelled": 12, "deleted": 0}})
+
 
 class NameBody(BaseModel):
     name: str
@@ -292,6 +310,20 @@ class LabelAnswer(BaseModel):
     merged: bool
     takes_effect: Literal["now", "next_retrain"]
     detail: str
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "label": "sneaker",
+                "name": "trainer",
+                "pictures": 80,
+                "merged": False,
+                "takes_effect": "next_retrain",
+                "detail": "'sneaker' is called 'trainer', and so are its 80 training pictures. The live model follows "
+                "with the next retrain.",
+            }
+        }
+    )
 
 
 LabelRow = _row("LabelRow", LabelSummary, _LABEL)
@@ -327,6 +359,29 @@ class IssuesBody(BaseModel):
     counts: dict[IssueKind, int]
     issues: list[IssueBody]
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "up_to_date": True,
+                "checked_at": "2026-11-22T04:00:41.500Z",
+                "pictures": 240,
+                "counts": {"label": 0, "near_duplicate": 1, "low_quality": 0, "outlier": 0},
+                "issues": [
+                    {
+                        "id": _TRAINING_ROW["id"],
+                        "label": "hat",
+                        "file_url": PREDICTION["file_url"],
+                        "kind": "near_duplicate",
+                        "reason": "It is nearly the same as a picture of 'skirt'.",
+                        "score": 0.97,
+                        "proposal": {"action": "relabel", "label": "skirt"},
+                        "neighbours": [],
+                    }
+                ],
+            }
+        }
+    )
+
 
 class KeepItem(BaseModel):
     id: str
@@ -345,6 +400,8 @@ class KeepBody(BaseModel):
 
 class KeepAnswer(BaseModel):
     kept: int
+
+    model_config = ConfigDict(json_schema_extra={"example": {"kept": 1}})
 
 
 class AnswerBody(BaseModel):
@@ -547,6 +604,37 @@ class UploadBody(BaseModel):
     )
 
 
+_STATUS: dict[str, Any] = {
+    "status": "ready",
+    "detail": "Serving.",
+    "version": __version__,
+    "uptime_seconds": 86_400.5,
+    "model": {
+        "version": PREDICTION["model_version"],
+        "parent": None,
+        "labels": METRICS["labels"],
+        "created_at": "2026-11-22T03:45:12.000Z",
+        "live_for_seconds": 3600.0,
+        "metrics": METRICS,
+        "not_offered": [],
+    },
+    "store": {"kind": "sqlite", "unrecorded_predictions": 0},
+    "training_data": {"labels": {"hat": 80}, "unprocessed": 80},
+    "retrain": JOB,
+    "kept_predictions": {
+        "rows": 2100,
+        "oldest": "2026-11-22T03:50:00.120Z",
+        "pictures": 2050,
+        "picture_bytes": 98_000_000,
+    },
+    "auto_retrain": None,
+    "shadow": None,
+    "webhooks": None,
+    "requests": {"count": 2204, "average_ms": 2.173},
+    "limits": {"max_image_bytes": 15_728_640, "max_batch_files": 256},
+}
+
+
 class StatusBody(BaseModel):
     """`model` is None until one is live; `training_data` has None while the store does not answer.
 
@@ -570,6 +658,10 @@ class StatusBody(BaseModel):
     requests: dict[str, float]
     limits: dict[str, int]
 
+    model_config = ConfigDict(json_schema_extra={"example": _STATUS})
+
 
 class HealthBody(BaseModel):
     status: str
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ready"}})

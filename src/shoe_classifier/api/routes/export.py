@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead
 from shoe_classifier.api.dependencies import ExportDep
-from shoe_classifier.api.openapi import READING, STORED, error_responses
+from shoe_classifier.api.openapi import READING, STORED, error_responses, file_response
 from shoe_classifier.services.export import ExportFormat
 from shoe_classifier.types import utc_now
 
@@ -26,10 +26,10 @@ _FILES: dict[ExportFormat, tuple[str, str]] = {
     summary="All training pictures, as POST /upload takes them back",
     response_class=StreamingResponse,
     responses={
-        200: {
-            "content": {media_type.partition(";")[0]: {} for media_type, _ in _FILES.values()},
-            "description": "A ZIP of labelled folders with a manifest; the manifest alone; or a COCO file.",
-        },
+        **file_response(
+            "A ZIP of labelled folders with a manifest; the manifest alone; or a COCO file.",
+            *(media_type.partition(";")[0] for media_type, _ in _FILES.values()),
+        ),
         **error_responses(*READING, errors.InvalidRequest, *STORED),
     },
 )

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, ShadowDep, StoreDep
-from shoe_classifier.api.openapi import KEEPING, READING, STORED, WRITING, error_responses
+from shoe_classifier.api.openapi import KEEPING, READING, STORED, WRITING, error_responses, file_response
 from shoe_classifier.api.schemas import ActivationBody, ModelBody, OneModelBody, ShadowBody
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion
@@ -44,7 +44,7 @@ def get_model(version: str, registry: RegistryDep, shadow: ShadowDep) -> dict[st
     summary="Confusion matrix and metrics of each label, as a picture",
     response_class=Response,
     responses={
-        200: {"content": {"image/png": {}}, "description": "The metrics as a picture."},
+        **file_response("The metrics as a picture.", "image/png"),
         **error_responses(*READING, errors.NotFound, errors.NotOffered, *STORED),
     },
     dependencies=[MayRead],
@@ -122,7 +122,7 @@ def end_shadow(version: str, shadow: ShadowDep) -> Response:
     summary="Download the model file",
     response_class=FileResponse,
     responses={
-        200: {"content": {"application/x-hdf5": {}}, "description": "The model file."},
+        **file_response("The model file.", "application/x-hdf5"),
         **error_responses(*READING, errors.NotFound, errors.InvalidRequest, errors.NotReady, *STORED),
     },
     dependencies=[MayRead],

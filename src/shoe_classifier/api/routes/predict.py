@@ -24,7 +24,15 @@ from shoe_classifier.api.dependencies import (
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.api.multipart import private_folder, read_form
-from shoe_classifier.api.openapi import BATCH_FORM, PREDICT_FORM, PREDICTING, RECORD, UPLOADING, error_responses
+from shoe_classifier.api.openapi import (
+    BATCH_FORM,
+    PREDICT_FORM,
+    PREDICTING,
+    RECORD,
+    UPLOADING,
+    error_responses,
+    file_response,
+)
 from shoe_classifier.api.schemas import BatchBody, PredictionBody
 from shoe_classifier.ml.explanation import explain
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_pictures
@@ -44,7 +52,7 @@ _PREDICTING = (*PREDICTING, *UPLOADING, errors.InvalidImage, errors.UnsupportedI
     responses=error_responses(*_PREDICTING),
     openapi_extra={**PREDICT_FORM, **RECORD},
 )
-async def predict(
+async def predict_picture(
     request: Request, settings: SettingsDep, bodies: BodiesDep, prediction: PredictionDep, metrics: MetricsDep
 ) -> Response:
     started, record = time.perf_counter(), _is_recorded(request)
@@ -62,7 +70,7 @@ async def predict(
     summary="Show which parts of a picture decided",
     response_class=Response,
     responses={
-        200: {"content": {"image/png": {}}, "description": "The picture with its class activation map."},
+        **file_response("The picture with its class activation map.", "image/png"),
         **error_responses(*_PREDICTING, errors.NotOffered),
     },
     openapi_extra=PREDICT_FORM,

@@ -14,7 +14,16 @@ from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import LabelsDep, PredictionDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import read_json
-from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body, listed
+from shoe_classifier.api.openapi import (
+    READING,
+    STORED,
+    UPLOADING,
+    WRITING,
+    error_responses,
+    file_response,
+    json_body,
+    listed,
+)
 from shoe_classifier.api.pagination import (
     TOTAL,
     Before,
@@ -86,7 +95,7 @@ def change_training_data(body: Annotated[BulkBody, Depends(_read_bulk)], labels:
     summary="A stored picture",
     response_class=Response,
     responses={
-        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."},
+        **file_response("The picture.", *MEDIA_TYPES.values()),
         **error_responses(*READING, errors.NotFound, errors.InvalidRequest, *STORED),
     },
 )

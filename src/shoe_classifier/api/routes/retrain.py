@@ -26,7 +26,16 @@ from shoe_classifier.api.dependencies import (
 )
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
-from shoe_classifier.api.openapi import KEEPING, READING, STORED, UPLOADING, WRITING, error_responses, retrain_inputs
+from shoe_classifier.api.openapi import (
+    KEEPING,
+    READING,
+    STORED,
+    UPLOADING,
+    WRITING,
+    error_responses,
+    retrain_inputs,
+    text_response,
+)
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
 from shoe_classifier.api.schemas import JobBody
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -64,7 +73,7 @@ async def _options_after_upload(
 ) -> RetrainOptions:
     """Read the options, and ingest the ZIP if there is one. Raises `RetrainRunning` before the body is read."""
     retrainer.check_idle()
-    if not request.headers.get("content-type"):
+    if not request.headers.get("content-type") or request.headers.get("content-length") == "0":
         return _options(request.query_params, {})
     async with (
         private_folder(settings.temp_uploads_dir) as folder,
@@ -146,10 +155,9 @@ def get_retrain_job(job_id: str, retrainer: RetrainerDep) -> RetrainJob:
     summary="The progress of a job, as server-sent events",
     response_class=StreamingResponse,
     responses={
-        200: {
-            "content": {"text/event-stream": {}},
-            "description": "`progress` events whose data is the job as JSON, and `end` as the last one.",
-        },
+        **text_response(
+            "`progress` events whose data is the job as JSON, and `end` as the last one.", "text/event-stream"
+        ),
         **error_responses(*READING, errors.NotFound, *STORED),
     },
     dependencies=[MayRead],

@@ -23,7 +23,7 @@ from shoe_classifier.api.dependencies import (
     StoreDep,
     WebhooksDep,
 )
-from shoe_classifier.api.openapi import STORED, error_responses
+from shoe_classifier.api.openapi import STORED, error_responses, text_response
 from shoe_classifier.api.schemas import HealthBody, StatusBody
 from shoe_classifier.ml.live_model import LiveModelHolder, Model
 from shoe_classifier.services.retraining import Retrainer
@@ -86,7 +86,7 @@ def get_status(
     "/metrics",
     summary="Counters for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}, **error_responses(*STORED)},
+    responses={**text_response("Prometheus text.", "text/plain"), **error_responses(*STORED)},
 )
 def get_metrics(store: StoreDep, metrics: MetricsDep, monitor: MonitorDep, queue: ReviewQueueDep) -> Response:
     if metrics.read_store(store):

@@ -37,7 +37,7 @@ _INGESTING = (
 )
 @router.post("/upload-zip", status_code=201, include_in_schema=False)
 @router.post("/upload-data", status_code=201, include_in_schema=False)
-async def upload(
+async def upload_pictures(
     request: Request,
     settings: SettingsDep,
     bodies: BodiesDep,
