@@ -13,7 +13,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
 .PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui test-system \
-	programs postgresql chromium haproxy load lint check format lock wheel client collection clean
+	programs load lint check format lock wheel client collection clean
+.PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
 
 help: ## Print this list
