@@ -8,11 +8,12 @@ UV := $(or $(shell command -v uv),$(BIN)/uv)
 INSTALL := $(UV) pip install --quiet --no-build --python $(BIN)/python # wheels only: nothing is compiled here
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-header
 CLIENT ?= clients/python
-LOCKS := requirements.txt requirements-dev.txt frontend/requirements.txt performance_testing/requirements.txt
+LOCKS := requirements.txt requirements-dev.txt requirements-scale.txt frontend/requirements.txt \
+	performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
-.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-ui test-system \
+.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-scale test-ui test-system \
 	programs load lint check format lock wheel client collection clean
 .PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
@@ -52,6 +53,12 @@ test-supabase: $(VENV)/dev postgresql ## Run the tests that need PostgreSQL and 
 
 test-faults: $(VENV)/dev haproxy ## Kill, starve and fuzz the service; FAULT_KILLS=200 FAULT_EXAMPLES=10000 for a long run
 	$(BIN)/python -m pytest -m faults -n auto --dist loadfile
+
+test-scale: .venv-scale/dev ## Run the tests on a small Ray cluster on this machine; SCALE=short for a part of them
+	.venv-scale/bin/python -m pytest -m "scale$(if $(filter short,$(SCALE)), and not slow)"
+
+.PHONY: .venv-scale # the environment of every node of a Ray cluster
+.venv-scale: .venv-scale/done
 
 test-ui: $(VENV)/dev chromium ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	$(BIN)/python -m pytest -m browser -n auto --dist loadfile
@@ -96,6 +103,7 @@ format: $(VENV)/dev ## Format the code and fix what can be fixed automatically
 lock: $(BIN)/uv ## Compile the pinned requirements from pyproject.toml
 	$(COMPILE) pyproject.toml --extra full --output-file requirements.txt
 	$(COMPILE) pyproject.toml --extra full --group dev --constraints requirements.txt --no-annotate --output-file requirements-dev.txt
+	$(COMPILE) pyproject.toml --extra full --extra bulk --extra scale --constraints requirements-dev.txt --no-annotate --output-file requirements-scale.txt
 	$(COMPILE) --group load --no-annotate --output-file performance_testing/requirements.txt
 	$(COMPILE) --group ui --no-annotate --output-file frontend/requirements.txt
 
@@ -154,6 +162,16 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 .venv-ui/done: frontend/requirements.txt | $(BIN)/uv
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-ui
 	@$(UV) pip install --quiet --python .venv-ui/bin/python --requirement frontend/requirements.txt
+	@touch $@
+
+.venv-scale/done: requirements-scale.txt | $(BIN)/uv
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-scale
+	@$(UV) pip install --quiet --no-build --python .venv-scale/bin/python --requirement requirements-scale.txt
+	@$(UV) pip install --quiet --python .venv-scale/bin/python --no-deps --editable .
+	@touch $@
+
+.venv-scale/dev: requirements-dev.txt .venv-scale/done
+	@$(UV) pip install --quiet --no-build --python .venv-scale/bin/python --requirement requirements-dev.txt
 	@touch $@
 
 .venv-load/done: performance_testing/requirements.txt | $(BIN)/uv

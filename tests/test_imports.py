@@ -1,4 +1,4 @@
-"""Four layers and one rule, `api` → `services` → `ml`, `storage` → `types`, `errors`; TensorFlow only in training."""
+"""Layers and one rule, `api`, `scale` → `services` → `ml`, `storage` → `types`, `errors`; TensorFlow and Ray apart."""
 
 import ast
 import subprocess
@@ -21,8 +21,11 @@ ALLOWED = {  # for each layer, or module beside the layers, what its modules may
     "storage": FOUNDATION | {"storage", "settings"},
     "services": FOUNDATION | {"services", "ml", "storage", "settings"},
     "api": FOUNDATION | {"api", "services", "ml", "storage", "settings", "__version__"},
+    "scale": FOUNDATION | {"scale", "services", "ml", "storage", "settings"},
+    "terminal": FOUNDATION | {"settings"},
+    "cli_scale": FOUNDATION | {"terminal", "scale", "services", "ml", "storage", "settings"},
     "main": FOUNDATION | {"api", "services", "ml", "storage", "settings", "__version__"},
-    "cli": FOUNDATION | {"main", "api", "services", "ml", "storage", "settings"},
+    "cli": FOUNDATION | {"cli_scale", "terminal", "main", "api", "services", "ml", "storage", "settings"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -43,6 +46,13 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+def top_imports(path: Path) -> set[str]:
+    """The names that a module imports as soon as it is imported itself."""
+    body = ast.parse(path.read_text()).body
+    names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module or "" for node in body if isinstance(node, ast.ImportFrom)}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
     relative = path.relative_to(SOURCE)
@@ -57,8 +67,16 @@ def test_tensorflow_is_imported_only_where_it_trains(path: Path) -> None:
     assert not heavy or str(path.relative_to(SOURCE)) in USES_TENSORFLOW
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_ray_is_imported_only_on_a_cluster(path: Path) -> None:
+    """And by no module at its top: importing `scale` must work where Ray is not installed."""
+    top = {name.split(".")[0] for name in top_imports(path)}
+    assert not top & {"ray", "pyarrow"}
+    assert "ray" not in {name.split(".")[0] for name in imports(path)} or path.parent.name == "scale"
+
+
 def test_the_service_starts_without_heavy_libraries() -> None:
-    heavy = ("tensorflow", "keras", "sklearn", "scipy", "rich", "supabase")
+    heavy = ("tensorflow", "keras", "sklearn", "scipy", "rich", "supabase", "pyarrow", "ray")
     modules = "sys, shoe_classifier.main, shoe_classifier.api.server"
     program = f"import {modules}; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

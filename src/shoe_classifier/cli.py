@@ -8,24 +8,26 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar
+from typing import IO, Annotated, Any
 
 import typer
 
+from shoe_classifier.cli_scale import scale
 from shoe_classifier.errors import AppError, ConfigurationError
 from shoe_classifier.ml.dataset import IMAGE_SIZE
-from shoe_classifier.settings import Settings, load_settings
-from shoe_classifier.types import Report, RetrainMode
+from shoe_classifier.settings import Settings
+from shoe_classifier.terminal import console, or_exit, progress_bar, read_settings, show_on
+from shoe_classifier.types import RetrainMode
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 PRETRAINED = Path("models/pretrained.h5")
 _POLL_SECONDS = 0.3
-T = TypeVar("T")
 supabase = typer.Typer(no_args_is_help=True, help="About the Supabase project of the settings.")
 app.add_typer(supabase, name="supabase")
 benchmark = typer.Typer(no_args_is_help=True, help="How good the live model is at what it is made for.")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(scale, name="scale")
 
 Data = Annotated[Path, typer.Argument(help="A folder, or a ZIP, of labelled folders.", exists=True)]
 
@@ -40,7 +42,7 @@ def serve(
     from shoe_classifier.main import create_app
 
     given = {"host": host, "port": port}
-    run(_settings(**{name: value for name, value in given.items() if value is not None}), create_app)
+    run(read_settings(**{name: value for name, value in given.items() if value is not None}), create_app)
 
 
 @app.command()
@@ -48,7 +50,7 @@ def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists
     """Classify pictures with the live model."""
     from rich.table import Table
 
-    live_model = _live_model(_settings())
+    live_model = _live_model(read_settings())
     table = Table("picture", "class", "confidence", "decision")
     failed = False
     for file in files:
@@ -58,7 +60,7 @@ def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists
         except AppError as error:
             failed = True
             table.add_row(str(file), "-", "-", error.detail)
-    _console().print(table)
+    console().print(table)
     if failed:
         raise typer.Exit(1)
 
@@ -96,9 +98,9 @@ def train(
         start=start or (PRETRAINED if PRETRAINED.exists() else None),
         checkpoints=checkpoints,
     )
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Reading pictures", total=1.0)
-        bundle = _or_exit(train_from_folders, plan, _show(progress, task))
+        bundle = or_exit(train_from_folders, plan, show_on(progress, task))
     _print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
 
 
@@ -111,14 +113,14 @@ def evaluate(
     from shoe_classifier.services.factories import open_model
     from shoe_classifier.services.offline_training import evaluate_folder
 
-    model = _or_exit(open_model, _settings())
-    with _progress() as progress:
+    model = or_exit(open_model, read_settings())
+    with progress_bar() as progress:
         task = progress.add_task("Classifying pictures", total=None)
-        metrics = _or_exit(evaluate_folder, model, data, _show(progress, task), out)
+        metrics = or_exit(evaluate_folder, model, data, show_on(progress, task), out)
     _print_metrics(metrics, f"{data}")
-    _console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))
+    console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))
     for mistake in metrics["mistakes"]:
-        _console().print(
+        console().print(
             f"{mistake['picture']}: is {mistake['label']}, predicted {mistake['predicted_class']} "
             f"({mistake['confidence']:.2f})",
             markup=False,
@@ -133,7 +135,7 @@ def retrain(
     force: Annotated[bool, typer.Option(help="Publish even a model that is worse.")] = False,
 ) -> None:
     """Ask the running service to learn from what was uploaded, and follow the job to its end."""
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Starting", total=1.0)
         job = _run_retrain(
             url,
@@ -141,8 +143,8 @@ def retrain(
             data,
             lambda job: progress.update(task, description=job["message"], completed=job["progress"]),
         )
-    _console().print(f"[bold]{job['state']}[/bold]: ", end="")
-    _console().print(job["message"], markup=False)
+    console().print(f"[bold]{job['state']}[/bold]: ", end="")
+    console().print(job["message"], markup=False)
     if job["metrics"]:
         _print_metrics(job["metrics"], "On held-out pictures")
     if job["state"] != "published":
@@ -165,9 +167,9 @@ def import_pictures(
     with _as_zip(data) as file, _client(url) as client:
         report = _json_or_exit(client.post("/upload", files={"file": (data.name, file)}))
     for skipped in report["skipped"]:
-        _console().print(f"{skipped['name']}: {skipped['reason']}. {skipped['detail']}", markup=False)
+        console().print(f"{skipped['name']}: {skipped['reason']}. {skipped['detail']}", markup=False)
     labels = ", ".join(f"{count} {label}" for label, count in report["labels"].items())
-    _console().print(f"Accepted {report['accepted']}: {labels}. Skipped {len(report['skipped'])}.", markup=False)
+    console().print(f"Accepted {report['accepted']}: {labels}. Skipped {len(report['skipped'])}.", markup=False)
 
 
 @app.command(hidden=True)
@@ -206,9 +208,9 @@ def few_shot(
         sys.exit(f"Expected whole numbers from 1, as in --shots 1,2,5,10; received {shots!r}.")
     numbers = [int(number) for number in shots.split(",")]
     pretrained = PRETRAINED if PRETRAINED.exists() else None
-    with _progress(disable=as_json) as progress:
-        show = _show(progress, progress.add_task("Reading pictures", total=1.0))
-        results = _or_exit(measure_few_shot, live_model_file(_settings()), train, test, numbers, show, pretrained)
+    with progress_bar(disable=as_json) as progress:
+        show = show_on(progress, progress.add_task("Reading pictures", total=1.0))
+        results = or_exit(measure_few_shot, live_model_file(read_settings()), train, test, numbers, show, pretrained)
     for result in results:
         print(json.dumps(vars(result)) if as_json else result)
 
@@ -216,7 +218,7 @@ def few_shot(
 @supabase.command()
 def check() -> None:
     """Check line by line whether the project of SUPABASE_URL and SUPABASE_KEY is set up right; exit status 1 if not."""
-    settings = _settings()
+    settings = read_settings()
     if settings.supabase_url is None or settings.supabase_key is None:
         sys.exit("Expected SUPABASE_URL and SUPABASE_KEY in the environment or in .env; received none.")
     from shoe_classifier.storage.supabase.client import SupabaseClient
@@ -227,7 +229,7 @@ def check() -> None:
         )
     except ConfigurationError as error:
         sys.exit(str(error))
-    lines = _or_exit(project.check, settings.supabase_bucket)
+    lines = or_exit(project.check, settings.supabase_bucket)
     project.close()
     for right, text in lines:
         print(f"{'ok   ' if right else 'WRONG'}  {text}")
@@ -254,7 +256,7 @@ def _client(url: str) -> Iterator[Any]:
     """A client of the running service, with the key of the settings; exits if there is no service."""
     import httpx
 
-    key = _settings().api_key
+    key = read_settings().api_key
     headers = {"X-API-Key": key.get_secret_value()} if key else {}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False) as client:
@@ -287,51 +289,13 @@ def _json_or_exit(response: Any) -> dict[str, Any]:
     return body
 
 
-def _settings(**overrides: Any) -> Settings:
-    try:
-        return load_settings(**overrides)
-    except ConfigurationError as error:
-        sys.exit(str(error))
-
-
-def _or_exit(function: Callable[..., T], *values: Any, **options: Any) -> T:
-    """Call a function; exits with the message of an error that the user can fix."""
-    try:
-        return function(*values, **options)
-    except AppError as error:
-        sys.exit(error.detail)
-
-
 def _live_model(settings: Settings) -> Any:
     from shoe_classifier.ml.live_model import LiveModelHolder
     from shoe_classifier.services.factories import open_model
 
     live_model = LiveModelHolder(settings.max_image_pixels)
-    live_model.swap(_or_exit(open_model, settings))
+    live_model.swap(or_exit(open_model, settings))
     return live_model
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console()
-
-
-def _progress(*, disable: bool = False) -> Any:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        disable=disable,
-    )
-
-
-def _show(progress: Any, task: Any) -> Report:
-    """A report that moves a progress bar."""
-    return lambda event: progress.update(task, description=event.message, completed=event.progress)
 
 
 def _print_metrics(metrics: dict[str, Any], title: str) -> None:
@@ -340,9 +304,9 @@ def _print_metrics(metrics: dict[str, Any], title: str) -> None:
     table = Table("label", "precision", "recall", "F1", "pictures", title=title)
     for name, figures in metrics["per_class"].items():
         table.add_row(name, *(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1")), str(figures["support"]))
-    _console().print(table)
+    console().print(table)
     low, high = metrics["accuracy_interval"]
-    _console().print(
+    console().print(
         f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.3f} to {high:.3f}, {metrics['samples']} pictures), "
         f"balanced accuracy {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}, "
         f"calibration error {metrics['ece']:.4f}"

@@ -145,6 +145,12 @@ class StorageReadOnly(AppError):
     status, code = 507, "storage_read_only"
 
 
+class ClusterUnavailable(AppError):
+    """There is no Ray cluster that could do the work, or it failed."""
+
+    status, code = 503, "cluster_unavailable"
+
+
 class InvalidModel(AppError):
     """A model file that cannot be trusted or does not fit this service."""
 

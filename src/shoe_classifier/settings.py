@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     keep_rejected_hours: int = Field(72, gt=0, description="Time for which they are kept.")
     auto_retrain: str = Field("off", description="Retrain without being asked: off, daily or new_pictures:N.")
 
+    ray_address: str | None = Field(None, description="Ray cluster for `scale`: host:port, or auto.")
+
     webhook_url: str | None = Field(None, description="Where webhooks go; set it together with WEBHOOK_SECRET.")
     webhook_secret: SecretStr | None = Field(None, description="What they are signed with: whsec_ and base64.")
     webhook_allow_private: bool = Field(False, description="Let WEBHOOK_URL lead to private addresses.")

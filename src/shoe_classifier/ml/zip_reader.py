@@ -5,7 +5,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ class ZipLimits:
     max_file_bytes: int = 20 << 20
     max_directory_bytes: int = 16 << 20
     max_list_bytes: int = 32 << 20
+
+
+OWN_DISK = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30, max_directory_bytes=2 << 30)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,40 @@ def read_pictures(path: Path, limits: ZipLimits) -> Iterator[Picture | Skipped]:
     with _opened(path, limits) as archive:
         for entry in archive.entries:
             yield archive.read(entry)
+
+
+class PictureArchive:
+    """A ZIP on the user's own disk, whose pictures are read by their names, in any order and from several threads.
+
+    Args:
+        max_file_bytes: largest file that is read, unpacked.
+
+    Raises:
+        InvalidZip, TooLarge: as `read_labelled` does.
+    """
+
+    def __init__(self, path: Path, max_file_bytes: int):
+        self._open = ExitStack()
+        archive = self._open.enter_context(_opened(path, replace(OWN_DISK, max_file_bytes=max_file_bytes)))
+        self._archive = archive
+        self._entries = {entry.path: entry for entry in archive.entries if _is_picture(entry)}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._open.close()
+
+    @property
+    def names(self) -> list[str]:
+        """The paths of the pictures, without a folder that wraps them all, sorted."""
+        return sorted(self._entries)
+
+    def read(self, name: str) -> Picture | Skipped:
+        """Read one picture. Raises `KeyError` for a name that is not in the archive."""
+        return self._archive.read(self._entries[name])
+
+
+def _is_picture(entry: "_Entry") -> bool:
+    return bool(entry.parts) and not _is_clutter(entry.parts) and entry.path.lower().endswith(PICTURE_NAMES)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ from shoe_classifier.ml.evaluation import interval
 from shoe_classifier.ml.features import LabelledFeatures, extract_features
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.folder_reader import read
-from shoe_classifier.ml.zip_reader import Picture, ZipLimits
+from shoe_classifier.ml.zip_reader import OWN_DISK, Picture
 from shoe_classifier.types import Report, TrainingEvent
 
-_NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30)  # the user's own disk
 _PROBE_INVERSE_PENALTY = 0.01  # of the linear probe, on features of unit variance
 
 
@@ -80,7 +79,7 @@ def measure_few_shot(
     if len(taught) < 2:
         raise InvalidRequest(f"Expected pictures of two or more labels in {train}; received {len(taught)}.")
     names = list(live.labels)
-    tested = list(read(test, _NO_LIMITS))
+    tested = list(read(test, OWN_DISK))
     judge = _extract(live.backbone(), tested, names, report)
     others = {names[label] for label in judge.labels} - taught
     if others:
@@ -143,7 +142,7 @@ def _measure(
 def _first(data: Path, shots: int) -> list[Picture]:
     """Read the first pictures of each label, in the order of their names."""
     pictures: dict[str, list[Picture]] = defaultdict(list)
-    for picture in sorted(read(data, _NO_LIMITS), key=lambda picture: picture.name):
+    for picture in sorted(read(data, OWN_DISK), key=lambda picture: picture.name):
         if len(pictures[picture.label]) < shots:
             pictures[picture.label].append(picture)
     return [picture for label in sorted(pictures) for picture in pictures[label]]

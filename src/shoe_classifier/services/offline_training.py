@@ -19,13 +19,12 @@ from shoe_classifier.ml.folder_reader import read
 from shoe_classifier.ml.live_model import Model
 from shoe_classifier.ml.plots import draw_mistakes, draw_report
 from shoe_classifier.ml.preprocessing import decode
-from shoe_classifier.ml.zip_reader import Picture, ZipLimits
+from shoe_classifier.ml.zip_reader import OWN_DISK, Picture
 from shoe_classifier.types import Report, TrainingEvent
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from shoe_classifier.ml.training import TrainingConfig
 
-_NO_LIMITS = ZipLimits(max_files=10_000_000, max_bytes=1 << 40, max_file_bytes=1 << 30)  # the user's own disk
 _NEGATIVES_PREFIX = "background: "  # no picture can have such a label, so that a folder's name never collides
 
 
@@ -187,4 +186,4 @@ def evaluate_folder(model: Model, data: Path, report: Report, out: Path | None =
 
 
 def _read(path: Path) -> Iterator[Picture]:
-    return read(path, _NO_LIMITS)
+    return read(path, OWN_DISK)

@@ -71,7 +71,7 @@ class FeatureExtractor:
 
     def check_all(self, entries: Iterable[Item]) -> "Iterator[tuple[Item, Future[Extracted | None] | None]]":
         """Check those entries of a ZIP that are pictures, a few at a time; yield all, in order, with their check."""
-        return self._in_order(lambda entry: self.check(entry) if isinstance(entry, Picture) else None, entries)
+        return in_order(lambda entry: self.check(entry) if isinstance(entry, Picture) else None, entries, self._ahead)
 
     def keep(self, pictures: Mapping[str, Extracted]) -> None:
         """Keep the features of stored pictures, by their SHA-256."""
@@ -126,7 +126,7 @@ class FeatureExtractor:
         found: dict[str, PictureFeatures] = {}
         fresh: dict[str, Extracted] = {}
         try:
-            for number, ((row, _), future) in enumerate(self._in_order(extract, pictures), 1):
+            for number, ((row, _), future) in enumerate(in_order(extract, pictures, self._ahead), 1):
                 with contextlib.suppress(AppError):
                     found[row.sha256] = future.result()
                     fresh[row.sha256] = Extracted(live.backbone_sha256, found[row.sha256])
@@ -162,7 +162,7 @@ class FeatureExtractor:
 
         found: dict[str, Appearance] = {}
         try:
-            for (row, _), future in self._in_order(measure, pictures):
+            for (row, _), future in in_order(measure, pictures, self._ahead):
                 with contextlib.suppress(AppError):
                     found[row.sha256] = future.result()
                 go_on()
@@ -184,7 +184,7 @@ class FeatureExtractor:
             return self._threads.submit(self._extract, live, *picture)
 
         found = {}
-        for (name, _), future in self._in_order(extract, pictures):
+        for (name, _), future in in_order(extract, pictures, self._ahead):
             with contextlib.suppress(AppError):
                 found[name] = future.result().features
         return found
@@ -218,15 +218,16 @@ class FeatureExtractor:
         except AppError:
             return None
 
-    def _in_order(self, submit: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-        """Submit items, a few more than there are threads, and yield them in order."""
-        submitted: deque[tuple[Item, Result]] = deque()
-        for item in items:
-            submitted.append((item, submit(item)))
-            if len(submitted) > self._ahead:
-                yield submitted.popleft()
-        while submitted:
+
+def in_order(submit: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[tuple[Item, Result]]:
+    """Submit items, up to `ahead` before their results are taken, and yield them in order."""
+    submitted: deque[tuple[Item, Result]] = deque()
+    for item in items:
+        submitted.append((item, submit(item)))
+        if len(submitted) > ahead:
             yield submitted.popleft()
+    while submitted:
+        yield submitted.popleft()
 
 
 def lower_priority() -> None:

@@ -1,0 +1,177 @@
+"""Shards on a Ray cluster, by Ray Data. Nothing of Ray is imported unless a cluster is used."""
+
+import importlib.util
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shoe_classifier.errors import AppError, ClusterUnavailable, InvalidRequest, NotOffered
+from shoe_classifier.scale.worker import Tally, Task, Worker
+
+INSTALL = "pip install '.[scale]'"
+THIS_MACHINE = "auto"  # the address of a cluster that runs on this machine, as Ray calls it
+_PROBE_SECONDS = 5.0
+_TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def ray_installed() -> bool:
+    """Whether this environment can use a cluster."""
+    return importlib.util.find_spec("ray") is not None
+
+
+def require_ray() -> None:
+    """Raise `NotOffered` where it cannot."""
+    if not ray_installed():
+        raise NotOffered(
+            "Expected Ray, which a cluster needs; it is not installed here. In a checkout, `make .venv-scale` installs "
+            f"it into an environment of its own, and {INSTALL} into this one. Without --address, this machine's cores "
+            "do the work."
+        )
+
+
+def check_address(address: str) -> None:
+    """Check that there is something at an address, and that it is not open to the world.
+
+    Raises:
+        InvalidRequest: it is not the address of a cluster, or a public one without a token.
+        ClusterUnavailable: nothing answers there.
+    """
+    if address == THIS_MACHINE:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address:
+        raise InvalidRequest(
+            f"Expected the head node of a Ray cluster as host:port, or {THIS_MACHINE!r}; received {address!r}."
+        )
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS) as connection:
+            peer = connection.getpeername()[0]
+    except (OSError, OverflowError) as error:
+        raise _nothing_at(address, error) from error
+    if ipaddress.ip_address(peer).is_global and not _has_token():
+        raise InvalidRequest(
+            f"Expected a token for the cluster at {address}, which is a public address: whoever reaches a cluster "
+            "without one can run programs on it. Start it with RAY_AUTH_MODE=token on a private network, and give this "
+            "machine the same token (RAY_AUTH_TOKEN)."
+        )
+
+
+def _has_token() -> bool:
+    return any(map(os.environ.get, _TOKEN_VARIABLES)) or (Path.home() / ".ray" / "auth_token").exists()
+
+
+@contextmanager
+def connected(address: str, actors: int | None) -> Iterator["Cluster"]:
+    """Use a cluster during the block.
+
+    Args:
+        actors: how many processes; None for one on each of its processors.
+
+    Raises:
+        NotOffered, InvalidRequest, ClusterUnavailable: see `require_ray` and `check_address`; also when the cluster
+            runs another version of Ray or Python, or has fewer processors.
+    """
+    require_ray()
+    check_address(address)
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    except (RuntimeError, ConnectionError, ray.exceptions.RayError) as error:
+        raise _not_usable(address, error) from error
+    try:
+        processors = int(ray.cluster_resources().get("CPU", 0))
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        count = actors or processors
+        if not 1 <= count <= processors:
+            raise InvalidRequest(
+                f"Expected at most {processors} actors, one for each processor of the cluster; received {count}."
+            )
+        yield Cluster(count, f"{count} actors on {nodes} nodes of the cluster at {address}")
+    finally:
+        ray.shutdown()
+
+
+def _nothing_at(address: str, error: BaseException) -> ClusterUnavailable:
+    return ClusterUnavailable(
+        f"Expected a Ray cluster at {address}; nothing answers there ({error}). `ray start --head` starts one. "
+        "Nothing was written."
+    )
+
+
+def _not_usable(address: str, error: Exception) -> AppError:
+    text = " ".join(str(error).split())
+    if "ersion mismatch" in text:
+        return ClusterUnavailable(
+            f"Expected the same versions of Ray and Python on the cluster at {address} as here; {text[:600]}"
+        )
+    return ClusterUnavailable(f"Expected to join the Ray cluster at {address}; received: {text[:600]}")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """So many actors of the cluster that this process has joined. `where` says so, for people."""
+
+    count: int
+    where: str
+
+    def run(self, task: Task, model: bytes, shards: list[int]) -> Iterator[Tally]:
+        """See `job.Engine`. Ray starts killed actors again, on other machines, too, and repeats what they did."""
+        import ray
+
+        _quieten()
+        # A block for each shard, which is tiny: what remains to be moved between machines is numbers.
+        numbers = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        done = numbers.map_batches(
+            _Actor,
+            batch_size=None,
+            fn_constructor_args=(task, ray.put(model)),
+            compute=ray.data.ActorPoolStrategy(size=min(self.count, len(shards))),
+            num_cpus=1,
+        )
+        try:
+            for row in done.iter_rows():
+                yield Tally(row["shard"], row["pictures"], row["failed"])
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+
+
+class _Actor:
+    """A worker in Ray's words: blocks in, blocks out."""
+
+    def __init__(self, task: Task, model: Any):
+        import ray
+
+        self._worker = Worker(task, ray.get(model))
+
+    def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
+        tallies = [self._worker(int(shard)) for shard in block["shard"]]
+        return {name: [getattr(tally, name) for tally in tallies] for name in ("shard", "pictures", "failed")}
+
+
+def _quieten() -> None:
+    """Turn off Ray's own progress, which would be drawn over ours."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _cause(error: BaseException) -> AppError:
+    """What an actor raised, if it is one of ours."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, AppError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    text = " ".join(str(error).split())
+    return ClusterUnavailable(
+        f"Expected the cluster to finish; received: {text[:600]} What is written stays; run the same command again."
+    )

@@ -1,0 +1,67 @@
+"""Shards on this machine's cores: one process each, without Ray."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from shoe_classifier.errors import ClusterUnavailable
+from shoe_classifier.scale.worker import Tally, Task, Worker
+
+_worker: Worker | None = None  # of this process, when it is one of the pool
+
+
+@dataclass(frozen=True)
+class Processes:
+    """So many processes of this machine. `where` says so, for people."""
+
+    count: int
+    where: str
+
+    def run(self, task: Task, model: bytes, shards: list[int]) -> Iterator[Tally]:
+        """See `job.Engine`. A process that is killed is replaced, and what it was doing is done again."""
+        left = set(shards)
+        while left:
+            before = len(left)
+            try:
+                for tally in _run_once(task, model, sorted(left), min(self.count, len(left))):
+                    left.discard(tally.shard)
+                    yield tally
+            except BrokenProcessPool as error:
+                if len(left) == before:
+                    raise ClusterUnavailable(
+                        "Expected processes that finish a shard; all ended before, as the system ends them when memory "
+                        f"is short. Take fewer than {self.count}. What is written stays; run the same command again."
+                    ) from error
+
+
+def _run_once(task: Task, model: bytes, shards: list[int], count: int) -> Iterator[Tally]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
+    with ProcessPoolExecutor(count, context, _start, (task, model)) as pool:
+        try:
+            for done in as_completed([pool.submit(_do, shard) for shard in shards]):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start(task: Task, model: bytes) -> None:
+    global _worker  # noqa: PLW0603 - a pool has no other place for what its processes keep
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = Worker(task, model)
+
+
+def _end_with_parent() -> None:
+    """A killed parent does not end its pool: the processes would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _do(shard: int) -> Tally:
+    assert _worker is not None, "the pool has called `_start`"
+    return _worker(shard)
