@@ -161,7 +161,7 @@ def test_forms_have_file_pickers(document: Any) -> None:
 
 
 def test_every_error_of_the_service_can_be_declared() -> None:
-    internal = {errors.AppError, errors.StoreRefused}
+    internal = {errors.AppError, errors.ClusterUnavailable, errors.StoreRefused}
     for kind in set(FAMILY) - internal:
         assert list(error_responses(kind)) == [kind.status]
 
