@@ -42,8 +42,9 @@ def show_outcome() -> None:
     if notice := st.session_state.pop("notice", None):
         message, icon = notice
         st.toast(message, icon=icon)
-    if problem := st.session_state.get("problem"):
-        show_error(problem, "change")
+    with st.container():  # even if it stays empty, so that nothing below moves and loses its key for a moment
+        if problem := st.session_state.get("problem"):
+            show_error(problem, "change")
 
 
 def _undo() -> None:

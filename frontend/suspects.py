@@ -43,9 +43,10 @@ def suspects(known: Sequence[str]) -> None:
     kind = st.pills("Reason", list(counts), format_func=lambda name: f"{_KINDS[name]} {counts[name]}")
     if kind:
         found = api().issues(_SHOWN, kind=kind, learnt=learnt)
-    if not found["up_to_date"]:
-        st.info("The pictures are being checked; this takes some seconds.", icon=":material/hourglass_top:")
-        wait_for_check()
+    with st.container():  # even if it stays empty: a button that moves down is away for a moment, and its key with it
+        if not found["up_to_date"]:
+            st.info("The pictures are being checked; this takes some seconds.", icon=":material/hourglass_top:")
+            wait_for_check()
     if not found["issues"]:
         st.success(f"Nothing suspect among {count(found['pictures'], 'picture')}.", icon=":material/done_all:")
         undo_button()

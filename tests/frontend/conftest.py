@@ -1,34 +1,49 @@
 """The page in a real browser, against the real service. SCREENSHOTS=docs keeps screenshots for the documents."""
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
-from helpers.service import Process
-from helpers.site import Site
-from shoe_classifier.settings import Settings
+from helpers.site import Site, serve
 
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+    expect.set_options(timeout=30_000)
     yield browser
     browser.close()
 
 
-@pytest.fixture
-def site(start: Callable[..., Process], settings: Settings) -> Iterator[Site]:
-    site = Site(settings.models_dir.parent, start(REVIEW_RANDOM_SHARE="1"))
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Iterator[Site]:
+    """A service and its page for all tests; starting them takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "models").mkdir()
+    shutil.copy(model_file, folder / "models" / "shoe_classifier.h5")
+    site = Site(folder, serve(folder))
     yield site
     site.close()
+    site.service.close()
+
+
+@pytest.fixture(scope="session")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One for all tests, so that what each page loads is in the browser's cache."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1250})
+    context.set_default_timeout(30_000)
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 1250})
-    page.set_default_timeout(30_000)
-    expect.set_options(timeout=30_000)
+def page(context: BrowserContext, site: Site) -> Iterator[Page]:
+    """A new visitor, whom no earlier test has taught anything."""
+    site.clean()
+    page = context.new_page()
     page.goto(site.url)
     expect(page.get_by_text("I know 3 labels")).to_be_visible()
     yield page

@@ -8,15 +8,11 @@ from playwright.sync_api import Page, expect
 
 from helpers.pictures import draw, lesson_zip, zip_of
 from helpers.service import wait_for
-from helpers.site import Site, choose, drop, files, go, part, press, say, settle, shoot
+from helpers.site import Site, choose, click, drop, files, go, key, main, part, press, say, shoot
 
 pytestmark = pytest.mark.browser
 
 NAUGHTY = "**bold** [x](x:evil) :smile: $x$ <b> www.evil.com a@evil.com"  # at most 64 characters, and no slash
-
-
-def labels_of(site: Site) -> dict[str, int]:
-    return site.get("/status")["training_data"]["labels"]  # type: ignore[index,no-any-return]
 
 
 def test_an_upload_says_what_was_skipped_and_leads_to_a_retrain(page: Page, site: Site, tmp_path: Path) -> None:
@@ -24,13 +20,12 @@ def test_an_upload_says_what_was_skipped_and_leads_to_a_retrain(page: Page, site
     broken = {"hat/again.jpg": draw("hat", 1000), "hat/broken.jpg": draw("hat", 5)[:300], "notes.txt": b"x"}
     go(page, "Data")
     drop(page, files(tmp_path, ("hats.zip", zip_of({**lesson, **broken}))))
-    upload(page)
-    expect(page.get_by_role("heading", name="Upload result: 60 added, 3 skipped")).to_be_visible()
+    upload(page, "60 added, 3 skipped")
     for reason in ("known already", "damaged", "not a supported picture format"):
         expect(page.get_by_text(f"1 file skipped: {reason}")).to_be_visible()
     expect(page.get_by_text("hats.zip")).to_have_count(0)
     shoot(page, "data")
-    press(page, "Retrain now")
+    press(page, "Retrain now", page.get_by_role("heading", name="Retrain", level=1))
     expect(page.get_by_text("Published. The next answer comes from the new model.")).to_be_visible(timeout=60_000)
 
 
@@ -39,9 +34,8 @@ def test_one_bad_picture_does_not_block_the_others(page: Page, site: Site, tmp_p
     bad = ("b.jpg", draw("hat", 2)[:200])
     drop(page, files(tmp_path, ("a.jpg", draw("hat", 1)), bad, ("c.jpg", draw("hat", 3))))
     say(page, "hat")
-    upload(page)
-    expect(page.get_by_role("heading", name="Upload result: 2 added, 1 skipped")).to_be_visible()
-    assert labels_of(site) == {"hat": 2}
+    upload(page, "2 added, 1 skipped")
+    assert site.labels() == {"hat": 2}
 
 
 def test_pictures_are_found_moved_deleted_and_brought_back(page: Page, site: Site) -> None:
@@ -53,24 +47,20 @@ def test_pictures_are_found_moved_deleted_and_brought_back(page: Page, site: Sit
     part(page, "cap")
     expect(page.get_by_role("heading", name="3 pictures")).to_be_visible()
     shoot(page, "browse")
-    press(page, "Select all")
+    press(page, "Select all", page.get_by_role("button", name="Select none"))
     choose(page, "Label", "hat")
-    press(page, "Move 3 pictures")
-    expect(page.get_by_text("Moved 3 pictures to hat.")).to_be_visible()
-    assert labels_of(site) == {"hat": 8}
-    settle(page)
-    page.keyboard.press("u")
-    wait_for(lambda: labels_of(site) == {"hat": 5, "cap": 3})
+    press(page, "Move 3 pictures", page.get_by_text("Moved 3 pictures to hat."))
+    assert site.labels() == {"hat": 8}
+    key(page, "u", lambda: site.labels() == {"hat": 5, "cap": 3})
     expect(page.get_by_role("heading", name="3 pictures")).to_be_visible()
-    page.get_by_test_id("stMain").get_by_text("cap", exact=True).nth(1).click()
-    page.get_by_role("button", name=re.compile("Delete 1 picture$")).click()
+    delete = page.get_by_role("button", name=re.compile("Delete 1 picture$"))
+    click(page, main(page).get_by_text("cap", exact=True).nth(1), delete)
     dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name="Delete 1 picture").click()
-    wait_for(lambda: labels_of(site) == {"hat": 5, "cap": 2})
+    confirm = dialog.get_by_role("button", name="Delete 1 picture")
+    click(page, delete, confirm)
+    click(page, confirm, lambda: site.labels() == {"hat": 5, "cap": 2})
     expect(dialog).to_have_count(0)
-    settle(page)
-    page.keyboard.press("u")
-    wait_for(lambda: labels_of(site) == {"hat": 5, "cap": 3})
+    key(page, "u", lambda: site.labels() == {"hat": 5, "cap": 3})
 
 
 def test_suspect_pictures_are_fixed_with_a_key_or_all_at_once(page: Page, site: Site) -> None:
@@ -78,23 +68,23 @@ def test_suspect_pictures_are_fixed_with_a_key_or_all_at_once(page: Page, site: 
     hats, boots = ({f"{name}/{i}.jpg": draw(name, 1000 + i) for i in range(40)} for name in ("hat", "Boot"))
     site.service.client.post("/upload", files={"file": zip_of({**hats, **boots, **flipped})})
 
-    def found() -> dict[str, int]:
+    def found() -> int:
         answer = site.get("/training-data/issues?kind=label")
-        return answer["counts"] if answer["up_to_date"] else {}  # type: ignore[index,no-any-return]
+        return answer["counts"]["label"] if answer["up_to_date"] else 0
 
-    wait_for(lambda: found().get("label", 0) >= 4)
-    before = labels_of(site)["hat"]
+    wait_for(lambda: found() >= 4)
+    before = site.labels()["hat"]
     go(page, "Data")
     part(page, "Suspect pictures")
     expect(page.get_by_text("Most similar pictures")).to_be_visible()
     part(page, "Label ")
     expect(page.get_by_role("heading", name="hat?")).to_be_visible()
     shoot(page, "suspects")
-    page.keyboard.press("1")  # Boot
-    wait_for(lambda: labels_of(site)["hat"] == before - 1)
+    key(page, "1", lambda: site.labels()["hat"] == before - 1)  # Boot
+    page.get_by_role("switch", name="Only pictures that are not learned yet").focus()  # where keys work as elsewhere
+    key(page, "u", lambda: site.labels()["hat"] == before)
     part(page, "As a grid")
-    press(page, page.get_by_role("button", name=re.compile("^Fix ")).inner_text())
-    wait_for(lambda: labels_of(site)["hat"] <= before - 4)
+    press(page, re.compile("^Fix "), lambda: site.labels()["hat"] <= before - 4)
 
 
 def test_labels_are_renamed_merged_and_removed(page: Page, site: Site) -> None:
@@ -104,20 +94,21 @@ def test_labels_are_renamed_merged_and_removed(page: Page, site: Site) -> None:
     choose(page, "Look at a label", "cap")
     expect(page.get_by_text("3 pictures taught by you")).to_be_visible()
     shoot(page, "labels")
-    press(page, "Rename")
-    page.get_by_label("New name").fill("beret")
-    page.get_by_label("New name").press("Enter")
-    page.get_by_role("button", name="Rename", exact=True).last.click()
-    wait_for(lambda: labels_of(site) == {"hat": 4, "beret": 3})
+    name = page.get_by_label("New name")
+    press(page, "Rename", name)
+    name.fill("beret")
+    name.press("Enter")
+    rename = page.get_by_role("button", name="Rename", exact=True).last
+    click(page, rename, lambda: site.labels() == {"hat": 4, "beret": 3})
     expect(page.get_by_role("heading", name="beret")).to_be_visible()
-    press(page, "Merge")
+    press(page, "Merge", page.get_by_role("combobox", name="Into"))
     choose(page, "Into", "hat")
-    page.get_by_role("button", name="Merge", exact=True).last.click()
-    wait_for(lambda: labels_of(site) == {"hat": 7})
+    merge = page.get_by_role("button", name="Merge", exact=True).last
+    click(page, merge, lambda: site.labels() == {"hat": 7})
     expect(page.get_by_role("heading", name="hat", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Remove", exact=True).click()
-    page.get_by_role("dialog").get_by_role("button", name="Remove hat").click()
-    wait_for(lambda: labels_of(site) == {})
+    remove = page.get_by_role("dialog").get_by_role("button", name="Remove hat")
+    click(page, page.get_by_role("button", name="Remove", exact=True), remove)
+    click(page, remove, lambda: site.labels() == {})
 
 
 def test_what_users_typed_is_inert(page: Page, site: Site) -> None:
@@ -134,8 +125,7 @@ def test_what_users_typed_is_inert(page: Page, site: Site) -> None:
     assert page.get_by_text("bold", exact=True).count() == 0  # as it would be inside a <strong> of its own
 
 
-def upload(page: Page) -> None:
+def upload(page: Page, result: str) -> None:
     button = page.get_by_role("button", name="Upload", exact=True).last  # the first one is the field's own
     expect(button).to_be_enabled()
-    page.wait_for_timeout(500)  # the redraw that the file causes begins a moment later
-    button.click()
+    click(page, button, page.get_by_role("heading", name=f"Upload result: {result}"))

@@ -5,11 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from helpers.pictures import draw
-from helpers.service import wait_for
-from helpers.site import Site, drop, files, go, part, press, say, settle, shoot
+from helpers.site import Site, click, drop, files, go, key, main, part, press, say, shoot
 
 pytestmark = pytest.mark.browser
 
@@ -20,18 +19,12 @@ def test_one_key_corrects_an_answer_and_one_takes_it_back(page: Page, site: Site
     drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
     expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
     expect(page.get_by_label(re.compile("^confidence: Boot"))).to_be_visible()  # the chart's text for listeners
-    settle(page)
-    page.keyboard.press("2")
-    expect(
-        page.get_by_test_id("stMain").get_by_text("Saved as Sandal. It counts from the next retrain.")
-    ).to_be_visible()
+    key(page, "2", main(page).get_by_text("Saved as Sandal. It counts from the next retrain."))
     assert [row["shoe_class"] for row in site.get("/training-data")] == ["Sandal"]
-    settle(page)
-    page.keyboard.press("u")
-    wait_for(lambda: site.get("/training-data") == [])
+    key(page, "u", lambda: site.get("/training-data") == [])
 
-    page.get_by_text("Where it looked").click()
-    expect(page.get_by_role("img", name="boot.jpg, predicted as Boot, coloured where")).to_be_visible()
+    heat = page.get_by_role("img", name="boot.jpg, predicted as Boot, coloured where")
+    click(page, page.get_by_text("Where it looked"), heat)
     shoot(page, "predict")
 
     # The answer outlasts a visit to another page, and any other label can be typed.
@@ -39,8 +32,7 @@ def test_one_key_corrects_an_answer_and_one_takes_it_back(page: Page, site: Site
     go(page, "Predict")
     expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
     say(page, "wellington")
-    press(page, "Save label")
-    expect(page.get_by_test_id("stMain").get_by_text("Saved as wellington.")).to_be_visible()
+    press(page, "Save label", main(page).get_by_text("Saved as wellington."))
 
 
 def test_many_pictures_are_summed_up_and_filtered(page: Page, site: Site, tmp_path: Path) -> None:
@@ -49,51 +41,44 @@ def test_many_pictures_are_summed_up_and_filtered(page: Page, site: Site, tmp_pa
     sent = [("files", picture) for picture in pictures]
     answers = site.service.client.post("/predict/batch", files=sent).json()["results"]
     sure = Counter(answer["predicted_class"] for answer in answers if answer["decision"] == "accepted")
-    before = site.get("/status")["requests"]["count"]  # type: ignore[index]
+    before = site.get("/status")["requests"]["count"]
     drop(page, files(tmp_path, *pictures, ("broken.jpg", draw("Boot", 1)[:200])))
     summary = re.compile(f"^24 pictures: {sure['Boot']} Boot, {sure['Shoe']} Shoe, .*1 not readable")
     expect(page.get_by_role("heading", name=summary)).to_be_visible()
-    assert site.get("/status")["requests"]["count"] - before < 12, "Expected one call for all."  # type: ignore[index]
+    assert site.get("/status")["requests"]["count"] - before < 12, "Expected one call for all."
     expect(page.get_by_text("Expected a complete JPEG picture")).to_be_visible()
     expect(page.get_by_role("img", name="predicted as")).to_have_count(23)
     shoot(page, "predict-many")
 
     part(page, f"Shoe {sure['Shoe']}")
-    expect(page.get_by_test_id("stMain").get_by_role("img", name="predicted as Shoe")).to_have_count(sure["Shoe"])
+    expect(main(page).get_by_role("img", name="predicted as Shoe")).to_have_count(sure["Shoe"])
 
     # A sure answer can be corrected in its details.
-    settle(page)
-    page.get_by_test_id("stMain").get_by_role("button", name=re.compile(r"Shoe · \d+ %")).first.click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_be_visible()
-    settle(page)
-    dialog.get_by_role("button", name=re.compile("^Sandal")).click()
-    expect(dialog.get_by_text("Saved as Sandal. It counts from the next retrain.")).to_be_visible()
+    click(page, main(page).get_by_role("button", name=re.compile(r"Shoe · \d+ %")).first, dialog)
+    sandal = dialog.get_by_role("button", name=re.compile("^Sandal"))
+    click(page, sandal, dialog.get_by_text("Saved as Sandal. It counts from the next retrain."))
     page.keyboard.press("Escape")
-    expect(page.get_by_test_id("stMain").get_by_text("Saved as Sandal", exact=True)).to_be_visible()
+    expect(main(page).get_by_text("Saved as Sandal", exact=True)).to_be_visible()
 
     with page.expect_download() as download:
-        press(page, "CSV")
+        main(page).get_by_role("button", name="CSV", exact=True).click()
     rows = Path(download.value.path()).read_text().splitlines()
     assert len(rows) == 25
     assert sum(",Shoe," in row for row in rows) >= sure["Shoe"]
-    press(page, "Clear")
-    expect(page.get_by_text("24 pictures")).to_have_count(0)
+    summed_up = page.get_by_text("24 pictures")
+    press(page, "Clear", lambda: not summed_up.count())
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_answer_picture_and_correction_share_a_screen(
-    browser: Browser, site: Site, tmp_path: Path, scheme: str
-) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
-    page.goto(site.url)
+def test_on_a_phone_answer_picture_and_correction_share_a_screen(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
     drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 400)))))
-    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_in_viewport(timeout=30_000)
+    expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_in_viewport()
     for item in (page.get_by_role("img", name="boot.jpg"), page.get_by_role("button", name=re.compile("^Shoe"))):
         expect(item.first).to_be_in_viewport(ratio=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    shoot(page, f"phone-{scheme}")
-    page.close()
+    shoot(page, "phone")
 
 
 def test_the_services_message_is_shown(page: Page, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Review: one key a prediction, or a page of them at once."""
 
+import re
+
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
 from helpers.pictures import draw
-from helpers.service import wait_for
-from helpers.site import Site, go, part, press, settle, shoot
+from helpers.site import Site, go, key, part, press, shoot
 
 pytestmark = pytest.mark.browser
 
@@ -27,21 +28,16 @@ def test_keys_answer_the_queue_and_a_page_is_confirmed_at_once(page: Page, site:
     shoot(page, "review")
 
     def waiting() -> int:
-        return sum(site.get("/review")["counts"].values())  # type: ignore[index]
+        return sum(site.get("/review")["counts"].values())
 
     seen = waiting()
-    for key in ("1", "Enter", "n", "s"):
-        settle(page)
-        page.keyboard.press(key)
-        wait_for(lambda: waiting() < seen)  # noqa: B023 - called in this round
-        expect(page.get_by_role("radio", name=f"All {waiting()}")).to_be_visible()
+    for name in ("1", "Enter", "n", "s"):
+        key(page, name, lambda: waiting() < seen)  # noqa: B023 - called in this round
         seen = waiting()
-    settle(page)
-    page.keyboard.press("u")
-    wait_for(lambda: waiting() > seen)
+        expect(page.get_by_role("radio", name=f"All {seen}")).to_be_visible()
+    key(page, "u", lambda: waiting() > seen)
 
     part(page, "As a grid")
-    press(page, page.get_by_role("button", name="Confirm").inner_text())
-    wait_for(lambda: waiting() < seen)
+    press(page, re.compile("^Confirm "), lambda: waiting() < seen)
     taught = site.get("/training-data")
-    assert {row["source"] for row in taught} == {"review"}  # type: ignore[union-attr,index]
+    assert {row["source"] for row in taught} == {"review"}
