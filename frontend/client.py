@@ -2,35 +2,25 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+# The page has an environment of its own, without the package; what it takes from there needs nothing else.
+sys.path.append(str(Path(__file__).parents[1] / "src"))
+from shoe_classifier.client_errors import ApiError, Busy, NothingAccepted, Unreachable, check
+
+__all__ = ["Api", "ApiError", "Busy", "Prediction", "Row", "Unreachable", "from_environment"]
+
 Row = dict[str, Any]
 _TIMEOUT = httpx.Timeout(60, connect=3)
 _UPLOAD_TIMEOUT = httpx.Timeout(900, connect=3)  # the service checks each picture before it answers
 _SILENCE = 30.0  # seconds; a watched retrain sends something every two
-
-
-class ApiError(Exception):
-    """The service refused a call: its message (`detail`), its error `code` and the HTTP `status`."""
-
-    def __init__(self, detail: str, code: str, status: int):
-        super().__init__(detail)
-        self.detail = detail
-        self.code = code
-        self.status = status
-
-
-class Unreachable(ApiError):
-    """Nothing answers at the service's address, or it is not ready."""
-
-
-class Busy(ApiError):
-    """A call that may succeed in a moment: the store does not answer, or the service is overloaded."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +162,7 @@ class Api:
             with self._http.stream("GET", f"/retrain/{job_id}/events", timeout=timeout) as response:
                 if response.status_code >= 300:
                     response.read()
-                    _raise(response)
+                    check(response)
                 for line in response.iter_lines():
                     if line.startswith("data: "):
                         row = json.loads(line.removeprefix("data: "))
@@ -232,20 +222,11 @@ class Api:
             raise Busy(f"The service at {self.url} did not answer in time.", "timeout", 0) from error
         except httpx.TransportError as error:
             raise self._unreachable() from error
-        if response.status_code >= 300:
-            _raise(response)
+        check(response)
         return response
 
     def _unreachable(self) -> Unreachable:
         return Unreachable(f"The service at {self.url} is not running.", "unreachable", 0)
-
-
-class NothingAccepted(ApiError):
-    """An upload of which nothing was accepted; `report` says why."""
-
-    def __init__(self, detail: str, code: str, status: int, report: Row):
-        super().__init__(detail, code, status)
-        self.report = report
 
 
 def from_environment(key: str | None = None) -> Api:
@@ -262,16 +243,3 @@ def _prediction(row: Row) -> Prediction | ApiError:
     if error:
         return ApiError(error["detail"], error["code"], 422)
     return Prediction(**{name: value for name, value in row.items() if name in _FIELDS})
-
-
-def _raise(response: httpx.Response) -> None:
-    try:
-        body = response.json()
-        detail, code = str(body["detail"]), str(body["code"])
-    except (ValueError, KeyError, TypeError):  # a proxy's own page
-        body, detail, code = {}, f"The service answered with status {response.status_code}.", "http_error"
-    if code == "nothing_accepted" and "report" in body:
-        raise NothingAccepted(detail, code, response.status_code, body["report"])
-    if code == "not_ready" or (not body and response.status_code in (502, 503, 504)):
-        raise Unreachable(detail, code, response.status_code)
-    raise (Busy if response.status_code == 503 else ApiError)(detail, code, response.status_code)

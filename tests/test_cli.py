@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,15 +35,29 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_predict(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "boot.jpg").write_bytes(draw("Boot", 1))
+    name = f"{'a long name of a picture ' * 8}.jpg"
+    (tmp_path / "more" / "deeper").mkdir(parents=True)
+    (tmp_path / "more" / "notes.md").write_text("no picture")
+    (tmp_path / name).write_bytes(draw("Boot", 1))
+    (tmp_path / "more" / "deeper" / "shoe.JPG").write_bytes(draw("Shoe", 1))
     (tmp_path / "text.jpg").write_bytes(b"text")
-    good = run(tmp_path, "predict", "boot.jpg")
+    good = run(tmp_path, "predict", name, "more")
     assert good.returncode == 0, good.stderr
-    assert "boot.jpg" in good.stdout
-    assert "Boot" in good.stdout
-    bad = run(tmp_path, "predict", "boot.jpg", "text.jpg")
+    first, second = good.stdout.splitlines()
+    assert first.startswith("Boot ") and first.endswith(f"  {name}")
+    assert second.startswith("Shoe ") and second.endswith("  more/deeper/shoe.JPG")
+    bad = run(tmp_path, "predict", "more", "text.jpg", "--json")
     assert bad.returncode == 1
-    assert "received bytes that are none of these" in bad.stdout
+    shoe, text = map(json.loads, bad.stdout.splitlines())
+    assert (shoe["picture"], shoe["predicted_class"], shoe["decision"]) == ("more/deeper/shoe.JPG", "Shoe", "accepted")
+    assert set(shoe["probabilities"]) == set(SHAPES)
+    assert (text["picture"], text["error"]["code"]) == ("text.jpg", "invalid_image")
+
+
+def test_predict_without_pictures(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run(tmp_path, "predict", "empty")
+    assert (result.returncode, result.stderr) == (1, "Expected pictures; found none in empty.\n")
 
 
 def test_evaluate(settings: Settings, tmp_path: Path, data: Path) -> None:
@@ -117,6 +132,7 @@ def test_retrain(start: Callable[..., Process], tmp_path: Path) -> None:
     result = run(tmp_path, "retrain", "hat.zip", "--url", url, "--mode", "quick")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "published" in result.stdout
+    assert re.search(r"(?m)^ *\d+%  \w", result.stdout), "Expected lines of progress, as there is no terminal."
     again = run(tmp_path, "retrain", "--url", url)
     assert again.returncode == 1
     assert "Upload some first" in again.stderr

@@ -25,7 +25,9 @@ ALLOWED = {  # for each layer, or module beside the layers, what its modules may
     "terminal": FOUNDATION | {"settings"},
     "cli_scale": FOUNDATION | {"terminal", "scale", "services", "ml", "storage", "settings"},
     "main": FOUNDATION | {"api", "services", "ml", "storage", "settings", "__version__"},
-    "cli": FOUNDATION | {"cli_scale", "terminal", "main", "api", "services", "ml", "storage", "settings"},
+    "client_errors": set(),
+    "cli": FOUNDATION
+    | {"client_errors", "cli_scale", "terminal", "main", "api", "services", "ml", "storage", "settings"},
     "__main__": {"cli"},
     "__init__": set(),
 }

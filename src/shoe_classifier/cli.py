@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from shoe_classifier.cli_scale import scale
+from shoe_classifier.client_errors import ApiError, check
 from shoe_classifier.errors import AppError, ConfigurationError
 from shoe_classifier.ml.dataset import IMAGE_SIZE
 from shoe_classifier.settings import Settings
@@ -46,21 +47,23 @@ def serve(
 
 
 @app.command()
-def predict(files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False)]) -> None:
-    """Classify pictures with the live model."""
-    from rich.table import Table
-
-    live_model = _live_model(read_settings())
-    table = Table("picture", "class", "confidence", "decision")
-    failed = False
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", exists=True)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one picture a line.")] = False,
+) -> None:
+    """Classify pictures with the live model: label, confidence, decision and file, a line each."""
+    files = list(_pictures(paths))
+    if not files:
+        sys.exit(f"Expected pictures; found none in {', '.join(map(str, paths))}.")
+    live_model, failed = _live_model(read_settings()), False
     for file in files:
         try:
             prediction = live_model.predict(file.read_bytes(), file.name)
-            table.add_row(str(file), prediction.predicted_class, f"{prediction.confidence:.3f}", prediction.decision)
         except AppError as error:
             failed = True
-            table.add_row(str(file), "-", "-", error.detail)
-    console().print(table)
+            print(_refused_as_json(file, error) if as_json else f"-  -  refused  {file}: {error.detail}")
+        else:
+            print(_as_json(file, prediction) if as_json else _as_line(file, prediction))
     if failed:
         raise typer.Exit(1)
 
@@ -165,7 +168,7 @@ def import_pictures(
 ) -> None:
     """Add labelled pictures to the training data of the running service."""
     with _as_zip(data) as file, _client(url) as client:
-        report = _json_or_exit(client.post("/upload", files={"file": (data.name, file)}))
+        report = _json(client.post("/upload", files={"file": (data.name, file)}))
     for skipped in report["skipped"]:
         console().print(f"{skipped['name']}: {skipped['reason']}. {skipped['detail']}", markup=False)
     labels = ", ".join(f"{count} {label}" for label, count in report["labels"].items())
@@ -215,8 +218,8 @@ def few_shot(
         print(json.dumps(vars(result)) if as_json else result)
 
 
-@supabase.command()
-def check() -> None:
+@supabase.command("check")
+def check_project() -> None:
     """Check line by line whether the project of SUPABASE_URL and SUPABASE_KEY is set up right; exit status 1 if not."""
     settings = read_settings()
     if settings.supabase_url is None or settings.supabase_key is None:
@@ -243,17 +246,17 @@ def _run_retrain(
     """Start a retrain of the service at `url` and poll it; returns the finished job as JSON."""
     with _client(url) as client:
         files = {"file": (data.name, data.read_bytes())} if data else None
-        job = _json_or_exit(client.post("/retrain", params=options, files=files))
+        job = _json(client.post("/retrain", params=options, files=files))
         while job["finished_at"] is None or job["state"] in ("queued", "running"):
             show(job)
             time.sleep(_POLL_SECONDS)
-            job = _json_or_exit(client.get(f"/retrain/{job['job_id']}"))
+            job = _json(client.get(f"/retrain/{job['job_id']}"))
         return job
 
 
 @contextmanager
 def _client(url: str) -> Iterator[Any]:
-    """A client of the running service, with the key of the settings; exits if there is no service."""
+    """A client of the running service, with the key of the settings; exits if that refuses, or is not there."""
     import httpx
 
     key = read_settings().api_key
@@ -263,6 +266,8 @@ def _client(url: str) -> Iterator[Any]:
             yield client
     except httpx.TransportError as error:
         sys.exit(f"Expected a running service at {url}; {error}. `python -m shoe_classifier serve` starts one.")
+    except ApiError as error:
+        sys.exit(error.detail)
 
 
 @contextmanager
@@ -281,12 +286,36 @@ def _as_zip(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _json_or_exit(response: Any) -> dict[str, Any]:
-    """The body of an HTTP response; exits with the service's message if it is an error."""
+def _json(response: Any) -> dict[str, Any]:
+    """The body of an HTTP response. Raises `ApiError` if it is a refusal."""
+    check(response)
     body: dict[str, Any] = response.json()
-    if response.is_error:
-        sys.exit(str(body["detail"]))
     return body
+
+
+def _pictures(paths: list[Path]) -> Iterator[Path]:
+    """The files as they were given, and the pictures in folders, at any depth, sorted by name."""
+    from shoe_classifier.ml.preprocessing import PICTURE_NAMES
+
+    for path in paths:
+        if path.is_dir():
+            yield from (file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURE_NAMES)
+        else:
+            yield path
+
+
+def _as_line(file: Path, prediction: Any) -> str:
+    """The file comes last: it may be of any length, and is not to be cut."""
+    return f"{prediction.predicted_class:12}  {prediction.confidence:.3f}  {prediction.decision:9}  {file}"
+
+
+def _as_json(file: Path, prediction: Any) -> str:
+    names = ("predicted_class", "confidence", "decision", "probabilities", "model_version")
+    return json.dumps({"picture": str(file), **{name: getattr(prediction, name) for name in names}})
+
+
+def _refused_as_json(file: Path, error: AppError) -> str:
+    return json.dumps({"picture": str(file), "error": {"detail": error.detail, "code": error.code}})
 
 
 def _live_model(settings: Settings) -> Any:

@@ -1,14 +1,16 @@
 """What the commands have in common: settings, errors and progress on a terminal."""
 
 import sys
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from shoe_classifier.errors import AppError, ConfigurationError
 from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.types import Report
 
 T = TypeVar("T")
+_LINE_SECONDS = 5.0  # between two lines that differ only in their numbers
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -30,9 +32,33 @@ def console() -> Any:
     return Console()
 
 
+class ProgressLines:
+    """Stands for rich's progress bar where there is no terminal: a line for each step, and now and then in between."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def add_task(self, description: str, total: float | None = None) -> dict[str, Any]:
+        return {"total": total, "step": "", "due": 0.0}
+
+    def update(self, task: dict[str, Any], *, description: str, completed: float, total: float | None = None) -> None:
+        task["total"] = total or task["total"]
+        step = "".join(letter for letter in description if not letter.isdigit())
+        if step != task["step"] or time.monotonic() > task["due"]:
+            share = f"{completed / task['total']:4.0%}  " if task["total"] else ""
+            print(f"{share}{description}", flush=True)
+            task.update(step=step, due=time.monotonic() + _LINE_SECONDS)
+
+
 def progress_bar(*, disable: bool = False) -> Any:
+    """Return a progress bar or, where there is no terminal, `ProgressLines`."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    if not (disable or console().is_terminal):
+        return ProgressLines()
     return Progress(
         BarColumn(),
         TaskProgressColumn(),
