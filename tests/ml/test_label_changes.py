@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml.label_changes import kept_outputs, names_of, present_labels, take_over
+from shoe_classifier.ml.label_changes import kept_outputs, names_of, present_answers, present_labels, take_over
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -52,3 +52,20 @@ def test_merged_samples_have_one_label() -> None:
     assert bundle.labels == ("Sandal", "Shoe")
     assert int((moved.labels == 1).sum()) == int(np.isin(buffer.labels, [0, 2]).sum())
     assert bundle.head.unknown_thresholds[1] == min(live.head.unknown_thresholds[[0, 2]])
+
+
+@pytest.mark.parametrize("file", ["shapes.h5", "shapes_format2.h5"])
+@pytest.mark.parametrize("names", [["Shoe", "Sandal", "Shoe"], ["x", None, "x"], ["a", "a", "a"], ["x", "y", "z"]])
+def test_present_answers_are_those_of_the_model_by_their_present_names(file: str, names: list[str | None]) -> None:
+    live, buffer = bundles.read(FIXTURES / file), bundles.read_replay_buffer(FIXTURES / file)
+    answers = present_answers(live, names)
+    assert answers.labels == tuple(present_labels(live.labels, names))
+    stay = [output for output, name in enumerate(names) if name]
+    features = buffer.features[np.isin(buffer.labels, [-1, *stay])].astype(np.float32)
+    said = [names[stay[output]] for output in live.head.logits(features)[:, stay].argmax(axis=1)]
+    probabilities = answers.head.probabilities(features)
+    assert [answers.labels[output] for output in probabilities.argmax(axis=1)] == said
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    if None not in names:
+        decisions = live.head.decide(features, live.head.probabilities(features))
+        assert answers.head.decide(features, probabilities) == decisions

@@ -1,15 +1,14 @@
 """Evidence for the gate: what a retrain can say about its candidate, its pictures and their labels."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.centroid_head import CentroidHead
 from shoe_classifier.ml.evaluation import evaluate
 from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import Anchors, CrossValidation, GateEvidence
-from shoe_classifier.ml.head import BACKGROUND, Head
+from shoe_classifier.ml.head import BACKGROUND, Answering
 from shoe_classifier.ml.head_fitting import LeftOut
 from shoe_classifier.ml.replay_buffer import ReplayBuffer, keys_of
 from shoe_classifier.ml.thumbnails import count_distinct
@@ -21,8 +20,18 @@ SYNTHETIC_WEIGHT = 10.0
 _LISTED_CHANGES = 24  # pictures
 
 
+class LiveAnswers(Protocol):
+    """The live model as it answers, with the labels' present names."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def head(self) -> Answering: ...
+
+
 def gather_evidence(
-    live: Bundle,
+    live: LiveAnswers,
     before: ReplayBuffer,
     new: ReplayBuffer,
     candidate: Bundle,
@@ -70,7 +79,7 @@ def gather_evidence(
     )
 
 
-def named(head: Head | CentroidHead, buffer: ReplayBuffer) -> np.ndarray:
+def named(head: Answering, buffer: ReplayBuffer) -> np.ndarray:
     """Whether a head names the label of each sample, `bool (n,)`."""
     return head.logits(buffer.features.astype(np.float32)).argmax(axis=1) == buffer.labels
 
@@ -81,7 +90,7 @@ def _sorted(buffer: ReplayBuffer, keys: np.ndarray) -> ReplayBuffer:
     return buffer[chosen[np.argsort(buffer.keys[chosen])]]
 
 
-def metrics_of(head: Head | CentroidHead, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
+def metrics_of(head: Answering, buffer: ReplayBuffer, labels: list[str]) -> dict[str, Any]:
     """Metrics of a head on the held-out samples of a buffer, as `evaluation.evaluate` gives them.
 
     Its entry `backgrounds` says how many held-out negatives there are, `samples`, and which share of them is called
@@ -119,7 +128,7 @@ def _is_judged(buffer: ReplayBuffer) -> np.ndarray:
 
 
 def _changes(
-    candidate: Bundle, learned: ReplayBuffer, live: Bundle, new: ReplayBuffer, pictures: LabelledFeatures
+    candidate: Bundle, learned: ReplayBuffer, live: LiveAnswers, new: ReplayBuffer, pictures: LabelledFeatures
 ) -> dict[str, Any]:
     """The `count` of new pictures that both models label differently, and the first of these `pictures`: `sha256`,
     their `label`, and the predictions `before` and `after`.
@@ -149,7 +158,7 @@ def _held_out_negatives(buffer: ReplayBuffer) -> np.ndarray:
     return buffer.features[buffer.held_out & (buffer.labels == BACKGROUND)].astype(np.float32)
 
 
-def _background_false_accepts(head: Head | CentroidHead, buffer: ReplayBuffer, known: int) -> float:
+def _background_false_accepts(head: Answering, buffer: ReplayBuffer, known: int) -> float:
     """The share of held-out negatives that are accepted as one of the first `known` labels, 0..1."""
     features = _held_out_negatives(buffer)
     if not len(features):
@@ -159,14 +168,14 @@ def _background_false_accepts(head: Head | CentroidHead, buffer: ReplayBuffer, k
     return float((accepted & (probabilities.argmax(axis=1) < known)).mean())
 
 
-def _background_metrics(head: Head | CentroidHead, buffer: ReplayBuffer) -> dict[str, Any]:
+def _background_metrics(head: Answering, buffer: ReplayBuffer) -> dict[str, Any]:
     features = _held_out_negatives(buffer)
     decisions = head.decide(features, head.probabilities(features)) if len(features) else []
     share = decisions.count("unknown") / len(decisions) if decisions else 0.0
     return {"samples": len(decisions), "unknown_rate": round(share, 5)}
 
 
-def _misses(live: Bundle, samples: ReplayBuffer) -> np.ndarray:
+def _misses(live: LiveAnswers, samples: ReplayBuffer) -> np.ndarray:
     """Which samples the live model calls another label or unknown, `bool (n,)`."""
     features = samples.features.astype(np.float32)
     probabilities = live.head.probabilities(features)
@@ -174,13 +183,13 @@ def _misses(live: Bundle, samples: ReplayBuffer) -> np.ndarray:
     return unknown | (probabilities.argmax(axis=1) != samples.labels)
 
 
-def _missed_photos(live: Bundle, anchors: ReplayBuffer) -> float:
+def _missed_photos(live: LiveAnswers, anchors: ReplayBuffer) -> float:
     """The share of the anchors' photos that the live model misses, 0..1."""
     photos = anchors[anchors.photo]
     return float(_misses(live, photos).mean()) if len(photos) else 0.0
 
 
-def _contradictions(live: Bundle, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
+def _contradictions(live: LiveAnswers, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
     """Of the pictures `keys` with old labels: how many the live model misses, and how many there are."""
     known = (new.labels >= 0) & (new.labels < len(live.labels)) & np.isin(new.keys, keys)
     return (int(_misses(live, new[known]).sum()), int(known.sum())) if known.any() else (0, 0)

@@ -14,7 +14,7 @@ from shoe_classifier.ml import head_fitting, label_changes
 from shoe_classifier.ml.backbone import Backbone
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, held_out, synthetic_negatives
-from shoe_classifier.ml.evidence import gather_evidence, metrics_of, named, sample_weights
+from shoe_classifier.ml.evidence import LiveAnswers, gather_evidence, metrics_of, named, sample_weights
 from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.ml.head import BACKGROUND, Head
@@ -76,7 +76,7 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
 
     Writes `task.target`. Raises `InvalidModel` when `task.source` does not read, and whatever `report` raises.
     """
-    live, stored = _read_live(task)
+    live, stored, answers = _read_live(task)
     known, samples = _samples_to_learn(stored, task)
     report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~samples.held_out).sum())} samples."))
     candidate, samples, left_out = _candidate(
@@ -85,7 +85,7 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
     candidate = _noting_changes(candidate, task)
     report(TrainingEvent("train", 1.0, "The head is fitted."))
     bundles.derive(task.source, task.target, candidate, samples.trimmed())
-    return gather_evidence(live, known, samples, candidate, samples, left_out, task.lesson, task.labels)
+    return gather_evidence(answers, known, samples, candidate, samples, left_out, task.lesson, task.labels)
 
 
 def finetune(task: RetrainTask, report: Report) -> GateEvidence:
@@ -98,7 +98,7 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
 
     if task.pictures is None:
         raise ValueError("Expected the pictures, which a full retrain learns from; received only their features.")
-    live, stored = _read_live(task)
+    live, stored, answers = _read_live(task)
     known, before = _samples_to_learn(stored, task)
     others = before[~np.isin(before.keys, keys_of(task.pictures.hashes))]
     replayed = others[others.has_latent]
@@ -116,13 +116,15 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     candidate = _noting_changes(candidate, task)
     model.save(task.target, include_optimizer=False)
     bundles.attach(task.target, candidate, after.trimmed())
-    return gather_evidence(live, known, before, candidate, after, left_out, task.lesson, task.labels)
+    return gather_evidence(answers, known, before, candidate, after, left_out, task.lesson, task.labels)
 
 
-def _read_live(task: RetrainTask) -> tuple[Bundle, ReplayBuffer]:
-    """The live model and its replay buffer, with what its labels are called now."""
+def _read_live(task: RetrainTask) -> tuple[Bundle, ReplayBuffer, LiveAnswers]:
+    """The live model and its replay buffer, with what its labels are called now; and what to judge a candidate by."""
     live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
-    return (live, stored) if task.names is None else label_changes.take_over(live, stored, task.names)
+    if task.names is None:
+        return live, stored, live
+    return *label_changes.take_over(live, stored, task.names), label_changes.present_answers(live, task.names)
 
 
 def _noting_changes(candidate: Bundle, task: RetrainTask) -> Bundle:

@@ -4,12 +4,23 @@ Serving uses NumPy alone. `head_fitting` fits a head.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from shoe_classifier.types import Decision
 
 BACKGROUND = -1  # label of pictures that show none of the labels
+
+
+class Answering(Protocol):
+    """What answers for features: a head of any kind, with the methods of `Head`."""
+
+    def logits(self, features: np.ndarray) -> np.ndarray: ...
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray: ...
+
+    def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[Decision]: ...
 
 
 @dataclass(frozen=True)

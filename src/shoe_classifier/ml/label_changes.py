@@ -1,14 +1,15 @@
 """Labels that were renamed, merged or removed since a model was trained, and the model with its present labels."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.centroid_head import CentroidHead
-from shoe_classifier.ml.head import BACKGROUND, Head
+from shoe_classifier.ml.head import BACKGROUND, Answering, Head, softmax
 from shoe_classifier.ml.replay_buffer import ReplayBuffer
+from shoe_classifier.types import Decision
 
 LAST_CHANGE = "label_changes"  # in a model's metrics: the id of the last change that it has taken over
 
@@ -56,6 +57,53 @@ def take_over(live: Bundle, buffer: ReplayBuffer, names: Sequence[str | None]) -
     head = _with_outputs(live.head, np.array(outputs, int), thresholds[: len(labels)])
     bundle = replace(live, labels=tuple(labels), head=head)
     return bundle, replace(buffer, labels=moved)[moved != gone]
+
+
+@dataclass(frozen=True)
+class MergedHead:
+    """A head under fewer labels: what it calls one of several merged labels is the merged label.
+
+    Attributes:
+        parts: the head with its own labels.
+        places: `int (k,)`, which of the `g` fewer labels each of them is.
+    """
+
+    parts: Head | CentroidHead
+    places: np.ndarray
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Features `(n, d)` to logits `(n, g)`: of a merged label, the largest of its parts."""
+        parts = self.parts.logits(features)  # (n, k)
+        return np.stack([parts[:, self.places == place].max(axis=1) for place in np.unique(self.places)], axis=1)
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Features `(n, d)` to probabilities `(n, g)`, 0..1; the most likely label is that of the parts."""
+        return softmax(self.logits(features))
+
+    def decide(self, features: np.ndarray, probabilities: np.ndarray) -> list[Decision]:
+        """What the parts decide for features `(n, d)`."""
+        return self.parts.decide(features, self.parts.probabilities(features))
+
+
+@dataclass(frozen=True)
+class PresentAnswers:
+    """What a model answers, in the labels' present names, by a head that knows all that the model knows."""
+
+    labels: tuple[str, ...]
+    head: Answering
+
+
+def present_answers(live: Bundle, names: Sequence[str | None]) -> PresentAnswers:
+    """Translate a model's answers to the present labels; those that were removed are not among them.
+
+    A retrain is judged against these: the head of `take_over`, which has the weights of one of the merged labels only,
+    misses most of the others' pictures.
+    """
+    labels = present_labels(live.labels, names)
+    stay = [output for output, name in enumerate(names) if name is not None]
+    places = np.array([labels.index(name) for name in names if name is not None], int)
+    parts = _with_outputs(live.head, np.array(stay, int), live.head.unknown_thresholds[stay])
+    return PresentAnswers(tuple(labels), parts if len(labels) == len(stay) else MergedHead(parts, places))
 
 
 def _with_outputs(head: Head | CentroidHead, outputs: np.ndarray, thresholds: np.ndarray) -> Head | CentroidHead:

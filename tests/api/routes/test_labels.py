@@ -85,6 +85,18 @@ def test_a_merged_label_leaves_through_a_retrain(client: httpx.Client, settings:
     assert [predicted(client, label) for label in ("hat", "Boot", "Shoe")] == ["Boot", "Boot", "Shoe"]
 
 
+@pytest.mark.parametrize(("label", "into"), [("Sandal", "Shoe"), ("Boot", "Shoe"), ("Shoe", "Boot")])
+def test_merged_labels_are_judged_by_what_the_live_model_calls_either(
+    client: httpx.Client, label: str, into: str
+) -> None:
+    before = client.get("/status").json()["model"]["metrics"]
+    client.patch(f"/labels/{label}", json={"name": into})
+    job = publish(client)
+    merged = job["baseline"]["per_class"][into]
+    assert merged["support"] == sum(before["per_class"][name]["support"] for name in (label, into))
+    assert merged["recall"] >= min(before["per_class"][name]["recall"] for name in (label, into))
+
+
 def test_a_removed_label_leaves_with_its_pictures(client: httpx.Client, settings: Settings) -> None:
     teach(client, "hat")
     url = client.get("/training-data").json()[0]["file_url"]
