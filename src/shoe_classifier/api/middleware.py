@@ -18,8 +18,11 @@ _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1 << 20
 
 
+WAITED = "shoe_classifier.waited"  # in a request's scope: seconds for which its client asked to wait
+
+
 class CountRequests:
-    """Counts every response and the time to its start."""
+    """Counts every response and the time to its start, without what its client asked to wait for."""
 
     def __init__(self, app: ASGIApp, request_metrics: RequestMetrics):
         self._app = app
@@ -42,7 +45,8 @@ class CountRequests:
             await self._app(scope, receive, watch)
         finally:
             path = getattr(scope.get("route"), "path", "none")  # the route's pattern, so that labels stay few
-            self._metrics.count(path, scope["method"], status, seconds or time.perf_counter() - started)
+            seconds = (seconds or time.perf_counter() - started) - scope.get(WAITED, 0.0)
+            self._metrics.count(path, scope["method"], status, seconds)
 
 
 class StripTrailingSlash:

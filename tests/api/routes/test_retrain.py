@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 import threading
+from datetime import datetime
 
 import httpx
 import pytest
@@ -36,6 +37,17 @@ def test_wait_answers_with_the_finished_job(client: httpx.Client) -> None:
     response = client.post("/retrain", params={"wait": "true", "mode": "quick"})
     assert (response.status_code, response.json()["state"]) == (200, "published")
     assert client.get("/retrain").json()[0] == response.json()
+
+
+def test_the_time_that_a_client_asked_to_wait_for_is_no_time_to_answer(client: httpx.Client) -> None:
+    client.post("/upload", files={"file": lesson_zip("hat")})
+    response = client.post("/retrain", params={"wait": "true", "mode": "quick"})
+    job = response.json()
+    times = [datetime.fromisoformat(job[name]) for name in ("started_at", "finished_at")]
+    counted = client.app.state.service.metrics.registry.get_sample_value(  # type: ignore[attr-defined]
+        "shoe_request_seconds_sum", {"path": "/retrain"}
+    )
+    assert 0 <= counted < response.elapsed.total_seconds() - (times[1] - times[0]).total_seconds() / 2
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Type": "multipart/form-data; boundary=x"}])
@@ -213,3 +225,18 @@ def test_full_retrain(settings: Settings, where: str) -> None:
         answer = client.post("/predict", files={"file": draw("hat", 9000)}).json()
         assert answer["model_version"] == job["model_version"]
         assert set(answer["probabilities"]) == {*SHAPES, "hat"}
+
+
+@pytest.mark.slow
+def test_a_full_retrain_takes_over_labels_that_were_renamed_and_merged(settings: Settings) -> None:
+    with running(settings.model_copy(update={"retrain_in": "thread"})) as client:
+        client.patch("/labels/Sandal", json={"name": "slipper"})
+        client.patch("/labels/Shoe", json={"name": "Boot"})
+        client.post("/upload", files={"file": lesson_zip("hat", 24)})
+        options = {"wait": "true", "mode": "full", "force": "true", "max_seconds": 5}
+        job = client.post("/retrain", params=options).json()
+        assert (job["state"], job["labels"]) == ("published", ["Boot", "slipper", "hat"]), job["message"]
+        answers = [client.post("/predict", files={"file": draw(label, 9001)}).json() for label in SHAPES]
+        assert [answer["predicted_class"] for answer in answers] == ["Boot", "slipper", "Boot"]
+        again = client.post("/retrain", params={"wait": "true", "mode": "full"})
+        assert (again.status_code, again.json()["code"]) == (409, "no_new_data")

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,7 @@ from shoe_classifier.api.dependencies import (
     StoreDep,
 )
 from shoe_classifier.api.form import Form
+from shoe_classifier.api.middleware import WAITED
 from shoe_classifier.api.multipart import invalid_value, private_folder, read_form
 from shoe_classifier.api.openapi import (
     KEEPING,
@@ -110,6 +112,7 @@ async def _options_after_upload(
     dependencies=[MayWrite],
 )
 async def start_retrain(
+    request: Request,
     response: Response,
     options: Annotated[RetrainOptions, Depends(_options_after_upload)],
     retrainer: RetrainerDep,
@@ -118,8 +121,10 @@ async def start_retrain(
     job = await anyio.to_thread.run_sync(
         retrainer.start, options.mode, options.max_seconds, options.force, options.without
     )
-    if wait:  # a thread that waits must not hold up the end of the service
+    if wait:
+        started = time.perf_counter()  # a thread that waits must not hold up the end of the service
         job = await anyio.to_thread.run_sync(retrainer.wait, job.job_id, abandon_on_cancel=True)
+        request.scope[WAITED] = time.perf_counter() - started
         response.status_code = 200
     return job
 
