@@ -13,13 +13,13 @@ LOCKS := requirements.txt requirements-dev.txt requirements-scale.txt frontend/r
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
-.PHONY: help run openapi ui demo notebook install test test-supabase test-faults test-scale test-ui test-system \
+.PHONY: help run openapi ui demo notebook notebook-outputs install test test-supabase test-faults test-scale test-ui test-system \
 	programs load lint check format lock wheel client collection clean
 .PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/$(if $(CLASS_NAMES),full,run) ## Start the service on http://127.0.0.1:8000; PORT=9000 make run for another port
 	@$(TENSORFLOW) exec $(BIN)/shoe-classifier serve
@@ -36,12 +36,16 @@ PAGE := cd frontend && exec ../.venv-ui/bin/streamlit run app.py --server.addres
 ui: .venv-ui/done ## Start the page on http://127.0.0.1:8501, for the service at API_URL
 	@$(PAGE)
 
-demo: $(VENV)/$(if $(CLASS_NAMES),full,run) .venv-ui/done ## Start the service and the page
+demo: $(VENV)/$(if $(CLASS_NAMES),full,run) .venv-ui/done ## Start the service and the page, with samples for a first try
+	@cat docs/two-minutes.md
 	@trap 'trap - EXIT INT TERM; kill 0' EXIT INT TERM; $(TENSORFLOW) $(BIN)/shoe-classifier serve & \
 		(export API_URL=$${API_URL:-http://127.0.0.1:$${PORT:-8000}}; $(PAGE))
 
 notebook: $(VENV)/notebook ## Open the notebook in JupyterLab
-	$(BIN)/jupyter lab notebook/image_classification_pipeline.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebook/image_classification_pipeline.ipynb
+
+notebook-outputs: $(VENV)/notebook ## Run the notebook and keep its outputs in it; the service must be running
+	$(BIN)/jupyter nbconvert --execute --inplace --to notebook notebook/image_classification_pipeline.ipynb
 
 install: $(VENV)/full ## Install everything that the service can use, TensorFlow included
 

@@ -23,6 +23,7 @@ from components import (
     tiles,
 )
 from dropped import Dropped, answer_all, as_csv, groups, in_order, pictures, summary, take_in
+from samples import offer_pictures
 
 _AT_ONCE = 60  # pictures of a call, and tiles that are shown
 _ANSWERS = {
@@ -204,3 +205,5 @@ with handle_api_errors():
         answer_all(model["version"], min(_AT_ONCE, status["limits"]["max_batch_files"]))
         with answers:
             results(known_labels(status))
+    else:
+        offer_pictures()

@@ -34,7 +34,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextmanager
 def serving(folder: Path, python: str, *, as_user: bool = False) -> Iterator[Process]:
     folder.mkdir(mode=0o555 if as_user else 0o755)
-    process = Process(folder, python=python, log=folder.parent / "log", as_user=as_user)
+    process = Process(folder, python=python, log="../log", as_user=as_user)
     try:
         yield process
     finally:

@@ -83,14 +83,14 @@ class Process:
         *,
         as_user: bool = False,
         python: str = sys.executable,
-        log: Path | None = None,
+        log: str = "log",
         **environment: str,
     ):
-        """`as_user`: without root's right to ignore the modes of files. `log`: where it goes, if not to the folder."""
+        """`as_user`: without root's right to ignore the modes of files. `log`: its path from there."""
         self.port = port or free_port()
         prefix = _WITHOUT_RIGHTS if as_user and os.geteuid() == 0 else []
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-        self.log = log or folder / "log"
+        self.log = folder / log
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [*prefix, python, "-m", "shoe_classifier", "serve", "--port", str(self.port)],
