@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PART = re.compile(r"\..+?(?:\.(?P<writer>\d+)\.\d+)?\.part(?:\.\w+)?")  # what `replacing` writes, and did in 0.1.0
+FOLDER_PREFIX = "upload-"  # of private folders in TEMP_UPLOADS_DIR: the next start removes what a killed process left
 _LONGEST_SECONDS = 24 * 3600.0  # without a byte: ids of processes are used again, above all in containers
 
 

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,7 @@ from shoe_classifier.ml.dataset import (
     synthetic_negatives,
     without_lookalikes,
 )
+from shoe_classifier.ml.image_file import ImageFile
 from shoe_classifier.ml.zip_reader import Picture
 
 
@@ -29,6 +31,17 @@ def test_load_appends_labels_and_leaves_out_duplicates_and_damage() -> None:
     assert loaded.images.shape == (4, 16, 16, 3)
     assert loaded.labels.tolist() == [1, 2, 1, 2]
     assert loaded.hashes[0] == hashlib.sha256(given[0].data).hexdigest()
+
+
+def test_pictures_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
+    held, stored = load(pictures(20), 16, []), load(pictures(20), 16, [], file=tmp_path / "images")
+    assert isinstance(stored.images, ImageFile)
+    assert stored.hashes == held.hashes
+    for mine, theirs in zip(stored.split(), held.split(), strict=True):
+        assert np.array_equal(mine.images[:], theirs.images)
+    both, expected = (some.split()[0].joined(synthetic_negatives(16, 3)) for some in (stored, held))
+    assert np.array_equal(both.images[:], expected.images)
+    assert len(without_lookalikes(stored, held)) == 0
 
 
 def test_load_leaves_out_the_excluded() -> None:

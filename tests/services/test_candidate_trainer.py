@@ -1,11 +1,13 @@
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.retraining import PICTURES, Machine, train_by_copying
 from shoe_classifier.errors import NoNewData
+from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.services import candidate_trainer
@@ -29,8 +31,10 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, finetune.RetrainTa
     tasks: list[tuple[str, finetune.RetrainTask]] = []
     for method, name in (("quick", "retrain_head"), ("full", "finetune")):
 
-        def train(task: finetune.RetrainTask, report: Report, method: str = method) -> GateEvidence:
+        def train(task: finetune.RetrainTask, report: Report, *ignored: object, method: str = method) -> GateEvidence:
             tasks.append((method, task))
+            if task.pictures is not None:
+                assert len(task.pictures.images[:]) == len(task.pictures)
             return train_by_copying(task, report)
 
         monkeypatch.setattr(finetune, name, train)
@@ -114,21 +118,49 @@ def test_a_part_of_the_time_is_kept_for_what_follows(
     assert 60 < tasks[0][1].deadline - time.monotonic() <= 80
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(1000, ["quick", "full"]), (PICTURES, ["full", "quick"])])
-def test_auto_tries_the_other_way_when_the_gate_rejects(
-    machine: Machine,
-    tasks: list[tuple[str, finetune.RetrainTask]],
-    monkeypatch: pytest.MonkeyPatch,
-    limit: int,
-    expected: list[str],
+def test_auto_goes_on_to_a_full_retrain_when_the_gate_rejects_the_quick_one(
+    machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidate_trainer, "judge", lambda evidence: ["it is worse"] if len(tasks) < 2 else [])
-    candidate, job = train(machine, "auto", full_from_images=limit)
-    assert [method for method, _ in tasks] == expected
-    assert (candidate.reasons, job.mode) == ([], expected[1])
-    first = expected[0].capitalize()
-    assert candidate.note.startswith(f"{first} first, for {PICTURES} new pictures")
-    assert candidate.note.endswith(f"{first} failed, because it is worse; then {expected[1]}. ")
+    candidate, job = train(machine, "auto")
+    assert [method for method, _ in tasks] == ["quick", "full"]
+    assert (candidate.reasons, job.mode) == ([], "full")
+    assert candidate.note == "Quick failed, because it is worse; then full. "
+
+
+@pytest.mark.parametrize(
+    ("right", "rejected", "chosen"), [(0.99, False, "full"), (0.95, False, "quick"), (0.99, True, "quick")]
+)
+def test_auto_takes_a_full_retrain_only_if_it_gains_by_more_than_the_interval(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, right: float, rejected: bool, chosen: str
+) -> None:
+    def train_as(accuracy: float, interval: list[float]) -> Callable[..., GateEvidence]:
+        def train(task: finetune.RetrainTask, report: Report, *ignored: object) -> GateEvidence:
+            evidence = train_by_copying(task, report)
+            return replace(evidence, learned={"accuracy": accuracy, "accuracy_interval": interval})
+
+        return train
+
+    monkeypatch.setattr(finetune, "retrain_head", train_as(0.94, [0.90, 0.97]))
+    monkeypatch.setattr(finetune, "finetune", train_as(right, [0.0, 1.0]))
+    worse = {right: ["it is worse"] if rejected else []}
+    monkeypatch.setattr(candidate_trainer, "judge", lambda evidence: worse.get(evidence.learned["accuracy"], []))
+    monkeypatch.setattr(candidate_trainer, "what_got_worse", lambda evidence, reasons: {})
+    versions: list[str] = []
+    real = candidate_trainer.gains
+    target = machine.files.candidate("test")
+
+    def gains(full: GateEvidence, quick: GateEvidence) -> bool:
+        versions.append(bundles.read(target).version)
+        return real(full, quick)
+
+    monkeypatch.setattr(candidate_trainer, "gains", gains)
+    candidate, job = train(machine, "auto", full_from_images=PICTURES)
+    assert (job.mode, candidate.evidence.learned["accuracy"]) == (chosen, right if chosen == "full" else 0.94)
+    assert candidate.note.startswith(f"{chosen.capitalize()}, because")
+    assert all((bundles.read(target).version == version) == (chosen == "quick") for version in versions)
+    assert list(target.parent.glob(".candidate-*")) == [target]
+    assert list(machine.settings.temp_uploads_dir.glob("upload-*")) == []
 
 
 @pytest.mark.parametrize(("seconds", "force"), [(-1, False), (100, True)])

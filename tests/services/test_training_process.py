@@ -12,6 +12,7 @@ from shoe_classifier.errors import AppError, Cancelled, InvalidModel
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.ml.tuning import Tune
 from shoe_classifier.services import training_process
 from shoe_classifier.services.training_process import TrainingProcessError, finetune_in_process
 from shoe_classifier.types import Report, TrainingEvent
@@ -33,7 +34,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_events_and_evidence_come_back(task: finetune.RetrainTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(task: finetune.RetrainTask, report: Report) -> GateEvidence:
+    def train(task: finetune.RetrainTask, report: Report, tune: Tune) -> GateEvidence:
         report(TrainingEvent("train", 0.5, "Epoch 3 of 6.", epoch=3, epochs=6, loss=0.4))
         print("pages of output")
         return train_by_copying(task, report)
@@ -61,7 +62,7 @@ def test_a_failure_comes_back_and_its_traceback_goes_to_the_log(
     raised: type[Exception],
     text: str,
 ) -> None:
-    def train(task: finetune.RetrainTask, report: Report) -> GateEvidence:
+    def train(task: finetune.RetrainTask, report: Report, tune: Tune) -> GateEvidence:
         raise failure
 
     monkeypatch.setattr(finetune, "finetune", train)
@@ -73,13 +74,13 @@ def test_a_failure_comes_back_and_its_traceback_goes_to_the_log(
 
 
 def test_a_killed_child_is_noticed(task: finetune.RetrainTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "finetune", lambda task, report: os._exit(7))
+    monkeypatch.setattr(finetune, "finetune", lambda *ignored: os._exit(7))
     with pytest.raises(TrainingProcessError, match="status 7"):
         finetune_in_process(task, lambda event: None)
 
 
 def test_a_cancelled_job_stops_the_child(task: finetune.RetrainTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(task: finetune.RetrainTask, report: Report) -> GateEvidence:
+    def train(task: finetune.RetrainTask, report: Report, tune: Tune) -> GateEvidence:
         report(TrainingEvent("train", 0.1, str(os.getpid())))
         while True:
             time.sleep(0.01)
@@ -105,12 +106,12 @@ def test_a_child_whose_parent_is_gone_stops(task: finetune.RetrainTask, monkeypa
 
     monkeypatch.setattr(multiprocessing, "parent_process", Parent)
     monkeypatch.setattr(os, "nice", lambda level: level)
-    monkeypatch.setattr(finetune, "finetune", train_by_copying)
+    monkeypatch.setattr(finetune, "finetune", lambda task, report, tune: train_by_copying(task, report))
     messages: list[object] = []
 
     class Queue:
         put = messages.append
 
-    training_process._train(task, Queue())
+    training_process._train(task, Queue(), finetune.tune_here)
     assert [type(message).__name__ for message in messages] == ["_Failure"]
     assert not task.target.exists()

@@ -24,8 +24,8 @@ from shoe_classifier.api.error_handlers import CLOSE
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.form_parser import FormParser
 from shoe_classifier.errors import InvalidRequest, RequestTimeout, TooLarge
+from shoe_classifier.files import FOLDER_PREFIX
 
-FOLDER_PREFIX = "upload-"  # of private folders; those that a killed process left are recognised by it
 _MAX_JSON_BYTES = 4 << 10
 _FORM_OVERHEAD = 64 << 10
 _HELD_BYTES = 2 << 20  # of a form whose files go to disk: what `FormParser` holds until it is written

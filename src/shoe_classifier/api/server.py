@@ -16,8 +16,8 @@ from uvicorn.supervisors import multiprocess
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.http_protocol import Connection
 from shoe_classifier.api.logs import log_config
-from shoe_classifier.api.multipart import FOLDER_PREFIX
 from shoe_classifier.errors import ConfigurationError
+from shoe_classifier.files import FOLDER_PREFIX
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import folder_lock
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or it takes all memory of a GPU that others use, too
 os.environ.setdefault("KERAS_HOME", os.devnull)  # or Keras creates a folder in the user's home
 
 import keras

@@ -1,17 +1,56 @@
-"""Endless batches of pictures for a training, as TensorFlow pipelines.
+"""Which samples the batches of a training hold: endless, shuffled, and the same however many workers share them."""
 
-Importing this module imports TensorFlow.
-"""
-
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import tensorflow as tf
 
-from shoe_classifier.ml.augment import augment_photo, augment_product, jitter, mixup, paste_on_background
 from shoe_classifier.ml.dataset import LabelledPictures, extract_foreground
+from shoe_classifier.ml.image_file import Images
 
-Batch = dict[str, tuple[tf.Tensor, tf.Tensor]]  # for each source: pictures or latents `(b, ...)`, labels `int64 (b,)`
+# Pictures or latents `(b, ...)`, their labels `int64 (b,)`, and their places in the whole batch `int64 (b,)`.
+Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+Batch = dict[str, Part]  # from each source
+Batches = Callable[[int], Batch]  # from the number of a step to its batch
+
+
+@dataclass(frozen=True)
+class Share:
+    """One worker's share of the samples of a training: every `workers`-th, from number `rank` on.
+
+    Attributes:
+        images: of the share, `(n, ...)`.
+        labels: of the share, `int64 (n,)`.
+        total: number of samples of all workers.
+        rank, workers: which of them has this share.
+    """
+
+    images: Images
+    labels: np.ndarray
+    total: int
+    rank: int = 0
+    workers: int = 1
+
+    def batch(self, step: int, size: int, *, seed: int) -> Part:
+        """This worker's part of the batch of a step, which has `size` samples in all."""
+        numbers = drawn(self.total, step, size, seed=seed)
+        places = np.flatnonzero(numbers % self.workers == self.rank)
+        rows = numbers[places] // self.workers
+        return self.images[rows], self.labels[rows], places
+
+
+def drawn(total: int, step: int, size: int, *, seed: int) -> np.ndarray:
+    """The samples in the batch of a step, of 0..total-1: `int64 (size,)`. All are used before one is used again."""
+    places = np.arange(step * size, (step + 1) * size)
+    passes = places // total
+    orders = {number: _order(total, int(number), seed) for number in np.unique(passes)}
+    return np.array([orders[number][place % total] for number, place in zip(passes, places, strict=True)], np.int64)
+
+
+@lru_cache(maxsize=8)  # a pass takes many batches, and a batch at most a few sources
+def _order(total: int, number: int, seed: int) -> np.ndarray:
+    return np.random.default_rng([seed, number]).permutation(total)
 
 
 @dataclass(frozen=True)
@@ -28,89 +67,60 @@ def training_batches(
     pictures: LabelledPictures,
     photos: LabelledPictures | None,
     negatives: LabelledPictures | None,
-    outputs: int,
-    image_size: int,
     counts: BatchCounts,
-    mixup_share: float,
-) -> tf.data.Dataset:
-    """Augmented batches of all sources.
+) -> Batches:
+    """Batches of all sources, not augmented yet.
 
     Args:
         pictures, photos, negatives: as `training.train` takes them.
-        outputs: number of classes, those of the negatives included.
-        image_size: edge of the pictures in the batches.
         counts: of each kind. Without negatives there is nothing to paste on: there are more plain pictures instead.
-        mixup_share: of all but the plain pictures, 0..1.
 
     Returns:
-        Pairs of `float32 (b, image_size, image_size, 3)`, RGB 0-255, and labels `float32 (b, outputs)`, 0..1.
+        Batches with `plain` and, of what is there, `photos`, `negatives`, and `pasted` on `behind`. Those of `pasted`
+        are cut out, `uint8 (b, s, s, 4)`.
     """
-
-    def mix(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = batch["plain"]
-        clean, clean_labels = augment_product(images, image_size), tf.one_hot(labels, outputs)
-        rough, rough_labels = _rough(batch, image_size)
-        if not rough:
-            return clean, clean_labels
-        one_hot = tf.one_hot(tf.concat(rough_labels, 0), outputs)
-        mixed, mixed_labels = mixup(jitter(tf.concat(rough, 0)), one_hot, mixup_share)
-        return tf.concat([clean, mixed], 0), tf.concat([clean_labels, mixed_labels], 0)
-
-    sources = _sources(pictures, photos, negatives, counts)
-    return tf.data.Dataset.zip(sources).map(mix, num_parallel_calls=2).prefetch(2)
-
-
-def _rough(batch: Batch, image_size: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The pictures of a batch that get strong augmentation, and their labels."""
-    images, labels = [], []
-    if "pasted" in batch:
-        images.append(paste_on_background(batch["pasted"][0], batch["behind"][0], image_size))
-        labels.append(batch["pasted"][1])
-    for name in ("photos", "negatives"):
-        if name in batch:
-            images.append(augment_photo(batch[name][0], image_size))
-            labels.append(batch[name][1])
-    return images, labels
-
-
-def _sources(
-    pictures: LabelledPictures,
-    photos: LabelledPictures | None,
-    negatives: LabelledPictures | None,
-    counts: BatchCounts,
-) -> dict[str, tf.data.Dataset]:
-    plain = counts.plain + (0 if negatives else counts.pasted)
-    sources = {"plain": endless(pictures.images, pictures.labels, plain)}
+    sources = {"plain": (_whole(pictures), counts.plain + (0 if negatives else counts.pasted))}
     if photos:
         balanced = photos[balanced_indices(photos.labels)]
-        sources["photos"] = endless(balanced.images, balanced.labels, counts.photos)
+        sources["photos"] = (_whole(balanced), counts.photos)
     if negatives:
-        sources["pasted"] = endless(extract_foreground(pictures.images), pictures.labels, counts.pasted)
-        sources["negatives"] = endless(negatives.images, negatives.labels, counts.negatives)
-        sources["behind"] = endless(negatives.images, negatives.labels, counts.pasted)
-    return sources
+        sources["pasted"] = (_whole(pictures), counts.pasted)
+        sources["negatives"] = (_whole(negatives), counts.negatives)
+        sources["behind"] = (_whole(negatives), counts.pasted)
+
+    def batch(step: int) -> Batch:
+        parts = {
+            name: share.batch(step, count, seed=seed) for seed, (name, (share, count)) in enumerate(sources.items())
+        }
+        if negatives:
+            images, labels, places = parts["pasted"]
+            parts["pasted"] = extract_foreground(images), labels, places
+        return parts
+
+    return batch
 
 
-def tuning_batches(
-    pictures: LabelledPictures, latents: np.ndarray, latent_labels: np.ndarray, batch: int
-) -> tf.data.Dataset:
-    """Batches for `training.finetune_upper_layers`, not augmented yet.
+def _whole(pictures: LabelledPictures) -> Share:
+    return Share(pictures.images, pictures.labels, len(pictures))
+
+
+def tuning_batches(pictures: Share, latents: Share, size: int) -> Batches:
+    """Batches for `training.tune`, not augmented yet.
 
     Args:
         pictures: at the network's own size; may be empty.
-        latents: `float32 (m, h, w, c)`; may be empty.
-        latent_labels: `int64 (m,)`.
-        batch: of each source that is not empty.
+        latents: in their steps, `int8 (m, h, w, c)`; may be empty.
+        size: of each source that is not empty.
 
     Returns:
-        A `Batch` with `pictures` and `latents`, or what of them is not empty.
+        Batches with `pictures` and `latents`, or what of them is not empty.
     """
-    sources = {}
-    if len(pictures):
-        sources["pictures"] = endless(pictures.images, pictures.labels, batch)
-    if len(latents):
-        sources["latents"] = endless(latents, latent_labels, batch)
-    return tf.data.Dataset.zip(sources).prefetch(2)
+    sources = {name: share for name, share in (("pictures", pictures), ("latents", latents)) if share.total}
+
+    def batch(step: int) -> Batch:
+        return {name: share.batch(step, size, seed=seed) for seed, (name, share) in enumerate(sources.items())}
+
+    return batch
 
 
 def balanced_indices(labels: np.ndarray) -> np.ndarray:
@@ -120,10 +130,3 @@ def balanced_indices(labels: np.ndarray) -> np.ndarray:
     """
     most = np.bincount(labels).max()
     return np.concatenate([np.resize(np.flatnonzero(labels == label), most) for label in np.unique(labels)])
-
-
-def endless(images: np.ndarray, labels: np.ndarray, batch: int) -> tf.data.Dataset:
-    """Batches of images `(n, ...)` and labels `int (n,)`, shuffled anew each time that all have been used."""
-    order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), reshuffle_each_iteration=True).repeat().batch(batch)
-    images, labels = tf.constant(images), tf.constant(labels)
-    return order.map(lambda i: (tf.gather(images, i), tf.gather(labels, i)))

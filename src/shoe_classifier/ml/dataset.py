@@ -1,12 +1,14 @@
 """Pictures as arrays: loading, the fixed hold-out, negatives, objects cut out of white backgrounds."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from shoe_classifier.errors import AppError
+from shoe_classifier.ml.image_file import ImageCollector, ImageFile, Images
 from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.ml.thumbnails import look_alike, thumbnails_of
 from shoe_classifier.ml.zip_reader import Picture
@@ -22,12 +24,12 @@ class LabelledPictures:
     """Columns of equal length.
 
     Attributes:
-        images: `uint8 (n, size, size, 3)`, RGB.
+        images: `uint8 (n, size, size, 3)`, RGB, in memory or in a file.
         labels: `int64 (n,)`, indices into the list of labels.
         hashes: `n` SHA-256 digests of the files, hexadecimal.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     hashes: list[str]
 
@@ -35,14 +37,16 @@ class LabelledPictures:
         return len(self.labels)
 
     def __getitem__(self, keep: np.ndarray) -> "LabelledPictures":
-        """Choose by `bool (n,)` or by indices `int (m,)`."""
+        """Choose by `bool (n,)` or by indices `int (m,)`; what is in a file stays there."""
         keep = np.flatnonzero(keep) if keep.dtype == bool else keep
-        return LabelledPictures(self.images[keep], self.labels[keep], [self.hashes[i] for i in keep])
+        images = self.images.select(keep) if isinstance(self.images, ImageFile) else self.images[keep]
+        return LabelledPictures(images, self.labels[keep], [self.hashes[i] for i in keep])
 
     def joined(self, other: "LabelledPictures") -> "LabelledPictures":
-        """The pictures of both."""
+        """The pictures of both. If these are in a file, those of `other` are added to it."""
+        added = np.asarray(other.images)
         return LabelledPictures(
-            np.concatenate([self.images, other.images]),
+            self.images.extended(added) if isinstance(self.images, ImageFile) else np.concatenate([self.images, added]),
             np.concatenate([self.labels, other.labels]),
             self.hashes + other.hashes,
         )
@@ -71,6 +75,7 @@ def load(
     exclude: frozenset[str] = frozenset(),
     max_pixels: int = MAX_IMAGE_PIXELS,
     progress: Callable[[], None] = lambda: None,
+    file: Path | None = None,
 ) -> LabelledPictures:
     """Decode pictures, each once; what does not decode is left out.
 
@@ -81,8 +86,27 @@ def load(
         exclude: SHA-256 digests, hexadecimal, of files not to use, such as a validation set.
         max_pixels: width x height above which a picture is left out.
         progress: called before each picture.
+        file: where the decoded pictures go, one by one; without it, they are held in memory.
     """
-    images, label_indices, hashes = [], [], []
+    label_indices, hashes = [], []
+    with ImageCollector(image_size, file) as images:
+        for picture, image, sha256 in _decoded(pictures, image_size, exclude, max_pixels, progress):
+            if picture.label not in labels:
+                labels.append(picture.label)
+            images.add(image)
+            label_indices.append(labels.index(picture.label))
+            hashes.append(sha256)
+    return LabelledPictures(images.collected(), np.array(label_indices, np.int64), hashes)
+
+
+def _decoded(
+    pictures: Iterable[Picture],
+    image_size: int,
+    exclude: frozenset[str],
+    max_pixels: int,
+    progress: Callable[[], None],
+) -> Iterator[tuple[Picture, np.ndarray, str]]:
+    """Yield pictures with `uint8 (image_size, image_size, 3)` and their SHA-256."""
     used = set(exclude)
     for picture in pictures:
         progress()
@@ -94,19 +118,18 @@ def load(
             image = decode(picture.data, image_size, name=picture.name, max_pixels=max_pixels)
         except AppError:
             continue
-        if picture.label not in labels:
-            labels.append(picture.label)
-        images.append(image)
-        label_indices.append(labels.index(picture.label))
-        hashes.append(sha256)
-    stacked = np.stack(images) if images else np.zeros((0, image_size, image_size, 3), np.uint8)
-    return LabelledPictures(stacked, np.array(label_indices, np.int64), hashes)
+        yield picture, image, sha256
 
 
 def without_lookalikes(pictures: LabelledPictures, others: LabelledPictures) -> LabelledPictures:
     """Leave out pictures that look like one of `others`: a file that was saved again has another hash."""
-    alike = look_alike(thumbnails_of(pictures.images), thumbnails_of(others.images))  # (n, m)
+    alike = look_alike(_thumbnails(pictures), _thumbnails(others))  # (n, m)
     return pictures[np.flatnonzero(~alike.any(axis=1))]
+
+
+def _thumbnails(pictures: LabelledPictures) -> np.ndarray:
+    """`uint8 (n, 16, 16)`; no more than one picture of a file is in memory."""
+    return np.concatenate([np.zeros((0, 16, 16), np.uint8), *(thumbnails_of(image[None]) for image in pictures.images)])
 
 
 def synthetic_negatives(image_size: int, count: int = 60) -> LabelledPictures:

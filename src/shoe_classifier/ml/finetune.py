@@ -1,6 +1,6 @@
 """From new pictures to a new model file: the first training's file, quick retrain, full retrain."""
 
-import time
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ import numpy as np
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import head_fitting, label_changes
 from shoe_classifier.ml.backbone import Backbone
+from shoe_classifier.ml.batches import Share
 from shoe_classifier.ml.bundle import Bundle
 from shoe_classifier.ml.dataset import LabelledPictures, held_out, synthetic_negatives
 from shoe_classifier.ml.evidence import LiveAnswers, gather_evidence, metrics_of, named, sample_weights
@@ -20,6 +21,7 @@ from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.ml.head import BACKGROUND, Head
 from shoe_classifier.ml.head_fitting import LeftOut, Samples
 from shoe_classifier.ml.replay_buffer import NO_LATENT, ReplayBuffer, ReplayBufferBuilder, keys_of
+from shoe_classifier.ml.tuning import Tune, Tuning
 from shoe_classifier.types import Report, TrainingEvent, utc_now
 
 _REPORT_PICTURES = 50  # from one event to the next while features are computed
@@ -46,6 +48,7 @@ class RetrainTask:
         names: what each of the live model's labels is called in `labels`, None for one that leaves; see
             `label_changes.take_over`. Without names, all stay as they are.
         last_change: the id of the last change of a label that these names take over; the model file keeps it.
+        checkpoint: file from which a full retrain of the same pictures that was killed goes on.
     """
 
     source: Path
@@ -58,6 +61,7 @@ class RetrainTask:
     forgotten: frozenset[str] = frozenset()
     names: Sequence[str | None] | None = None
     last_change: str | None = None
+    checkpoint: Path | None = None
 
     @property
     def merged(self) -> list[int]:
@@ -88,13 +92,20 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
     return gather_evidence(answers, known, samples, candidate, samples, left_out, task.lesson, task.labels)
 
 
-def finetune(task: RetrainTask, report: Report) -> GateEvidence:
+def tune_here(model: Any, tuning: Tuning, report: Report) -> None:
+    """Tune on this machine."""
+    from shoe_classifier.ml import training
+
+    training.tune(model, tuning, report)
+
+
+def finetune(task: RetrainTask, report: Report, tune: Tune = tune_here) -> GateEvidence:
     """Full retrain: tune the upper layers with TensorFlow, update the replay buffer's features, then fit the head.
 
     Writes `task.target`. Raises as `retrain_head` does.
     """
     report(TrainingEvent("train", 0.0, "Starting TensorFlow."))
-    from shoe_classifier.ml import architecture, training  # takes seconds and 450 MB, so only here
+    from shoe_classifier.ml import architecture  # takes seconds and 450 MB, so only here
 
     if task.pictures is None:
         raise ValueError("Expected the pictures, which a full retrain learns from; received only their features.")
@@ -103,7 +114,7 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     others = before[~np.isin(before.keys, keys_of(task.pictures.hashes))]
     replayed = others[others.has_latent]
     model = architecture.load(task.source)
-    _tune(training, model, task.pictures, replayed, task, report)
+    tune(model, _tuning(task, task.pictures, live, replayed), report)
     report(TrainingEvent("compile", 0.0, "Compiling the network."))
     architecture.round_weights(model)
     # Not in integers: the pictures of one retrain are too much alike to tell how far activations reach.
@@ -116,6 +127,8 @@ def finetune(task: RetrainTask, report: Report) -> GateEvidence:
     candidate = _noting_changes(candidate, task)
     model.save(task.target, include_optimizer=False)
     bundles.attach(task.target, candidate, after.trimmed())
+    if task.checkpoint:
+        task.checkpoint.unlink(missing_ok=True)
     return gather_evidence(answers, known, before, candidate, after, left_out, task.lesson, task.labels)
 
 
@@ -171,19 +184,20 @@ def _of_missing_labels(samples: ReplayBuffer, others: ReplayBuffer) -> ReplayBuf
     return samples[~np.isin(samples.labels, others.labels)]
 
 
-def _tune(
-    training: Any, model: Any, pictures: LabelledPictures, replayed: ReplayBuffer, task: RetrainTask, report: Report
-) -> None:
-    learn, shown = replayed[~replayed.held_out], pictures.split()[0]
+def _tuning(task: RetrainTask, pictures: LabelledPictures, live: Bundle, replayed: ReplayBuffer) -> Tuning:
     classes = len(task.labels)
-    training.finetune_upper_layers(
-        model,
-        replace(shown, labels=_with_negatives_last(shown.labels, classes)),
-        learn.float_latents(),
-        _with_negatives_last(learn.labels, classes),
-        classes,
-        report,
-        lambda: time.monotonic() > task.deadline,
+    shown, learn = pictures.split()[0], replayed[~replayed.held_out]
+    labels, latent_labels = (_with_negatives_last(samples.labels, classes) for samples in (shown, learn))
+    identity = repr((live.version, task.labels, labels.tolist(), shown.hashes, learn.keys.tolist()))
+    return Tuning(
+        source=task.source,
+        pictures=Share(shown.images, labels, len(shown)),
+        latents=Share(learn.latents[learn.latent_rows], latent_labels, len(learn)),
+        latent_scale=learn.latent_scale,
+        classes=classes,
+        deadline=task.deadline,
+        fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
+        checkpoint=task.checkpoint,
     )
 
 

@@ -1,16 +1,21 @@
 """What a retrain job trains: the stored pictures that wait, made into a candidate, and the gate's opinion of it."""
 
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from shoe_classifier.files import FOLDER_PREFIX
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.comparison import what_got_worse
+from shoe_classifier.ml.dataset import LabelledPictures
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence, judge
 from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.ml.tuning import Tune
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.services.lesson import Lesson, LessonCollector, left_out
 from shoe_classifier.services.picture_features import FeatureExtractor
@@ -37,7 +42,7 @@ class TrainedCandidate:
     evidence: GateEvidence
     reasons: list[str]
     learned: dict[str, str]
-    note: str
+    note: str = ""
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -50,12 +55,19 @@ class CandidateTrainer:
     """Trains candidates from stored pictures and the live model."""
 
     def __init__(
-        self, settings: Settings, store: Store, holder: LiveModelHolder, live: Path, features: FeatureExtractor
+        self,
+        settings: Settings,
+        store: Store,
+        holder: LiveModelHolder,
+        live: Path,
+        features: FeatureExtractor,
+        tune: Tune = finetune.tune_here,
     ):
-        """`live` is the live model's file."""
+        """`live` is the live model's file; `tune` is what full retrains tune with."""
         self._settings = settings
         self._collector = LessonCollector(settings, store, holder, features)
         self._live = live
+        self._tune = tune
 
     def train(
         self, target: Path, deadline: float, progress: JobProgress, without: Sequence[str] = ()
@@ -72,40 +84,58 @@ class CandidateTrainer:
             Cancelled: `progress` was cancelled.
         """
         waiting = self._collector.waiting(without)
-        methods, note = self._methods(progress.row.mode, len(waiting))
-        note += f"Without {', '.join(map(repr, without))}, as asked. " if without else ""
+        methods = self._methods(progress.row.mode)
+        note = f"Without {', '.join(map(repr, without))}, as asked. " if without else ""
         progress.update(mode=methods[0], samples=len(waiting))
         lesson = self._collector.collect(waiting, deadline, progress.report)
         progress.update(labels=lesson.labels, samples=len(lesson.learned))
         note += left_out(lesson.unreadable)
-        for method in methods:
-            progress.update(mode=method)
-            candidate = self._attempt(method, lesson, target, deadline, progress, note)
-            if not candidate.reasons or progress.row.force or time.monotonic() > deadline or method == methods[-1]:
-                break
-            note += f"{method.capitalize()} failed, because {'; '.join(candidate.reasons)}; then {methods[-1]}. "
-        return candidate
+        candidate = self._attempt(methods[0], lesson, target, deadline, progress)
+        if len(methods) > 1 and not progress.row.force and time.monotonic() < deadline:
+            candidate = self._improved(candidate, lesson, target, deadline, progress)
+        return replace(candidate, note=note + candidate.note)
 
-    def _methods(self, mode: RetrainMode, pictures: int) -> tuple[Sequence[Method], str]:
-        """Return the methods to try until the gate accepts a candidate, and why these, if the user left it open.
+    def _methods(self, mode: RetrainMode) -> Sequence[Method]:
+        """Return the methods of a job; the second is only tried where the first may not be enough.
 
         Raises `NotOffered` when a full retrain is asked for but cannot run here.
         """
         if mode == "full":
             require_tensorflow()
         if mode != "auto":
-            return [mode], ""
-        if not tensorflow_installed():
-            return ["quick"], "Quick only, because TensorFlow is not installed yet. "
+            return [mode]
+        return ["quick", "full"] if tensorflow_installed() else ["quick"]
+
+    def _improved(
+        self, quick: TrainedCandidate, lesson: Lesson, target: Path, deadline: float, progress: JobProgress
+    ) -> TrainedCandidate:
+        """Try a full retrain where the gate rejects the quick one, or where there are many pictures.
+
+        A full one costs minutes, and slower predictions ever after, so it replaces an accepted quick one only if it is
+        better on the new held-out pictures by more than chance.
+        """
         limit = self._settings.full_from_images
-        if pictures >= limit:
-            return ["full", "quick"], f"Full first, for {pictures} new pictures (from {limit} on). "
-        return ["quick", "full"], f"Quick first, for {pictures} new pictures (full from {limit} on). "
+        if not quick.reasons and len(lesson.learned) < limit:
+            return quick
+        progress.update(mode="full")
+        second = target.with_name(f".candidate-full{target.name}")
+        try:
+            full = self._attempt("full", lesson, second, deadline, progress)
+            better = not full.reasons and gains(full.evidence, quick.evidence)
+            if quick.reasons or better:
+                second.replace(target)
+        finally:
+            second.unlink(missing_ok=True)
+        if quick.reasons:
+            return replace(full, note=f"Quick failed, because {'; '.join(quick.reasons)}; then full. ")
+        if better:
+            return replace(full, note=f"Full, because it gains on {len(lesson.learned)} new pictures. ")
+        progress.update(mode="quick")
+        return replace(quick, note=f"Quick, because full gains nothing on {len(lesson.learned)} new pictures. ")
 
     def _attempt(
-        self, method: Method, lesson: Lesson, target: Path, deadline: float, progress: JobProgress, note: str
+        self, method: Method, lesson: Lesson, target: Path, deadline: float, progress: JobProgress
     ) -> TrainedCandidate:
-        pictures = self._collector.load_pictures(lesson, progress.report) if method == "full" else None
         task = RetrainTask(
             source=self._live,
             target=target,
@@ -113,21 +143,35 @@ class CandidateTrainer:
             new=lesson.new,
             labels=lesson.labels,
             deadline=deadline - max(0.0, deadline - time.monotonic()) * _TIME_TO_FINISH,
-            pictures=pictures,
             forgotten=lesson.forgotten,
             names=lesson.changes.names if lesson.changes.waiting else None,
             last_change=lesson.changes.last,
         )
-        evidence = self._train(method, task, progress)
-        progress.report(TrainingEvent("judge", 0.0, "Comparing with the live model."))
-        return TrainedCandidate(evidence, judge(evidence), lesson.learned, note)
-
-    def _train(self, method: Method, task: RetrainTask, progress: JobProgress) -> GateEvidence:
         if method == "quick":
-            return finetune.retrain_head(task, progress.report)
-        if self._settings.retrain_in == "subprocess":
-            return finetune_in_process(task, progress.report)
-        return finetune.finetune(task, progress.report)
+            evidence = finetune.retrain_head(task, progress.report)
+        else:
+            with self._pictures(lesson, progress) as pictures:
+                checkpoint = self._live.with_name(".training.npz")
+                evidence = self._finetune(replace(task, pictures=pictures, checkpoint=checkpoint), progress)
+        progress.report(TrainingEvent("judge", 0.0, "Comparing with the live model."))
+        return TrainedCandidate(evidence, judge(evidence), lesson.learned)
+
+    @contextmanager
+    def _pictures(self, lesson: Lesson, progress: JobProgress) -> Iterator[LabelledPictures]:
+        parent = self._settings.temp_uploads_dir
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, dir=parent) as folder:
+            yield self._collector.load_pictures(lesson, progress.report, Path(folder) / "pictures")
+
+    def _finetune(self, task: RetrainTask, progress: JobProgress) -> GateEvidence:
+        if self._settings.retrain_in == "thread":
+            return finetune.finetune(task, progress.report)
+        return finetune_in_process(task, progress.report, self._tune)
+
+
+def gains(full: GateEvidence, quick: GateEvidence) -> bool:
+    """Whether a full retrain is better on the new held-out pictures than the 95 % interval of the quick one allows."""
+    return bool(full.learned["accuracy"] > quick.learned["accuracy_interval"][1])
 
 
 def _recall(name: str, figures: dict[str, float]) -> str:

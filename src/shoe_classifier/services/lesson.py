@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -105,8 +106,11 @@ class LessonCollector:
         features = _columns(rows, found, labels, live.backbone.feature_count)
         return Lesson(rows, features, labels, unreadable, forgotten, changes)
 
-    def load_pictures(self, lesson: Lesson, report: Report) -> LabelledPictures:
-        """Decode the pictures of a lesson at the network's own size, for a full retrain. Raises `NoNewData`."""
+    def load_pictures(self, lesson: Lesson, report: Report, file: Path) -> LabelledPictures:
+        """Decode the pictures of a lesson at the network's own size into a file, for a full retrain.
+
+        Raises `NoNewData` if none can be read.
+        """
         rows, read = lesson.rows, 0
 
         def report_progress() -> None:
@@ -117,7 +121,7 @@ class LessonCollector:
         size, max_pixels = self._holder.teachable.backbone.image_size, self._settings.max_image_pixels
         files = (Picture(row.shoe_class, row.image_path, data) for row, data in stored_pictures(self._store, rows))
         names = [*lesson.labels, NONE_OF_THESE]
-        pictures = load(files, size, names, progress=report_progress, max_pixels=max_pixels)
+        pictures = load(files, size, names, progress=report_progress, max_pixels=max_pixels, file=file)
         if not len(pictures):
             raise _unreadable(rows)
         nothing = pictures.labels == len(lesson.labels)

@@ -1,7 +1,9 @@
 """Training and evaluation on labelled pictures of this machine's disk."""
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -81,66 +83,84 @@ def train_from_folders(plan: OfflineTraining, report: Report) -> Bundle:
     config = training.TrainingConfig(
         image_size=plan.image_size, epochs=plan.epochs, steps=plan.steps, frozen=plan.frozen
     )
-    model = _train(plan, config, report)
-    small = _load(plan, config.image_size, config.image_size, report)
     plan.out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(plan.out) as part:
+    model = _train(plan, config, report)
+    with _picture_folder(plan) as folder, replacing(plan.out) as part:
+        small = _load(plan, config.image_size, config.image_size, report, folder)
         return finetune.build_model_file(
             model, part, small.pictures, small.photos, small.negatives, small.labels, report
         )
 
 
+@contextmanager
+def _picture_folder(plan: OfflineTraining) -> Iterator[Path]:
+    """A folder for decoded pictures, some gigabytes, beside the model file: the system's own may be in memory."""
+    with tempfile.TemporaryDirectory(prefix=".pictures-", dir=plan.out.parent) as folder:
+        yield Path(folder)
+
+
 def _train(plan: OfflineTraining, config: "TrainingConfig", report: Report) -> Any:
-    """Return the trained Keras network. Its pictures, some gigabytes, are dropped with this function's frame."""
+    """Return the trained Keras network."""
     from shoe_classifier.ml import architecture, training
 
     size = config.load_size if plan.epochs else config.image_size
-    large = _load(plan, size, config.image_size, report)
-    return training.train(
-        large.pictures.split()[0],
-        large.photos.split()[0] if large.photos else None,
-        large.negatives.split()[0] if large.negatives else None,
-        len(large.labels),
-        config,
-        report,
-        plan.checkpoints,
-        architecture.load(plan.start) if plan.start else None,
-    )
+    with _picture_folder(plan) as folder:
+        large = _load(plan, size, config.image_size, report, folder)
+        return training.train(
+            large.pictures.split()[0],
+            large.photos.split()[0] if large.photos else None,
+            large.negatives.split()[0] if large.negatives else None,
+            len(large.labels),
+            config,
+            report,
+            plan.checkpoints,
+            architecture.load(plan.start) if plan.start else None,
+        )
 
 
-def _load(plan: OfflineTraining, image_size: int, compared_size: int, report: Report) -> _TrainingSet:
-    """Load all pictures at `image_size`; those that negatives must not look like at `compared_size`, both in pixels."""
+def _load(plan: OfflineTraining, image_size: int, compared_size: int, report: Report, folder: Path) -> _TrainingSet:
+    """Load all pictures into files of a folder.
+
+    They are loaded at `image_size`; those that negatives must not look like at `compared_size`, both in pixels.
+    """
     excluded = frozenset(hashlib.sha256(picture.data).hexdigest() for path in plan.exclude for picture in _read(path))
     labels: list[str] = []
 
-    def load_labelled(paths: Sequence[Path], names: list[str]) -> LabelledPictures:
+    def load_labelled(paths: Sequence[Path], names: list[str], file: str) -> LabelledPictures:
         report(TrainingEvent("collect", 0.0, f"Reading {', '.join(p.name for p in paths)} at {image_size} pixels."))
-        return load(chain.from_iterable(map(_read, paths)), image_size, names, exclude=excluded)
+        given = chain.from_iterable(map(_read, paths))
+        return load(given, image_size, names, exclude=excluded, file=folder / file)
 
-    pictures = load_labelled([plan.data], labels)
+    pictures = load_labelled([plan.data], labels, "pictures")
     if len(labels) < 2:
         raise InvalidRequest(
             f"Expected pictures of two or more labels in {plan.data}; received {', '.join(labels) or 'none'}."
         )
     photo_labels = list(labels)
-    photos = load_labelled(plan.photos, photo_labels) if plan.photos else None
+    photos = load_labelled(plan.photos, photo_labels, "photos") if plan.photos else None
     if photo_labels != labels:
         raise InvalidRequest(f"Expected photos of {', '.join(labels)}; received others: {photo_labels[len(labels) :]}.")
     negatives = None
     if plan.backgrounds:
         lookalikes = [load(_read(path), compared_size, []) for path in plan.exclude]
-        negatives = _load_negatives(plan.backgrounds, image_size, len(labels), excluded, lookalikes)
+        file = folder / "negatives"
+        negatives = _load_negatives(plan.backgrounds, image_size, len(labels), excluded, lookalikes, file)
     return _TrainingSet(labels, pictures, photos, negatives)
 
 
 def _load_negatives(
-    paths: Sequence[Path], image_size: int, first: int, excluded: frozenset[str], lookalikes: Sequence[LabelledPictures]
+    paths: Sequence[Path],
+    image_size: int,
+    first: int,
+    excluded: frozenset[str],
+    lookalikes: Sequence[LabelledPictures],
+    file: Path,
 ) -> LabelledPictures:
-    """Load folders of negatives, and add synthetic ones; their label indices start at `first`."""
+    """Load folders of negatives into a file, and add synthetic ones; their label indices start at `first`."""
     names = [str(i) for i in range(first)]  # stand for the model's own labels
     files = chain.from_iterable(map(_read, paths))
     pictures = (replace(picture, label=_NEGATIVES_PREFIX + picture.label) for picture in files)
-    negatives = load(pictures, image_size, names, exclude=excluded)
+    negatives = load(pictures, image_size, names, exclude=excluded, file=file)
     for others in lookalikes:
         negatives = without_lookalikes(negatives, others)
     synthetic = synthetic_negatives(image_size)

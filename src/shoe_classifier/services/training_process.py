@@ -16,6 +16,7 @@ from shoe_classifier.errors import AppError, Cancelled, NotOffered, disk_error
 from shoe_classifier.ml import finetune
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.gate import GateEvidence
+from shoe_classifier.ml.tuning import Tune
 from shoe_classifier.types import Report, TrainingEvent
 
 logger = logging.getLogger(__name__)
@@ -51,10 +52,11 @@ class _Failure:
     detail: str | None
 
 
-def finetune_in_process(task: RetrainTask, report: Report) -> GateEvidence:
+def finetune_in_process(task: RetrainTask, report: Report, tune: Tune = finetune.tune_here) -> GateEvidence:
     """Run `finetune.finetune` in a child process.
 
     Args:
+        tune: what it tunes with; it is sent to the child.
         report: receives the child's events, the latest one repeatedly; if it raises, the child is stopped.
 
     Raises:
@@ -63,7 +65,7 @@ def finetune_in_process(task: RetrainTask, report: Report) -> GateEvidence:
     """
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
-    child = context.Process(target=_train, args=[task, messages], daemon=True)
+    child = context.Process(target=_train, args=[task, messages, tune], daemon=True)
     child.start()
     try:
         return _await_evidence(child, messages, report)
@@ -94,7 +96,7 @@ def _await_evidence(child: BaseProcess, messages: Any, report: Report) -> GateEv
         event = message
 
 
-def _train(task: RetrainTask, messages: Any) -> None:
+def _train(task: RetrainTask, messages: Any, tune: Tune) -> None:
     """Run in the child: train, and send events, then the evidence or the failure."""
     parent = multiprocessing.parent_process()
 
@@ -106,7 +108,7 @@ def _train(task: RetrainTask, messages: Any) -> None:
     os.nice(LOWEST_PRIORITY)
     try:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):  # TensorFlow prints pages
-            messages.put(finetune.finetune(task, send))
+            messages.put(finetune.finetune(task, send, tune))
     except Exception as error:  # of any kind: the parent logs it and decides what clients are told
         told = error if isinstance(error, AppError) else disk_error(error)
         messages.put(_Failure(traceback.format_exc(), told.detail if told else None))
