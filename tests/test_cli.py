@@ -89,6 +89,12 @@ def test_benchmark_few_shot(settings: Settings, tmp_path: Path) -> None:
         assert f"received {shots!r}" in wrong.stderr
 
 
+def test_train_leaves_the_live_model_alone() -> None:
+    text = CliRunner().invoke(app, ["train", "--help"]).output
+    assert "models/trained.h5" in text
+    assert "models/shoe_classifier.h5" not in text
+
+
 @pytest.mark.slow
 def test_train_with_everything(tmp_path: Path, data: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, so that the network can be a small one."""

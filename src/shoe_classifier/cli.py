@@ -71,7 +71,7 @@ def predict(
 @app.command()
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Where the model file is written.")] = Path("models/shoe_classifier.h5"),
+    out: Annotated[Path, typer.Option(help="Where the model file is written.")] = Path("models/trained.h5"),
     photos: Annotated[list[Path] | None, typer.Option(help="Photos with the same labels, as users take them.")] = None,
     backgrounds: Annotated[list[Path] | None, typer.Option(help="Folders of pictures with none of the labels.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Pictures that must not be trained on.")] = None,

@@ -86,7 +86,9 @@ class Settings(BaseSettings):
 
     retrain_in: Literal["thread", "subprocess"] = Field("subprocess", description="Where a full retrain runs.")
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
-    full_from_images: int = Field(1000, gt=0, description="Number of new pictures from which `auto` retrains fully.")
+    full_from_images: int = Field(
+        1000, gt=0, description="Number of new pictures from which `auto` tries a full retrain."
+    )
     keep_versions: int = Field(5, gt=0, description="Earlier model versions that are kept.")
     keep_rejected: int = Field(
         3, ge=0, description="Most rejected candidates that are kept, to be published all the same."

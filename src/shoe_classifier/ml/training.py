@@ -190,7 +190,7 @@ class _CheckpointFile:
     def restore(self, variables: Sequence[keras.Variable]) -> int:
         """Take the state over, if there is one; returns after how many epochs it was kept."""
         try:
-            with np.load(self._path) as state:
+            with self._path.open("rb") as file, np.load(file) as state:
                 if str(state["fingerprint"]) != self._fingerprint:
                     return 0
                 values = [state[str(number)] for number in range(len(variables))]

@@ -84,8 +84,8 @@ class CandidateTrainer:
             Cancelled: `progress` was cancelled.
         """
         waiting = self._collector.waiting(without)
-        methods = self._methods(progress.row.mode)
-        note = f"Without {', '.join(map(repr, without))}, as asked. " if without else ""
+        methods, note = self._methods(progress.row.mode)
+        note += f"Without {', '.join(map(repr, without))}, as asked. " if without else ""
         progress.update(mode=methods[0], samples=len(waiting))
         lesson = self._collector.collect(waiting, deadline, progress.report)
         progress.update(labels=lesson.labels, samples=len(lesson.learned))
@@ -95,16 +95,18 @@ class CandidateTrainer:
             candidate = self._improved(candidate, lesson, target, deadline, progress)
         return replace(candidate, note=note + candidate.note)
 
-    def _methods(self, mode: RetrainMode) -> Sequence[Method]:
-        """Return the methods of a job; the second is only tried where the first may not be enough.
+    def _methods(self, mode: RetrainMode) -> tuple[Sequence[Method], str]:
+        """Return the methods of a job, and a note if there is one less. The second is tried where it may be needed.
 
         Raises `NotOffered` when a full retrain is asked for but cannot run here.
         """
         if mode == "full":
             require_tensorflow()
         if mode != "auto":
-            return [mode]
-        return ["quick", "full"] if tensorflow_installed() else ["quick"]
+            return [mode], ""
+        if not tensorflow_installed():
+            return ["quick"], "Quick only, because TensorFlow is not installed yet. "
+        return ["quick", "full"], ""
 
     def _improved(
         self, quick: TrainedCandidate, lesson: Lesson, target: Path, deadline: float, progress: JobProgress
@@ -114,9 +116,9 @@ class CandidateTrainer:
         A full one costs minutes, and slower predictions ever after, so it replaces an accepted quick one only if it is
         better on the new held-out pictures by more than chance.
         """
-        limit = self._settings.full_from_images
-        if not quick.reasons and len(lesson.learned) < limit:
-            return quick
+        count, limit = len(lesson.learned), self._settings.full_from_images
+        if not quick.reasons and count < limit:
+            return replace(quick, note=f"Quick first, for {count} new pictures (full from {limit} on). ")
         progress.update(mode="full")
         second = target.with_name(f".candidate-full{target.name}")
         try:
@@ -129,9 +131,9 @@ class CandidateTrainer:
         if quick.reasons:
             return replace(full, note=f"Quick failed, because {'; '.join(quick.reasons)}; then full. ")
         if better:
-            return replace(full, note=f"Full, because it gains on {len(lesson.learned)} new pictures. ")
+            return replace(full, note=f"Full, because it gains on {count} new pictures. ")
         progress.update(mode="quick")
-        return replace(quick, note=f"Quick, because full gains nothing on {len(lesson.learned)} new pictures. ")
+        return replace(quick, note=f"Quick, because full gains nothing on {count} new pictures. ")
 
     def _attempt(
         self, method: Method, lesson: Lesson, target: Path, deadline: float, progress: JobProgress
