@@ -1,10 +1,11 @@
 """`shoe-classifier scale …`: work on more pictures than one service should take, on this machine or a Ray cluster."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from shoe_classifier.terminal import console, or_exit, progress_bar, read_settings
+from shoe_classifier.terminal import console, or_exit, progress_bar, read_settings, show_on
 
 scale = typer.Typer(no_args_is_help=True, help="Many pictures at once, on this machine or a Ray cluster.")
 
@@ -22,11 +23,6 @@ Address = Annotated[
 ]
 
 
-@scale.callback()
-def _scale() -> None:
-    """Without it, typer would take the only command for the group itself."""
-
-
 @scale.command()
 def predict(
     source: Source,
@@ -36,15 +32,54 @@ def predict(
 ) -> None:
     """Classify all pictures of SOURCE with the live model, into OUT. Run it again to go on after an interruption."""
     from shoe_classifier.scale.bulk import predictions_of
+    from shoe_classifier.scale.job import Request, run
+
+    _run(Request("predict", predictions_of, source, out, actors, address), run)
+
+
+@scale.command()
+def features(
+    source: Source,
+    out: Annotated[str, typer.Argument(help="Folder, or s3://bucket/folder, of features; it may hold others.")],
+    actors: Actors = None,
+    address: Address = None,
+) -> None:
+    """Compute what the live model sees in all pictures of SOURCE, each once, to teach from. OUT keeps it."""
+    from shoe_classifier.scale.features import collect, features_of
     from shoe_classifier.scale.job import Request
 
-    _run(Request("predict", predictions_of, source, out, actors, address))
+    _run(Request("features", features_of, source, out, actors, address), collect)
 
 
-def _run(request: Any) -> None:
+@scale.command()
+def teach(
+    features: Annotated[str, typer.Argument(help="What `scale features` wrote, of labelled pictures.")],
+    out: Annotated[Path, typer.Option(help="Where the new model file is written.")] = Path("taught.h5"),
+    most: Annotated[int, typer.Option(min=2, help="Pictures to learn from, at most.")] = 200_000,
+    force: Annotated[bool, typer.Option(help="Write even a model that is worse.")] = False,
+) -> None:
+    """Fit the live model's head to many pictures, by their features, and write the result unless it is worse."""
+    from shoe_classifier.scale.teaching import teach as fit
+
+    with progress_bar() as bar:
+        show = show_on(bar, bar.add_task("Reading the features", total=1.0))
+        taught = or_exit(fit, features, out, read_settings(), show, most=most, force=force)
+    metrics = taught.evidence.metrics
+    console().print(
+        f"Learned {taught.pictures:,} of {taught.of:,} pictures: accuracy {metrics['accuracy']:.4f} on "
+        f"{metrics['samples']:,} held-out ones.",
+        markup=False,
+        soft_wrap=True,
+    )
+    if taught.reasons:
+        console().print(f"It is worse: {'; '.join(taught.reasons)}.", markup=False, soft_wrap=True)
+    if taught.reasons and not force:
+        raise typer.Exit(1)
+    console().print(f"Version {taught.version} is in {out}.", markup=False, soft_wrap=True)
+
+
+def _run(request: Any, work: Any) -> None:
     """Do a job with a progress bar, and say how it ended."""
-    from shoe_classifier.scale.job import run
-
     settings = read_settings()
     with progress_bar() as bar:
         shown = bar.add_task("Listing the pictures", total=None)
@@ -54,7 +89,7 @@ def _run(request: Any) -> None:
             text = f"{done:,} of {total:,} pictures, {progress.per_second:,.0f} a second"
             bar.update(shown, total=total, completed=done, description=text)
 
-        end = or_exit(run, request, settings, show)
+        end = or_exit(work, request, settings, show)
     _say(end, request.out)
 
 

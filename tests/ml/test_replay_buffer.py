@@ -1,7 +1,9 @@
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 
 from shoe_classifier.ml import replay_buffer
 from shoe_classifier.ml.replay_buffer import Capacity, ReplayBuffer, ReplayBufferBuilder
@@ -13,9 +15,10 @@ def samples(
     rng = np.random.default_rng([label, first_key])
     held_out = np.arange(count) % 5 == 0
     builder = ReplayBufferBuilder(scale)
-    for i in range(count):
-        builder.add(np.full(4, i, np.float32), np.full((2, 2, 3), i / 10 - 0.5, np.float32), label, bool(held_out[i]))
     keys = rng.permutation(count).astype(np.uint64) * np.uint64(1 << 40) + np.uint64(first_key)
+    for i in range(count):
+        features, latent = np.full(4, i, np.float32), np.full((2, 2, 3), i / 10 - 0.5, np.float32)
+        builder.add(features, latent, label, bool(held_out[i]), int(keys[i]))
     return builder.build(np.full(count, label), held_out, keys, photo=photo, shipped=shipped)
 
 
@@ -113,3 +116,38 @@ def test_builder_keeps_no_more_latents_than_fit() -> None:
     buffer = samples(1000, 0)
     assert buffer.has_latent.sum() == replay_buffer.LATENTS.per_group + replay_buffer.HELD_OUT_LATENTS.per_group
     assert len(buffer) == 1000
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=strategies.data())
+def test_parts_that_are_trimmed_and_added_end_as_the_whole(data: strategies.DataObject) -> None:
+    """However many samples there are, and on whatever machine and in whatever order each was seen."""
+    count = data.draw(strategies.integers(1, 120))
+    rng = np.random.default_rng(data.draw(strategies.integers(0, 2**32 - 1)))
+    labels, held_out = rng.integers(-1, 4, count), rng.random(count) < 0.3
+    keys = rng.choice(1 << 40, count, replace=False).astype(np.uint64) << np.uint64(20)
+    place = rng.integers(0, data.draw(strategies.integers(1, 6)), count)
+
+    def buffer(chosen: np.ndarray) -> ReplayBuffer:
+        builder = ReplayBufferBuilder(0.1)
+        for i in chosen:
+            latent = np.full((1, 1, 2), i / 20, np.float32)
+            builder.add(np.full(2, i, np.float32), latent, int(labels[i]), bool(held_out[i]), int(keys[i]))
+        return builder.build(labels[chosen], held_out[chosen], keys[chosen], photo=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_buffer, "TAUGHT_FEATURES", Capacity(20, 7))
+        patch.setattr(replay_buffer, "HELD_OUT_TAUGHT_FEATURES", Capacity(8, 3))
+        patch.setattr(replay_buffer, "LATENTS", Capacity(9, 4))
+        patch.setattr(replay_buffer, "HELD_OUT_LATENTS", Capacity(5, 2))
+        parts = [buffer(rng.permutation(np.flatnonzero(place == number))) for number in np.unique(place)]
+        merged = reduce(ReplayBuffer.add, parts[1:], parts[0].trimmed())
+        assert_same(merged, buffer(np.arange(count)).trimmed())
+
+
+def assert_same(first: ReplayBuffer, second: ReplayBuffer) -> None:
+    """Compare two buffers, whose samples may stand in any order."""
+    first, second = first[np.argsort(first.keys)], second[np.argsort(second.keys)]
+    for name in ("features", "labels", "held_out", "photo", "shipped", "named", "keys", "has_latent"):
+        assert np.array_equal(getattr(first, name), getattr(second, name)), name
+    assert np.array_equal(first.float_latents(), second.float_latents())

@@ -49,6 +49,7 @@ class RetrainTask:
             `label_changes.take_over`. Without names, all stay as they are.
         last_change: the id of the last change of a label that these names take over; the model file keeps it.
         checkpoint: file from which a full retrain of the same pictures that was killed goes on.
+        latents: samples of some of the new pictures, with their latents, where these are known without a full retrain.
     """
 
     source: Path
@@ -62,6 +63,7 @@ class RetrainTask:
     names: Sequence[str | None] | None = None
     last_change: str | None = None
     checkpoint: Path | None = None
+    latents: ReplayBuffer | None = None
 
     @property
     def merged(self) -> list[int]:
@@ -155,7 +157,8 @@ def _samples_to_learn(stored: ReplayBuffer, task: RetrainTask) -> tuple[ReplayBu
     """
     dropped = keys_of([*task.forgotten, *task.lesson.hashes])
     known = stored[~np.isin(stored.keys, dropped)].joined(_photos(task.features[~task.new], stored))
-    return known, known.joined(_photos(task.lesson, stored))
+    lesson = _photos(task.lesson, stored)
+    return known, known.joined(lesson if task.latents is None else lesson.joined(task.latents))
 
 
 def _photos(pictures: LabelledFeatures, stored: ReplayBuffer) -> ReplayBuffer:
@@ -265,15 +268,15 @@ def _samples(
     photo: bool,
     shipped: bool = False,
 ) -> ReplayBuffer:
-    judged = held_out(pictures.hashes)
+    judged, keys = held_out(pictures.hashes), keys_of(pictures.hashes)
     builder = ReplayBufferBuilder(latent_scale)
     for i, picture in enumerate(pictures.images):
         features, latent = backbone.features_and_latent(picture)
-        builder.add(features, latent, int(pictures.labels[i]), bool(judged[i]))
+        builder.add(features, latent, int(pictures.labels[i]), bool(judged[i]), int(keys[i]))
         if i % _REPORT_PICTURES == 0:
             message = f"Computing the features of picture {i + 1} of {len(pictures)}."
             report(TrainingEvent("features", i / len(pictures), message))
-    return builder.build(pictures.labels, judged, keys_of(pictures.hashes), photo=photo, shipped=shipped)
+    return builder.build(pictures.labels, judged, keys, photo=photo, shipped=shipped)
 
 
 def _latent_scale(backbone: Backbone, pictures: LabelledPictures) -> float:

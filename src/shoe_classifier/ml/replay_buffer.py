@@ -4,8 +4,9 @@ The head learns from features; a full retrain starts from latents, the activatio
 al. 2020, "Latent Replay for Real-Time Continual Learning").
 """
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from heapq import heappush, heappushpop
 
 import numpy as np
 
@@ -98,7 +99,7 @@ class ReplayBuffer:
         old = self[~np.isin(self.keys, other.keys)]
         shifted = np.where(other.has_latent, other.latent_rows + len(old.latents), NO_LATENT).astype(np.int32)
         ratio = other.latent_scale / self.latent_scale
-        rescaled = other.latents if ratio == 1 else _to_steps(other.latents.astype(np.float32), 1 / ratio)
+        rescaled = other.latents if ratio == 1 else to_steps(other.latents.astype(np.float32), 1 / ratio)
         return ReplayBuffer(
             np.concatenate([old.features, other.features]),
             np.concatenate([old.labels, other.labels]),
@@ -115,11 +116,11 @@ class ReplayBuffer:
     def trimmed(self) -> "ReplayBuffer":
         """Keep a fair share of each group: the photos of each label, and its other pictures, shipped and taught apart.
 
-        Within a group the keys decide. They are parts of hashes, so this is a uniform sample, and always the same one.
+        Within a group the keys decide. They are parts of hashes, so this is a uniform sample, and always the same one:
+        buffers of parts, trimmed and added in any grouping, end as the buffer of the whole.
         """
         groups = self.labels.astype(np.int64) * 2 + self.photo
-        # Fibonacci hashing, for an order that does not depend on the hold-out, which the same bytes decide.
-        order = np.argsort(self.keys * np.uint64(0x9E3779B97F4A7C15), kind="stable")
+        order = np.argsort(rank(self.keys), kind="stable")
         kept, with_latent = [np.arange(0)], [np.arange(0)]
         for shipped, held_out in ((True, False), (True, True), (False, False), (False, True)):
             mine = order[(self.shipped[order] == shipped) & (self.held_out[order] == held_out)]
@@ -147,7 +148,13 @@ def keys_of(hashes: list[str]) -> np.ndarray:
     return np.array([int(value[:16], 16) for value in hashes], np.uint64)
 
 
-def _to_steps(latents: np.ndarray, scale: float) -> np.ndarray:
+def rank(keys: np.ndarray) -> np.ndarray:
+    """Fibonacci hashing of `uint64 (n,)`: an order without regard to the hold-out, which the same bytes decide."""
+    ranks: np.ndarray = keys * np.uint64(0x9E3779B97F4A7C15)
+    return ranks
+
+
+def to_steps(latents: np.ndarray, scale: float) -> np.ndarray:
     """Activations of any shape to `int8`, -127..127; what is beyond is clipped."""
     return np.clip(np.rint(latents / scale), -127, 127).astype(np.int8)
 
@@ -160,18 +167,28 @@ class ReplayBufferBuilder:
         self._features: list[np.ndarray] = []
         self._latents: list[np.ndarray] = []
         self._rows: list[int] = []
-        self._kept: Counter[tuple[int, bool]] = Counter()
+        self._kept: defaultdict[tuple[int, bool], list[tuple[int, int]]] = defaultdict(list)
 
-    def add(self, features: np.ndarray, latent: np.ndarray, label: int, held_out: bool) -> None:
-        """Add one sample: features `float32 (d,)` and latent `float32 (h, w, c)`."""
+    def add(self, features: np.ndarray, latent: np.ndarray, label: int, held_out: bool, key: int) -> None:
+        """Add one sample: features `float32 (d,)`, latent `float32 (h, w, c)`, and the key that `build` is given."""
         self._features.append(features.astype(np.float16))
-        capacity = HELD_OUT_LATENTS if held_out else LATENTS
-        if self._kept[label, held_out] < capacity.per_group:
-            self._kept[label, held_out] += 1
-            self._rows.append(len(self._latents))
-            self._latents.append(_to_steps(latent, self._scale))
-        else:
-            self._rows.append(NO_LATENT)
+        row = self._row_for(len(self._rows), label, held_out, key)
+        self._rows.append(row)
+        if row != NO_LATENT:
+            self._latents[row : row + 1] = [to_steps(latent, self._scale)]
+
+    def _row_for(self, sample: int, label: int, held_out: bool, key: int) -> int:
+        """Where the latent of a sample goes. Of a full group, those stay that `ReplayBuffer.trimmed` would keep."""
+        kept = self._kept[label, held_out]  # a heap, with the sample that would go next on top
+        entry = (-int(rank(np.array([key], np.uint64))[0]), sample)
+        if len(kept) < (HELD_OUT_LATENTS if held_out else LATENTS).per_group:
+            heappush(kept, entry)
+            return len(self._latents)
+        dropped = heappushpop(kept, entry)[1]
+        if dropped == sample:
+            return NO_LATENT
+        row, self._rows[dropped] = self._rows[dropped], NO_LATENT
+        return row
 
     def build(
         self, labels: np.ndarray, held_out: np.ndarray, keys: np.ndarray, *, photo: bool, shipped: bool = False

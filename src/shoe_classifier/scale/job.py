@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 from shoe_classifier.errors import InvalidModel, InvalidRequest, NotOffered, StoreUnavailable
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.scale import cluster
-from shoe_classifier.scale.manifest import Source, open_source
+from shoe_classifier.scale.manifest import Entry, Source, open_source
 from shoe_classifier.scale.output import MODEL, Job, Output, open_output
 from shoe_classifier.scale.processes import Processes
 from shoe_classifier.scale.worker import Look, PictureLimits, Tally, Task
@@ -36,6 +36,7 @@ class Request:
         source, out: see `manifest.open_source` and `output.open_output`.
         actors: how many processes; None for as many as there are processors.
         address: of a Ray cluster that is to be used whatever the size; None leaves it to the settings.
+        entries: the pictures, if not all of the source.
     """
 
     task: str
@@ -44,6 +45,7 @@ class Request:
     out: str
     actors: int | None = None
     address: str | None = None
+    entries: Iterable[Entry] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _begin(request: Request, settings: Settings, source: Source, output: Output)
     path = live_model_file(settings)
     version, model = bundles.read(path).version, path.read_bytes()
     sha256 = hashlib.sha256(model).hexdigest()
-    return output.begin(request.task, request.source, source.entries(), model, version, sha256)
+    entries = source.entries() if request.entries is None else request.entries
+    return output.begin(request.task, request.source, entries, model, version, sha256)
 
 
 def _check_same(job: Job, request: Request, output: Output) -> None:

@@ -28,10 +28,16 @@ _SKIPPED = {"corrupt": InvalidImage, "unsupported": UnsupportedImage}
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to be done. `label`: what it is said to show; None if nothing says so."""
+    """One picture to be done.
+
+    Attributes:
+        label: what it is said to show; None if nothing says so.
+        sha256: of its file, hexadecimal; None if that is not known yet.
+    """
 
     path: str
     label: str | None
+    sha256: str | None = None
 
 
 class Source(Protocol):

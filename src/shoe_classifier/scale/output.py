@@ -5,8 +5,8 @@ however a worker, a machine or the job as a whole ended.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -131,11 +131,11 @@ class Output:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        schema = pa.schema([("path", pa.string()), ("label", pa.string())])
+        schema = pa.schema([(field.name, pa.string()) for field in fields(Entry)])
         pictures, shards, rest = 0, 0, iter(entries)
         with pq.ParquetWriter(MANIFEST, schema, filesystem=self._files) as writer:
             while shard := list(islice(rest, SHARD_PICTURES)):
-                columns = [_text([entry.path for entry in shard]), _text([entry.label for entry in shard])]
+                columns = [_text([getattr(entry, name) for entry in shard]) for name in schema.names]
                 writer.write_table(pa.table(columns, schema=schema))
                 pictures, shards = pictures + len(shard), shards + 1
         if not pictures:
@@ -150,8 +150,7 @@ class Output:
 
     def entries(self, shard: int) -> list[Entry]:
         """The pictures of a shard."""
-        columns = self._manifest.read_row_group(shard).to_pydict()
-        return [Entry(*row) for row in zip(columns["path"], columns["label"], strict=True)]
+        return [Entry(**row) for row in self._manifest.read_row_group(shard).to_pylist()]
 
     def missing(self, job: Job) -> list[int]:
         """The shards that are still to be done."""
@@ -163,12 +162,17 @@ class Output:
         groups = self._manifest.metadata
         return sum(groups.row_group(shard).num_rows for shard in shards)
 
-    def parts(self, job: Job) -> Iterator[Any]:
-        """Yield the tables of all shards, in their order, one at a time."""
+    def below(self, name: str) -> "Output":
+        """A folder in this one."""
+        return Output(f"{self.address}/{name}")
+
+    def parts(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """Yield the tables of the shards that are done, in their order, one at a time."""
         import pyarrow.parquet as pq
 
-        for shard in range(job.shards):
-            yield pq.read_table(part_name(shard), filesystem=self._files)
+        for name in sorted(name for name in self.names() if name.startswith(_PART.partition("{")[0])):
+            with pq.ParquetFile(name, filesystem=self._files) as file:
+                yield file.read(columns)
 
     def write_part(self, shard: int, table: Any) -> None:
         """Write the rows of a shard."""

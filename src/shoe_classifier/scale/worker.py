@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shoe_classifier.errors import AppError, InvalidModel, StoreUnavailable
+from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import preprocessing
 from shoe_classifier.ml.live_model import LiveModel, open_model_file
 from shoe_classifier.scale.manifest import Entry, Source
@@ -58,8 +61,22 @@ class Tally:
     failed: int
 
 
-# From the model, the limits and the pictures of a shard to an Arrow table with a row for each, and a column `error`.
-Look = Callable[[LiveModel, PictureLimits, Iterator[Fetched]], Any]
+@dataclass(frozen=True)
+class Eye:
+    """What pictures are looked at with. `latent_scale`: the step of the latents in the model's replay buffer."""
+
+    live: LiveModel
+    limits: PictureLimits
+    latent_scale: float
+
+    def decode(self, picture: Fetched) -> np.ndarray:
+        """The picture as the model takes it, `uint8 (size, size, 3)`, RGB. Raises as `preprocessing.decode` does."""
+        name, size, max_pixels = picture.entry.path, self.live.size, self.limits.max_pixels
+        return preprocessing.decode(picture.data, size, name=name, max_pixels=max_pixels)
+
+
+# From the pictures of a shard to an Arrow table with a row for each, and a column `error`.
+Look = Callable[[Eye, Iterator[Fetched]], Any]
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,7 @@ class Worker:
                 f"Expected every machine to reach the output; {task.output.address} is not there on this one. "
                 "Use a folder that all of them share, or a bucket."
             )
-        self._model = _open(model)
+        self._eye = _open(model, task.limits)
 
     def __call__(self, shard: int) -> Tally:
         """Do a shard and write its file.
@@ -103,7 +120,7 @@ class Worker:
         Raises:
             StoreUnavailable: the source is gone. Nothing of this shard is written.
         """
-        table = self._task.look(self._model, self._task.limits, self._fetch(self._task.output.entries(shard)))
+        table = self._task.look(self._eye, self._fetch(self._task.output.entries(shard)))
         self._task.output.write_part(shard, table)
         return Tally(shard, table.num_rows, table.num_rows - table["error"].null_count)
 
@@ -133,8 +150,9 @@ def reason_of(error: Exception, path: str) -> str:
     return f"Expected a picture that can be classified; its decoder failed ({type(error).__name__})."
 
 
-def _open(model: bytes) -> LiveModel:
+def _open(model: bytes, limits: PictureLimits) -> Eye:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.h5"
         path.write_bytes(model)
-        return open_model_file(path, trusted=True)
+        scale = bundles.read_replay_buffer(path).latent_scale
+        return Eye(open_model_file(path, trusted=True), limits, scale)
