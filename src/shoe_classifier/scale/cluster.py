@@ -84,6 +84,7 @@ def connected(address: str, actors: int | None) -> Iterator["Cluster"]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except (RuntimeError, ConnectionError, ray.exceptions.RayError) as error:
+        ray.shutdown()  # of versions that differ, it finds out when it has joined already
         raise _not_usable(address, error) from error
     try:
         processors = int(ray.cluster_resources().get("CPU", 0))
