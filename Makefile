@@ -8,13 +8,14 @@ UV := $(or $(shell command -v uv),$(BIN)/uv)
 INSTALL := $(UV) pip install --quiet --no-build --python $(BIN)/python # wheels only: nothing is compiled here
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --quiet --no-header
 CLIENT ?= clients/python
+SBOM ?= dist/sbom.cdx.json
 LOCKS := requirements.txt requirements-dev.txt requirements-scale.txt frontend/requirements.txt \
 	performance_testing/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
 .PHONY: help run openapi ui demo notebook notebook-outputs install test test-supabase test-faults test-scale test-ui test-system \
-	programs load lint check format lock wheel client collection clean
+	programs load lint check format lock wheel client collection licences sbom clean
 .PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
 
@@ -123,6 +124,20 @@ client: $(BIN)/uv ## Generate a typed Python client from docs/openapi.json, in c
 
 collection: $(VENV)/run ## Renew the Postman collection in clients/
 	$(BIN)/python clients/postman.py docs/openapi.json >clients/postman_collection.json
+
+# The names that the lock files pin, as far as this platform has them.
+NAMES_IN = $(shell sed -n 's/^\([A-Za-z0-9._-]*\)==.*/\1/p' $(1))
+LICENCES = $(UV) tool run --quiet --from pip-licenses==5.5.5 pip-licenses --format markdown --no-version --with-system --python
+
+licences: $(VENV)/full .venv-ui/done ## Renew docs/licences.md, the licences of all dependencies
+	@{ printf '# Licences of the dependencies\n\nAs their metadata name them; `make licences` prints this.\n\n## The service\n\n'; \
+		$(LICENCES) $(BIN)/python --packages $(call NAMES_IN,requirements.txt); printf '\n## The page\n\n'; \
+		$(LICENCES) .venv-ui/bin/python --packages $(call NAMES_IN,frontend/requirements.txt); } >docs/licences.md
+
+sbom: $(BIN)/uv ## Write dist/sbom.cdx.json, a software bill of materials in the CycloneDX form
+	@mkdir -p $(dir $(SBOM))
+	@PYTHONWARNINGS=ignore $(UV) tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements.txt \
+		--pyproject pyproject.toml --output-reproducible --output-file $(SBOM)
 
 clean: ## Remove the environments and the caches; records and models stay
 	rm -rf .venv .venv-* .cache dist clients/python .mypy_cache .pytest_cache .ruff_cache

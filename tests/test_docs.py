@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import shoe_classifier
 from shoe_classifier.settings import Settings
@@ -56,6 +58,15 @@ def test_the_version_is_written_once() -> None:
     assignments = [path for path in SOURCE.rglob("*.py") if re.search(r"\d\.\d\.\d\"$", path.read_text(), re.MULTILINE)]
     assert assignments == [SOURCE / "__init__.py"]
     assert not re.search(r"(?m)^version =", (ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "frontend/requirements.txt"])
+def test_every_dependency_is_listed_with_its_licence(lock: str) -> None:
+    rows = re.findall(r"(?m)^\| (\S+) +\| \S", (ROOT / "docs" / "licences.md").read_text())
+    pinned = [Requirement(line) for line in re.findall(r"(?m)^[A-Za-z].*", (ROOT / lock).read_text())]
+    here = {"python_version": "3.11", "python_full_version": "3.11.9"}  # where the list was printed
+    wanted = {canonicalize_name(one.name) for one in pinned if not one.marker or one.marker.evaluate(here)}
+    assert wanted - {canonicalize_name(name) for name in rows} == set(), "`make licences` renews the list"
 
 
 def test_the_architecture_names_every_module() -> None:
