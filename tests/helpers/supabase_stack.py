@@ -62,6 +62,8 @@ TABLES = (
     "Audit_Log",
     "Label_Changes",
     "Kept_Pictures",
+    "Prediction_Counts",
+    "Training_Counts",
 )
 
 

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from shoe_classifier.storage.filters import conditions_of
+from shoe_classifier.storage.filters import Days, conditions_of, split_days
 from shoe_classifier.storage.sqlite.migrations import RECORDS, migrate
 from shoe_classifier.storage.sqlite.store import _where
 from shoe_classifier.types import PredictionFilter, TrainingFilter
@@ -58,3 +58,30 @@ def test_filters_are_searched_by_an_index(
     for query in (f"select * from {table} {where} order by id desc limit 50", f"select count(*) from {table} {where}"):
         plan = " ".join(str(row[3]) for row in connection.execute(f"explain query plan {query}", values))
         assert "TEMP B-TREE" not in plan and ("SEARCH" in plan or "unprocessed" in plan), plan
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "days", "edges"),
+    [
+        (None, None, Days(None, None), []),
+        ("2026-11-20T00:00:00.000Z", "2026-11-25T00:00:00.000Z", Days("2026-11-20", "2026-11-25"), []),
+        ("2026-11-20T00:00:00.001Z", None, Days("2026-11-21", None), [("2026-11-20T00:00:00.001Z", "2026-11-21")]),
+        (None, TIME, Days(None, "2026-11-25"), [("2026-11-25", TIME)]),
+        (
+            "2026-11-24T23:00:00.000Z",
+            TIME,
+            Days("2026-11-25", "2026-11-25"),
+            [("2026-11-24T23:00:00.000Z", "2026-11-25"), ("2026-11-25", TIME)],
+        ),
+        ("2026-11-25T09:00:00.000Z", TIME, Days("2026-11-26", "2026-11-26"), [("2026-11-25T09:00:00.000Z", TIME)]),
+        ("9999-12-31T10:00:00.000Z", None, Days("9999-12-31", None), [("9999-12-31T10:00:00.000Z", "9999-12-31")]),
+    ],
+)
+def test_whole_days_and_parts_of_days(
+    since: str | None, until: str | None, days: Days, edges: list[tuple[str, str]]
+) -> None:
+    def time(text: str) -> str:
+        return text if "T" in text else f"{text}T00:00:00.000Z"
+
+    parts = [conditions_of(PredictionFilter("Boot", since=time(start), until=time(end))) for start, end in edges]
+    assert split_days(PredictionFilter("Boot", since=since, until=until)) == (days, parts)

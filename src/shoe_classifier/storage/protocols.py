@@ -96,7 +96,7 @@ class PredictionStore(Protocol):
         """Return the predictions made since then that were drawn at random and reviewed, oldest first."""
 
     def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        """Count the predictions made since then, by day, version and decision."""
+        """Count the predictions made since then, the start of a day in UTC, by day, version and decision."""
 
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         """Delete rows, and those of their pictures that no other row uses. A shared store may do so a moment later."""

@@ -3,19 +3,20 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from helpers.service import make_settings, wait_for
 from helpers.supabase_stack import MIGRATIONS, ROOT, Stack
-from shoe_classifier.errors import NotFound
+from shoe_classifier.errors import NotFound, StoreUnavailable
 from shoe_classifier.storage.supabase.client import REVISION
+from shoe_classifier.storage.supabase.outbox import RELEASED
 from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.storage.tables import TABLES
-from shoe_classifier.types import RetrainJob
+from shoe_classifier.types import LabelChange, LabelCounts, PredictionFilter, RetrainJob, new_id, utc_now
 
 pytestmark = pytest.mark.supabase
 
@@ -71,6 +72,11 @@ def test_an_earlier_project_is_upgraded(rebuilt: Stack, store: SupabaseStore, ea
     rebuilt.await_schema()
     assert store.problems() == []
     assert [row.id for row in store.predictions(10, None)] == [f"{ID}01"]
+    assert_counts_are_right(rebuilt)
+    assert store.count_matching(PredictionFilter(label="Boot")) == 1
+    assert store.label_counts() == {
+        "Boot": LabelCounts(1, 0, 1), "Shoe": LabelCounts(1, 1, 1), "Hat": LabelCounts(1, 0, 0)
+    }  # fmt: skip
     assert len(store.minutes(10)) == 1
     done = store.job(f"{ID}31")
     assert done and (done.state, done.model_version, done.loss) == ("published", "v2", None)
@@ -145,3 +151,63 @@ def test_a_publication_waits_for_a_relabelling_that_is_being_committed(stack: St
     store.set_live("v2")
     relabelling.join()
     assert f"{ID}11" in {row.id for row in store.unprocessed()}
+
+
+def assert_counts_are_right(stack: Stack) -> None:
+    for counts, counted, table in (
+        (
+            "Prediction_Counts",
+            "(created_at at time zone 'UTC')::date, predicted_class, model_version, decision",
+            "Predict",
+        ),
+        ("Training_Counts", "shoe_class, split, is_processed", "Training_Data"),
+    ):
+        kept = stack.sql(f'select * from public."{counts}" where rows <> 0 order by 1, 2, 3, 4')
+        assert kept == stack.sql(
+            f'select {counted}, count(*) from public."{table}" group by {counted} order by {counted}'
+        )
+
+
+def test_the_counts_follow_every_change(stack: Stack, store: SupabaseStore) -> None:
+    stack.sql(ROWS)
+    assert_counts_are_right(stack)
+    row = store.predictions(1, None)[0]
+    rows = [asdict(replace(row, id=new_id(), decision=decision)) for decision in ("unknown", "unknown", "accepted")]
+    for _ in range(2):  # as after a lost answer
+        store.send_rows("Predict", rows)
+    assert_counts_are_right(stack)
+    assert store.count_matching(PredictionFilter(decision="unknown")) == 2
+    store.send_rows(RELEASED, [{"kind": "Deleted", "ids": [rows[0]["id"]], "paths": []}])
+    assert_counts_are_right(stack)
+    store.relabel_all([f"{ID}11", f"{ID}12"], "Hat")
+    store.change_label(LabelChange(new_id(), "Hat", "Cap", utc_now()))
+    store.delete_all(store.training_pictures([f"{ID}13"]))
+    store.set_live("v1")
+    store.set_live("v2")
+    assert_counts_are_right(stack)
+    assert store.label_counts() == {"Cap": LabelCounts(2, 1, 0)}
+    assert (store.training_labels(), store.count_unprocessed()) == ({"Cap": 2}, 2)
+
+
+def test_a_publication_may_take_longer_than_other_statements(rebuilt: Stack, store: SupabaseStore) -> None:
+    """A hosted project ends statements after 8 seconds, which is too short where a million pictures were learned."""
+    rebuilt.sql(ROWS + "alter role service_role set statement_timeout = '200ms'; notify pgrst, 'reload config'")
+    try:
+        with locked(rebuilt, "System_Metrics"), pytest.raises(StoreUnavailable):
+            store.minutes(10)
+        with locked(rebuilt, "Model_Versions"):
+            store.set_live("v1")
+    finally:
+        rebuilt.sql("alter role service_role reset statement_timeout; notify pgrst, 'reload config'")
+    assert rebuilt.sql("select version from public.\"Model_Versions\" where state = 'live'") == "v1"
+
+
+@contextmanager
+def locked(stack: Stack, table: str) -> Iterator[None]:
+    """Lock a table for longer than three attempts of a call take."""
+    statements = f'begin; lock table public."{table}" in access exclusive mode; select pg_sleep(3); commit;'
+    locking = threading.Thread(target=stack.sql, args=(statements,))
+    locking.start()
+    wait_for(lambda: stack.sql("select count(*) from pg_stat_activity where query like '%pg_sleep(3)%'") > "1")
+    yield
+    locking.join()

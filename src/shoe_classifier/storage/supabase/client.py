@@ -18,9 +18,13 @@ PICTURES_BUCKET, MODELS_BUCKET = "uploads", "models"  # those that the migration
 REVISION = 3  # of supabase/migrations
 # Columns that only Supabase has.
 _MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
-_COLUMNS = {table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES}
+_COLUMNS = {
+    **{table.name: {*table.columns, *_MORE_COLUMNS.get(table.name, ())} for table in TABLES},
+    "Prediction_Counts": {"day", "predicted_class", "model_version", "decision", "rows"},
+    "Training_Counts": {"shoe_class", "split", "is_processed", "rows"},
+}
 _INDEXES = {
-    "Predict": "Predict_pkey predict_pictures predict_unreviewed predict_undecided predict_random"
+    "Predict": "Predict_pkey predict_pictures predict_unreviewed predict_undecided predict_drawn predict_reviewed"
     " predict_class predict_decision predict_version",
     "Training_Data": "Training_Data_pkey Training_Data_sha256_key training_data_unprocessed training_data_processed"
     " training_data_class training_data_split",
@@ -32,6 +36,8 @@ _INDEXES = {
     "Label_Changes": "Label_Changes_pkey",
     "Kept_Pictures": "Kept_Pictures_pkey",
     "Audit_Log": "Audit_Log_pkey audit_log_refused",
+    "Prediction_Counts": "Prediction_Counts_pkey",
+    "Training_Counts": "Training_Counts_pkey",
 }
 _FUNCTIONS = {
     "add_training_data": "rows json",
@@ -57,7 +63,10 @@ _FUNCTIONS = {
     "pictures_in_use": "image_paths text[]",
     "expendable_predictions": "after uuid, before uuid, with_picture boolean, max_rows integer",
     "kept_predictions": "",
-    "decision_counts": "first uuid",
+    "picture_sizes": "after text, max_rows integer",
+    "count_predictions": "label text, decided text, version text, first date, last date",
+    "count_pictures": "label text, wanted_split text, learnt boolean",
+    "decision_counts": "first date",
     "describe_shoe_classifier": "",
 }
 _ATTEMPTS = 3

@@ -13,7 +13,7 @@ from shoe_classifier.types import to_iso
 _PAGE = 1000  # rows; a project silently cuts longer answers there, or at a smaller number of its own
 _LISTED = 100  # values in one address, which a proxy may cut at 8 KB
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_OPERATORS = {"=": "eq", ">=": "gte", "<": "lt"}  # PostgREST's names
+_OPERATORS = {"=": "eq", ">": "gt", ">=": "gte", "<": "lt"}  # PostgREST's names
 _UUID_COLUMNS = ("id", "job_id")
 
 

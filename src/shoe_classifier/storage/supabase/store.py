@@ -19,7 +19,7 @@ import uuid_utils
 from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
-from shoe_classifier.storage.filters import Condition, conditions_of
+from shoe_classifier.storage.filters import Condition, Days, conditions_of, split_days
 from shoe_classifier.storage.supabase.cache import PictureCache
 from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
 from shoe_classifier.storage.supabase.outbox import RELEASED, Outbox
@@ -63,6 +63,7 @@ from shoe_classifier.types import (
 )
 
 _CHUNK = 5000  # rows added in one call; a hosted project ends a statement after 8 seconds
+_SIZED = 10_000  # pictures whose sizes are added up in one call
 _LOST_SECONDS = 90.0  # without a report, after which a job counts as lost
 _LOST = "The machine that ran this retrain has stopped. Its pictures stay for the next one."
 _PING_SECONDS = 2.0
@@ -171,8 +172,13 @@ class SupabaseStore:
         return [rows[key] for key in sorted(rows, reverse=True)[:limit]]
 
     def count_matching(self, which: PredictionFilter) -> int:
-        conditions = conditions_of(which)
-        return self._outbox.count(PREDICT.name, conditions) + self._rows.count(PREDICT, conditions)
+        waiting = self._outbox.count(PREDICT.name, conditions_of(which))
+        days, edges = split_days(which)
+        return waiting + self._count_days(which, days) + sum(self._rows.count(PREDICT, edge) for edge in edges)
+
+    def _count_days(self, which: PredictionFilter, days: Days) -> int:
+        filters = {"label": which.label, "decided": which.decision, "version": which.version}
+        return int(self._client.rpc("count_predictions", **filters, **days._asdict()))
 
     def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
         queued = [decode(PREDICT, row) for row in map(self._outbox.row, ids) if row]
@@ -202,7 +208,7 @@ class SupabaseStore:
         return self._rows.all(PREDICT, "review_kind", "random", after=first_id(since), known="reviewed_at")
 
     def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=first_id(since))]
+        return [DecisionCount(**row) for row in self._client.rpc("decision_counts", first=f"{since:%Y-%m-%d}")]
 
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         self._queue_release("Deleted", rows)
@@ -235,7 +241,11 @@ class SupabaseStore:
     def count_predictions(self) -> KeptPredictions:
         found = self._client.rpc("kept_predictions")
         oldest = found["oldest"] and to_iso(datetime.fromisoformat(found["oldest"]))
-        return KeptPredictions(found["rows"], oldest, found["pictures"], found["bytes"])
+        pictures, size, last = 0, 0, ""
+        while last is not None:
+            step = self._client.rpc("picture_sizes", after=last, max_rows=_SIZED)
+            pictures, size, last = pictures + step["pictures"], size + step["bytes"], step["last"]
+        return KeptPredictions(found["rows"], oldest, pictures, size)
 
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
@@ -292,7 +302,10 @@ class SupabaseStore:
         return self._rows.newest(TRAINING_DATA, limit, before, conditions_of(which))
 
     def count_training(self, which: TrainingFilter) -> int:
-        return self._rows.count(TRAINING_DATA, conditions_of(which))
+        if which.since or which.until:
+            return self._rows.count(TRAINING_DATA, conditions_of(which))
+        filters = {"label": which.label, "wanted_split": which.split, "learnt": which.learnt}
+        return int(self._client.rpc("count_pictures", **filters))
 
     def training_rows(self) -> Iterator[TrainingPicture]:
         return self._rows.each(TRAINING_DATA)
@@ -362,9 +375,10 @@ class SupabaseStore:
         return self._rows.all(TRAINING_DATA, "is_processed", True)
 
     def count_unprocessed(self, after: str | None = None) -> int:
-        query = self._client.table("Training_Data").select("id", count="exact").eq("is_processed", False)
-        query = query.gt("id", after) if after else query
-        return int(self._client.call(query.limit(1).execute).count or 0)
+        if after is None:
+            return self.count_training(TrainingFilter(learnt=False))
+        newer = [Condition("is_processed", "=", False), Condition("id", ">", after)]
+        return self._rows.count(TRAINING_DATA, newer)
 
     # ------------------------------------------------------------ versions
 
