@@ -670,6 +670,20 @@ def test_decisions_are_counted_by_day_and_version(store: Store) -> None:
     assert store.decision_counts(datetime.now(UTC) + timedelta(days=1)) == []
 
 
+def test_counts_follow_what_is_deleted_and_changed(store: Store, tmp_path: Path) -> None:
+    ids = [predicted(store, decision) for decision in ("accepted", "unknown", "unknown")]
+    sent(store, 3)
+    store.delete_predictions([*store.predictions_with(ids[1:2]).values()])
+    wait_for(lambda: store.count_matching(PredictionFilter(decision="unknown")) == 1)
+    sent(store, 2)
+    assert store.count_predictions().rows == store.count_matching(PredictionFilter()) == 2
+    rows = added(store, tmp_path, 3)
+    store.relabel(rows[0].id, "Hat")
+    store.delete_training(rows[1])
+    assert [store.count_training(TrainingFilter(label=label)) for label in ("Hat", "Boot", "Shoe")] == [1, 1, 0]
+    assert [*store.training_labels().items()] == [("Hat", 1), ("Boot", 1)]  # as they first appeared
+
+
 def test_several_predictions_at_once(store: Store) -> None:
     rows = [prediction() for _ in range(3)]
     for row in rows:

@@ -15,7 +15,14 @@ from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS, _apply, migrate
 from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.storage.tables import TABLES
-from shoe_classifier.types import MinuteMetrics, ModelVersion, PredictionRecord, RetrainJob, TrainingPicture
+from shoe_classifier.types import (
+    EVERY_PREDICTION,
+    MinuteMetrics,
+    ModelVersion,
+    PredictionRecord,
+    RetrainJob,
+    TrainingPicture,
+)
 
 RECORDS_0_1_0 = (Path(__file__).parent / "records_0_1_0.sql").read_text()
 FIRST = "create table A (x integer);"
@@ -94,6 +101,8 @@ def test_a_file_of_0_1_0_keeps_all_its_rows(tmp_path: Path) -> None:
             )
         ]  # fmt: skip
         assert store.minutes(10) == [MinuteMetrics("2026-11-20T10:00:00.000Z", 5, 1.5, "ready")]
+        assert store.count_matching(EVERY_PREDICTION) == len(store.predictions(10, None)) > 0
+        assert store.training_labels() == {"Boot": 1, "Shoe": 1, "Hat": 1}
 
 
 def test_the_live_version_knows_what_0_1_0_had_processed(tmp_path: Path) -> None:

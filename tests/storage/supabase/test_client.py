@@ -11,8 +11,7 @@ import pytest
 
 from shoe_classifier.errors import ConfigurationError, StoreRefused, StoreUnavailable
 from shoe_classifier.storage.supabase import client as client_module
-from shoe_classifier.storage.supabase.client import _FUNCTIONS, _INDEXES, REVISION, SupabaseClient
-from shoe_classifier.storage.tables import TABLES
+from shoe_classifier.storage.supabase.client import _COLUMNS, _FUNCTIONS, _INDEXES, REVISION, SupabaseClient
 
 KEY = "head.body.signature"
 Answer = tuple[int, Any]
@@ -136,16 +135,15 @@ def test_ping(server: Server, client: SupabaseClient) -> None:
 
 def description() -> dict[str, Any]:
     """What a project that is set up right says of itself."""
-    columns = {"Retrain_Jobs": ["claimed_by", "heartbeat_at"], "System_Metrics": ["id"]}
     tables = {
-        table.name: {
-            "columns": [*table.columns, *columns.get(table.name, [])],
-            "indexes": _INDEXES[table.name].split(),
+        name: {
+            "columns": sorted(columns),
+            "indexes": _INDEXES[name].split(),
             "row_level_security": True,
             "writable": True,
             "policies": 0,
         }
-        for table in TABLES
+        for name, columns in _COLUMNS.items()
     }
     functions = {name: [arguments] for name, arguments in _FUNCTIONS.items()}
     return {"revision": REVISION, "tables": tables, "functions": functions}

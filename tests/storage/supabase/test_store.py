@@ -193,7 +193,7 @@ def test_check_says_all_line_by_line(machine: Machine, stack: Stack, tmp_path: P
     settings = machine("one")
     environment = {"SUPABASE_URL": stack.gateway.url, "SUPABASE_KEY": token("service_role")}
     good = Process.run(settings.models_dir.parent, "supabase", "check", **environment)
-    lines = len(TABLES) + 4  # the project, its functions, and two buckets
+    lines = len(TABLES) + 6  # the project, two tables of counts, the functions, and two buckets
     assert (good.returncode, good.stdout.count("ok"), good.stdout.count("WRONG")) == (0, lines, 0), good.stderr
     stack.gateway.buckets.pop("models")
     bad = Process.run(settings.models_dir.parent, "supabase", "check", **environment)

@@ -59,8 +59,9 @@ alter table Retrain_Jobs add column epochs integer;
 alter table Retrain_Jobs add column loss real;
 """
 
-# Who changed what, and what people say about predictions and labels. Of the indexes, some answer without the table: the
-# rows of a picture and its size, and what waits for a review.
+# Who changed what, and what people say about predictions and labels; and how many rows there are of each kind, kept by
+# triggers, because a count of rows holds up predictions. Of the indexes, some answer without the table: the rows of a
+# picture and its size, and what waits for a review.
 _TEACHING_LOOP = """
 create table Audit_Log (
     id text primary key, created_at text not null, action text not null, target text not null, key_fingerprint text,
@@ -75,11 +76,14 @@ create index predict_pictures on Predict (image_path, reviewed_at, image_bytes) 
 create index predict_unreviewed on Predict (id) where image_path is not null and reviewed_at is null;
 create index predict_undecided on Predict (decision, id)
     where review_kind is null and reviewed_at is null and image_path is not null;
-create index predict_random on Predict (review_kind, id) where review_kind is not null;
+create index predict_drawn on Predict (review_kind, id, reviewed_at, image_path)
+    where review_kind is not null and reviewed_at is null and image_path is not null;
+create index predict_reviewed on Predict (review_kind, id) where review_kind is not null and reviewed_at is not null;
 create index predict_class on Predict (predicted_class);
 create index predict_decision on Predict (decision);
 create index predict_version on Predict (model_version);
 create index training_data_split on Training_Data (split);
+create index training_data_waiting on Training_Data (shoe_class) where is_processed = 0;
 create table Label_Changes (
     id text primary key, label text not null, name text, changed_at text not null
 ) without rowid;
@@ -87,6 +91,41 @@ create table Kept_Pictures (
     training_id text not null, kind text not null, shoe_class text not null, kept_at text not null,
     primary key (training_id, kind)
 ) without rowid;
+create table Prediction_Counts (
+    day text not null, predicted_class text not null, model_version text not null, decision text not null,
+    rows integer not null, primary key (day, predicted_class, model_version, decision)
+) without rowid;
+insert into Prediction_Counts
+    select substr(created_at, 1, 10), predicted_class, model_version, decision, count(*) from Predict
+    group by 1, 2, 3, 4;
+create trigger count_added_prediction after insert on Predict begin
+    insert into Prediction_Counts
+        values (substr(new.created_at, 1, 10), new.predicted_class, new.model_version, new.decision, 1)
+        on conflict do update set rows = rows + 1;
+end;
+create trigger count_deleted_prediction after delete on Predict begin
+    update Prediction_Counts set rows = rows - 1 where day = substr(old.created_at, 1, 10)
+        and predicted_class = old.predicted_class and model_version = old.model_version and decision = old.decision;
+end;
+create table Training_Counts (
+    shoe_class text not null, split text not null, is_processed integer not null, rows integer not null,
+    primary key (shoe_class, split, is_processed)
+) without rowid;
+insert into Training_Counts select shoe_class, split, is_processed, count(*) from Training_Data group by 1, 2, 3;
+create trigger count_added_picture after insert on Training_Data begin
+    insert into Training_Counts values (new.shoe_class, new.split, new.is_processed, 1)
+        on conflict do update set rows = rows + 1;
+end;
+create trigger count_deleted_picture after delete on Training_Data begin
+    update Training_Counts set rows = rows - 1
+        where shoe_class = old.shoe_class and split = old.split and is_processed = old.is_processed;
+end;
+create trigger count_changed_picture after update of shoe_class, split, is_processed on Training_Data begin
+    update Training_Counts set rows = rows - 1
+        where shoe_class = old.shoe_class and split = old.split and is_processed = old.is_processed;
+    insert into Training_Counts values (new.shoe_class, new.split, new.is_processed, 1)
+        on conflict do update set rows = rows + 1;
+end;
 """
 
 RECORDS = (_RELEASE_0_1_0, _LEARNED_PICTURES, _TEACHING_LOOP)

@@ -3,8 +3,8 @@
 import json
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from shoe_classifier.errors import NotFound
-from shoe_classifier.storage.filters import Condition, conditions_of
+from shoe_classifier.storage.filters import Condition, conditions_of, split_days
 from shoe_classifier.storage.sqlite.backlog import Backlog
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS
@@ -38,7 +38,6 @@ from shoe_classifier.types import (
     FINISHED,
     UNPUBLISHED,
     AuditEntry,
-    Decision,
     DecisionCount,
     DeletedPicture,
     KeptPicture,
@@ -65,17 +64,16 @@ update Model_Versions set state = 'deleted' where version = ? and state in ('can
 """
 _IN_LIST = "in (select value from json_each(?))"
 _COUNT_LABELS = """
-select shoe_class, count(*) pictures, sum(split = 'holdout') held_out, sum(is_processed) learnt
-    from Training_Data group by shoe_class order by min(id)
+select shoe_class, sum(rows) pictures, sum(rows * (split = 'holdout')) held_out, sum(rows * is_processed) learnt
+    from Training_Counts group by shoe_class having sum(rows) > 0
+    order by (select min(id) from Training_Data where Training_Data.shoe_class = Training_Counts.shoe_class)
 """
 _TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
     False: "decision = ? and review_kind is null and reviewed_at is null and image_path is not null",
     True: "review_kind = ? and reviewed_at is null and image_path is not null",
 }
-_COUNT_STEP = """
-select substr(created_at, 1, 10) day, model_version, decision, count(*) n, max(id) last
-from (select id, created_at, model_version, decision from Predict where id > ? order by id limit 5000)
-group by 1, 2, 3
+_COUNT_DECISIONS = """
+select day, model_version, decision, sum(rows) count from Prediction_Counts where day >= ? and rows > 0 group by 1, 2, 3
 """
 _LEARNED = "exists (select 1 from Training_Data where sha256 = substr({path}, 11, 64))"  # as `picture_path` builds it
 _EXPENDABLE = f"where id > ? and id < ? and reviewed_at is null and not {_LEARNED.format(path='Predict.image_path')}"
@@ -83,7 +81,6 @@ _UNUSED = f"""
 select value from json_each(?)
     where not exists (select 1 from Predict where image_path = value) and not {_LEARNED.format(path="value")}
 """
-_COUNT_ROWS = "select count(*) n, max(id) last from (select id from Predict where id > ? order by id limit ?)"
 _PICTURE_SIZES = f"""
 select image_path, max(image_bytes) bytes,
         count(reviewed_at) = 0 and not {_LEARNED.format(path="Predict.image_path")} free
@@ -168,7 +165,11 @@ class SqliteStore:
         return self._page(PREDICT, limit, before, conditions_of(which))
 
     def count_matching(self, which: PredictionFilter) -> int:
-        return self._count(PREDICT, conditions_of(which))
+        days, edges = split_days(which)
+        bounds = [Condition("day", ">=", days.first), Condition("day", "<", days.last)]
+        kinds = conditions_of(replace(which, since=None, until=None))
+        whole = [*kinds, *(bound for bound in bounds if bound.value is not None)]
+        return self._sum("Prediction_Counts", whole) + sum(self._count(PREDICT, edge) for edge in edges)
 
     def predictions_with(self, ids: Sequence[str]) -> dict[str, PredictionRecord]:
         rows = self._select(PREDICT, "where id in (select value from json_each(?))", json.dumps(list(ids)))
@@ -195,14 +196,7 @@ class SqliteStore:
         return self._select(PREDICT, where, first_id(since))
 
     def decision_counts(self, since: datetime) -> list[DecisionCount]:
-        counts: Counter[tuple[str, str, Decision]] = Counter()
-        last = first_id(since)
-        while True:  # in steps, because each one blocks predictions
-            rows = self._db.select(_COUNT_STEP, last)
-            if not rows:
-                return [DecisionCount(*group, count) for group, count in counts.items()]
-            counts.update({(row["day"], row["model_version"], row["decision"]): row["n"] for row in rows})
-            last = max(row["last"] for row in rows)
+        return [DecisionCount(**row) for row in self._db.select(_COUNT_DECISIONS, f"{since:%Y-%m-%d}")]
 
     def delete_predictions(self, rows: Sequence[PredictionRecord]) -> None:
         self._release(rows, "delete from Predict")
@@ -229,10 +223,6 @@ class SqliteStore:
         return self._select(PREDICT, f"{_EXPENDABLE} {having} order by id limit ?", after, before, limit)
 
     def count_predictions(self) -> KeptPredictions:
-        rows, last = 0, ""
-        while (found := self._db.select(_COUNT_ROWS, last, _COUNTED))[0]["n"]:
-            rows, last = rows + found[0]["n"], found[0]["last"]
-            time.sleep(_REST_SECONDS)
         pictures, size, path = 0, 0, ""
         while found := self._db.select(_PICTURE_SIZES, path, _COUNTED):
             free = [row for row in found if row["free"]]
@@ -241,6 +231,7 @@ class SqliteStore:
             path = found[-1]["image_path"]
             time.sleep(_REST_SECONDS)
         oldest = self._db.select("select created_at from Predict order by id limit 1")
+        rows = self._sum("Prediction_Counts", [])
         return KeptPredictions(rows, oldest[0]["created_at"] if oldest else None, pictures, size)
 
     def forget_unused(self) -> None:
@@ -280,7 +271,9 @@ class SqliteStore:
         return self._page(TRAINING_DATA, limit, before, conditions_of(which))
 
     def count_training(self, which: TrainingFilter) -> int:
-        return self._count(TRAINING_DATA, conditions_of(which))
+        if which.since or which.until:
+            return self._count(TRAINING_DATA, conditions_of(which))
+        return self._sum("Training_Counts", conditions_of(which))
 
     def training_rows(self) -> Iterator[TrainingPicture]:
         query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data order by id"
@@ -329,8 +322,7 @@ class SqliteStore:
         return {row["sha256"]: row["shoe_class"] for row in self._db.select(query, json.dumps(list(hashes)))}
 
     def training_labels(self) -> dict[str, int]:
-        query = "select shoe_class, count(*) n from Training_Data group by shoe_class order by min(id)"
-        return {row["shoe_class"]: row["n"] for row in self._db.select(query)}
+        return {label: counts.pictures for label, counts in self.label_counts().items()}
 
     def label_counts(self) -> dict[str, LabelCounts]:
         rows = self._db.select(_COUNT_LABELS)
@@ -369,8 +361,10 @@ class SqliteStore:
         return self._select(TRAINING_DATA, "where is_processed = 1 order by id")
 
     def count_unprocessed(self, after: str | None = None) -> int:
+        if after is None:
+            return self.count_training(TrainingFilter(learnt=False))
         query = "select count(*) n from Training_Data where is_processed = 0 and id > ?"
-        return int(self._db.select(query, after or "")[0]["n"])
+        return int(self._db.select(query, after)[0]["n"])
 
     # ------------------------------------------------------------ versions
 
@@ -482,6 +476,11 @@ class SqliteStore:
     def _count(self, table: Table[Row], conditions: Sequence[Condition]) -> int:
         where, values = _where(conditions)
         return int(self._db.select(f"select count(*) n from {table.name} {where}", *values)[0]["n"])
+
+    def _sum(self, counts: str, conditions: Sequence[Condition]) -> int:
+        """Add up the rows that a table of counts has of some kinds."""
+        where, values = _where(conditions)
+        return int(self._db.select(f"select coalesce(sum(rows), 0) n from {counts} {where}", *values)[0]["n"])
 
     def _select(self, table: Table[Row], clauses: str, *values: Any) -> list[Row]:
         rows = self._db.select(f"select {', '.join(table.columns)} from {table.name} {clauses}", *values)
