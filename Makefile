@@ -14,7 +14,7 @@ LOCKS := requirements.txt requirements-dev.txt requirements-scale.txt frontend/r
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
-.PHONY: help run openapi ui demo notebook notebook-outputs install test test-supabase test-faults test-scale test-ui test-system \
+.PHONY: help run openapi ui demo notebook notebook-outputs install export-packages test test-supabase test-faults test-scale test-ui test-system \
 	programs load lint check format lock wheel client collection licences sbom clean
 .PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
@@ -49,6 +49,9 @@ notebook-outputs: $(VENV)/notebook ## Run the notebook and keep its outputs in i
 	$(BIN)/jupyter nbconvert --execute --inplace --to notebook notebook/image_classification_pipeline.ipynb
 
 install: $(VENV)/full ## Install everything that the service can use, TensorFlow included
+
+export-packages: $(VENV)/run ## Install what exports in the format onnx need
+	$(INSTALL) --constraint requirements-dev.txt onnx onnxruntime
 
 test: $(VENV)/dev ## Run all tests but those that need programs of the system
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
@@ -107,7 +110,7 @@ format: $(VENV)/dev ## Format the code and fix what can be fixed automatically
 
 lock: $(BIN)/uv ## Compile the pinned requirements from pyproject.toml
 	$(COMPILE) pyproject.toml --extra full --output-file requirements.txt
-	$(COMPILE) pyproject.toml --extra full --group dev --constraints requirements.txt --no-annotate --output-file requirements-dev.txt
+	$(COMPILE) pyproject.toml --extra full --extra export --group dev --constraints requirements.txt --no-annotate --output-file requirements-dev.txt
 	$(COMPILE) pyproject.toml --extra full --extra bulk --extra scale --constraints requirements-dev.txt --no-annotate --output-file requirements-scale.txt
 	$(COMPILE) --group load --no-annotate --output-file performance_testing/requirements.txt
 	$(COMPILE) --group ui --no-annotate --output-file frontend/requirements.txt

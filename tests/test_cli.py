@@ -14,6 +14,7 @@ from helpers.model import small_config
 from helpers.pictures import SHAPES, draw, lesson_zip, zip_of
 from helpers.service import Process
 from shoe_classifier.cli import app
+from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +59,15 @@ def test_predict_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = run(tmp_path, "predict", "empty")
     assert (result.returncode, result.stderr) == (1, "Expected pictures; found none in empty.\n")
+
+
+def test_export(settings: Settings, tmp_path: Path) -> None:
+    version = bundles.read(settings.live_model).version
+    (tmp_path / "out").mkdir()
+    result = run(tmp_path, "export", version, "--format", "tflite", "--out", "out/model.tflite")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "model.tflite").read_bytes()[4:8] == b"TFL3"
+    assert "the same label for all of" in result.stdout
 
 
 def test_evaluate(settings: Settings, tmp_path: Path, data: Path) -> None:

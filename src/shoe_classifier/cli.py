@@ -1,6 +1,7 @@
 """`python -m shoe_classifier …`: the service and its parts from a terminal."""
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from shoe_classifier.cli_scale import scale
 from shoe_classifier.client_errors import ApiError, check
 from shoe_classifier.errors import AppError, ConfigurationError
 from shoe_classifier.ml.dataset import IMAGE_SIZE
+from shoe_classifier.ml.exports.formats import ExportFormat
 from shoe_classifier.settings import Settings
 from shoe_classifier.terminal import console, or_exit, progress_bar, read_settings, show_on
 from shoe_classifier.types import RetrainMode
@@ -152,6 +154,35 @@ def retrain(
         _print_metrics(job["metrics"], "On held-out pictures")
     if job["state"] != "published":
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    version: Annotated[str, typer.Argument(help="A version, as GET /models lists them.")],
+    kind: Annotated[ExportFormat, typer.Option("--format", help="For LiteRT, or for ONNX Runtime.")] = "tflite",
+    out: Annotated[
+        Path | None, typer.Option(help="Where it is written; shoe_classifier-VERSION in this folder.")
+    ] = None,
+) -> None:
+    """Write a version as one file for use elsewhere, and measure whether it answers as the service does."""
+    from shoe_classifier.ml.exports.formats import FORMATS
+    from shoe_classifier.ml.live_model import LiveModelHolder
+    from shoe_classifier.services.factories import open_registry, open_store
+    from shoe_classifier.services.model_export import ModelExport
+    from shoe_classifier.storage.model_files import ModelFiles
+
+    settings = read_settings()
+    store, holder = open_store(settings), LiveModelHolder(settings.max_image_pixels)
+    try:
+        registry = open_registry(settings, store, ModelFiles(settings.live_model), holder)
+        or_exit(registry.restore)
+        exports = ModelExport(settings, store, registry)
+        file, report = or_exit(exports.export, version, kind), or_exit(exports.report, version, kind)
+    finally:
+        store.close()
+    out = out or Path(f"shoe_classifier-{version}.{FORMATS[kind].extension}")
+    shutil.copyfile(file, out)
+    print(f"{out}, {out.stat().st_size:,} bytes. {_parity(report)}")
 
 
 @app.command("import")
@@ -325,6 +356,15 @@ def _live_model(settings: Settings) -> Any:
     live_model = LiveModelHolder(settings.max_image_pixels)
     live_model.swap(or_exit(open_model, settings))
     return live_model
+
+
+def _parity(report: dict[str, Any]) -> str:
+    return (
+        f"{report['runtime']} names the same label for all of {report['stored'] + report['drawn']:,} pictures, and "
+        f"decides differently about {report['decision_changes']}. A probability differs by at most "
+        f"{report['largest_difference']:.1e}. It takes {report['export_ms']:.1f} ms for a picture, the service "
+        f"{report['service_ms']:.1f} ms."
+    )
 
 
 def _print_metrics(metrics: dict[str, Any], title: str) -> None:

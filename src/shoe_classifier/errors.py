@@ -107,6 +107,18 @@ class NotOffered(AppError):
     status, code = 409, "not_offered"
 
 
+class ExportDiffers(AppError):
+    """An export that would not name the same labels as the service."""
+
+    status, code = 409, "export_differs"
+
+
+class ExportUnavailable(AppError):
+    """A format of which this installation lacks a part."""
+
+    status, code = 501, "export_unavailable"
+
+
 class Overloaded(AppError):
     """Too much is in flight. `reason` says of what: a name for the metrics."""
 

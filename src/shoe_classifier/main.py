@@ -49,6 +49,7 @@ from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.factories import open_registry, open_store, open_webhooks
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.labels import LabelService
+from shoe_classifier.services.model_export import ModelExport
 from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.prediction import PredictionService
@@ -153,4 +154,5 @@ def _build_service(settings: Settings) -> Service:
         webhooks=webhooks,
         shadow=shadow,
         export=TrainingExport(settings, store),
+        model_export=ModelExport(settings, store, registry),
     )

@@ -17,6 +17,7 @@ from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.labels import LabelService
+from shoe_classifier.services.model_export import ModelExport
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.services.monitoring import Monitor
 from shoe_classifier.services.picture_features import FeatureExtractor
@@ -61,6 +62,7 @@ class Service:
     webhooks: Webhooks | None
     shadow: Shadow
     export: TrainingExport
+    model_export: ModelExport
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -91,5 +93,6 @@ AutoRetrainDep = Annotated[AutoRetrain, _part(lambda service: service.auto_retra
 WebhooksDep = Annotated[Webhooks | None, _part(lambda service: service.webhooks)]
 ShadowDep = Annotated[Shadow, _part(lambda service: service.shadow)]
 ExportDep = Annotated[TrainingExport, _part(lambda service: service.export)]
+ModelExportDep = Annotated[ModelExport, _part(lambda service: service.model_export)]
 MetricsDep = Annotated[RequestMetrics, _part(lambda service: service.metrics)]
 StoppingDep = Annotated[threading.Event, _part(lambda service: service.stopping)]

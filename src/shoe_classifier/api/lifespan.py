@@ -41,6 +41,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     retention = asyncio.create_task(asyncio.to_thread(service.retention.run, service.stopping))
     yield
     service.stopping.set()
+    service.model_export.stop()
     for task in (following, minutes, watching, retraining):
         task.cancel()
     await asyncio.gather(loading, following, minutes, watching, retraining, retention, return_exceptions=True)

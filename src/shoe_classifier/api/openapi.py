@@ -35,9 +35,15 @@ _MEANINGS = {
     415: f"Not a {ACCEPTED_FORMATS} picture.",
     422: "The request is wrong; the detail says what was expected and what was received.",
     503: "Not ready, or too busy; try again.",
+    501: "This installation lacks a part.",
     507: "The disk is full or read-only.",
 }
 _DETAILS: dict[type[errors.AppError], str] = {
+    errors.ExportDiffers: "Expected an export that names the service's label for all of 2,000 pictures; it names "
+    "another one for 1. It is not handed out.",
+    errors.ExportUnavailable: "Expected the packages onnx and onnxruntime, which this format needs; onnx and "
+    "onnxruntime are not installed. Install them where the service runs, with `make export-packages` or "
+    "`pip install 'shoe-classifier[export]'`.",
     errors.Forbidden: "Expected a direct request from this machine, because no API_KEY is set; received a request from "
     "elsewhere.",
     errors.InvalidImage: "Expected a complete JPEG picture; received one that is cut short.",

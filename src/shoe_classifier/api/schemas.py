@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, computed_field, create_model, model_validator
 
 from shoe_classifier import __version__
+from shoe_classifier.ml.exports.parity import ParityReport
 from shoe_classifier.services.labels import LabelSummary
 from shoe_classifier.types import (
     AuditEntry,
@@ -152,7 +153,21 @@ SHADOW: dict[str, Any] = {
     "verdict": {"reviewed": 9, "shadow_right": 8, "live_right": 1, "p_value": 0.0391, "conclusion": "better"},
 }
 
+PARITY: dict[str, Any] = {
+    "runtime": "LiteRT 2.3.0",
+    "stored": 612,
+    "drawn": 1000,
+    "label_changes": 0,
+    "decision_changes": 0,
+    "largest_difference": 7.1e-07,
+    "mean_difference": 1.9e-07,
+    "service_ms": 4.2,
+    "export_ms": 4.2,
+    "measured_at": "2026-11-22T05:00:00.120Z",
+}
+
 ModelBody = _row("ModelBody", ModelVersion, _VERSION)
+ParityBody = _row("ParityBody", ParityReport, PARITY)
 ActivationBody = _row(
     "ActivationBody",
     ModelVersion,

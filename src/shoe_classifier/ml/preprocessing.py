@@ -42,8 +42,9 @@ _BAND_PIXELS = 1 << 20  # of a large picture, converted at a time
 _SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}
 _BYTES_PER_PIXEL = {"AVIF": 9, "HEIC": 4.5}
 _SMALLEST_DRAFT = 8  # the JPEG decoder can leave out this factor of the size
-_LEAST_VARIANCE = 4.0  # of levels 0-255
-_NOISE = 1.5  # squared difference of neighbours over the variance: 2 in pure noise
+SAMPLING_STEP = 4  # pixels between those that `shows_nothing` looks at
+LEAST_VARIANCE = 4.0  # of levels 0-255
+NOISE = 1.5  # squared difference of neighbours over the variance: 2 in pure noise
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -116,10 +117,10 @@ def size_of(data: bytes, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) 
 
 def shows_nothing(picture: np.ndarray) -> bool:
     """True for a picture, `uint8 (h, w, 3)`, of one colour or of noise: all neighbouring pixels are alike, or none."""
-    sample = picture[::4, ::4, 1].astype(np.float32)  # green carries most of the light
+    sample = picture[::SAMPLING_STEP, ::SAMPLING_STEP, 1].astype(np.float32)  # green carries most of the light
     levels, steps = sample.ravel(), (sample[:, 1:] - sample[:, :-1]).ravel()
     variance = levels @ levels / levels.size - (levels.sum() / levels.size) ** 2
-    return bool(variance < _LEAST_VARIANCE or steps @ steps / steps.size > _NOISE * variance)
+    return bool(variance < LEAST_VARIANCE or steps @ steps / steps.size > NOISE * variance)
 
 
 def thumbnail(data: bytes, max_side: int, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:

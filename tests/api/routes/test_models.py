@@ -1,15 +1,18 @@
 import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from helpers.pictures import draw, lesson_zip
-from helpers.service import make_settings, running, wait_for
+from helpers.service import finished_job, make_settings, running, wait_for
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.plots import draw_report
+from shoe_classifier.services.model_export import ParityPictures
 from shoe_classifier.settings import Settings
 
 
@@ -58,7 +61,10 @@ def test_report_is_a_picture_with_room_for_all_labels(client: httpx.Client) -> N
     assert Image.open(io.BytesIO(draw_report("x", metrics))).width > 20 * 56
 
 
-@pytest.mark.parametrize("call", [("GET", ""), ("GET", "/report.png"), ("GET", "/file"), ("POST", "/activate")])
+@pytest.mark.parametrize(
+    "call",
+    [("GET", ""), ("GET", "/report.png"), ("GET", "/file"), ("POST", "/activate"), ("GET", "/export?format=tflite")],
+)
 def test_unknown_version(client: httpx.Client, call: tuple[str, str]) -> None:
     response = client.request(call[0], f"/models/none{call[1]}")
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
@@ -143,3 +149,42 @@ def test_a_shadow_that_does_not_exist(client: httpx.Client) -> None:
     live = client.get("/models").json()[0]["version"]
     assert client.post("/models/none/shadow").status_code == 404
     assert client.post(f"/models/{live}/shadow").json()["code"] == "invalid_request"
+
+
+@pytest.fixture
+def exports(settings: Settings) -> Iterator[httpx.Client]:
+    """A service with keys, which compares exports on two pictures."""
+    keys = {"api_key": SecretStr("writer"), "read_key": SecretStr("reader")}
+    with running(settings.model_copy(update=keys)) as client:
+        client.app.state.service.model_export._pictures = ParityPictures(0, 2)  # type: ignore[attr-defined]
+        client.headers["X-API-Key"] = "reader"
+        yield client
+
+
+def test_exports_and_their_parity(exports: httpx.Client) -> None:
+    version = exports.get("/models").json()[0]["version"]
+    file = exports.get(f"/models/{version}/export", params={"format": "onnx"})
+    assert file.headers["content-disposition"] == f'attachment; filename="shoe_classifier-{version}.onnx"'
+    assert b"shoe_classifier" in file.content
+    report = exports.get(f"/models/{version}/export", params={"format": "onnx", "report": True}).json()
+    assert (report["label_changes"], report["drawn"]) == (0, 2)
+    assert report["runtime"].startswith("ONNX Runtime ")
+    del exports.headers["X-API-Key"]
+    refused = exports.get(f"/models/{version}/export", params={"format": "onnx"})
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("query", ["?format=h5", "?report=perhaps"])
+def test_an_export_that_does_not_exist(client: httpx.Client, query: str) -> None:
+    version = client.get("/models").json()[0]["version"]
+    response = client.get(f"/models/{version}/export{query}")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+def test_an_export_while_a_retrain_runs(client: httpx.Client) -> None:
+    client.app.state.service.model_export._pictures = ParityPictures(10, 2)  # type: ignore[attr-defined]
+    version = client.get("/models").json()[0]["version"]
+    job = client.post("/retrain", files={"file": lesson_zip("hat")}, params={"mode": "quick", "force": "true"}).json()
+    export = client.get(f"/models/{version}/export", params={"format": "tflite"})
+    assert (export.status_code, export.content[4:8]) == (200, b"TFL3")
+    assert finished_job(client, job["job_id"])["state"] == "published"

@@ -8,9 +8,10 @@ from fastapi.responses import FileResponse
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
-from shoe_classifier.api.dependencies import RegistryDep, RetrainerDep, ShadowDep, StoreDep
+from shoe_classifier.api.dependencies import ModelExportDep, RegistryDep, RetrainerDep, ShadowDep, StoreDep
 from shoe_classifier.api.openapi import KEEPING, READING, STORED, WRITING, error_responses, file_response
-from shoe_classifier.api.schemas import ActivationBody, ModelBody, OneModelBody, ShadowBody
+from shoe_classifier.api.schemas import ActivationBody, ModelBody, OneModelBody, ParityBody, ShadowBody
+from shoe_classifier.ml.exports.formats import FORMATS, ExportFormat
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion
 
@@ -132,3 +133,40 @@ def download_model(
 ) -> FileResponse:
     path = registry.file_of(version)
     return FileResponse(path, media_type="application/x-hdf5", filename=f"shoe_classifier-{version}.{format}")
+
+
+@router.get(
+    "/{version}/export",
+    summary="The model for use elsewhere, with preprocessing, calibration and `unknown` inside",
+    response_model=ParityBody,
+    responses={
+        **file_response("A LiteRT or ONNX model, or its parity report.", "application/octet-stream"),
+        **error_responses(
+            *READING,
+            errors.InvalidRequest,
+            errors.NotFound,
+            errors.NotOffered,
+            errors.ExportDiffers,
+            errors.InvalidModel,
+            errors.ExportUnavailable,
+            errors.Overloaded,
+            errors.NotReady,
+            *STORED,
+            *KEEPING,
+        ),
+    },
+    dependencies=[MayRead],
+)
+def export_model(
+    version: str,
+    export: ModelExportDep,
+    format: Annotated[
+        ExportFormat, Query(description="The first time, it takes up to a minute to measure it.")
+    ] = "tflite",
+    report: Annotated[bool, Query(description="Only how its answers differ from the service's, as JSON.")] = False,
+) -> Any:
+    if report:
+        return export.report(version, format)
+    info = FORMATS[format]
+    name = f"shoe_classifier-{version}.{info.extension}"
+    return FileResponse(export.export(version, format), media_type=info.media_type, filename=name)

@@ -1,0 +1,1 @@
+"""Models for use elsewhere: one file each, with preprocessing, calibration and the decision inside."""
