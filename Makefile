@@ -75,7 +75,7 @@ test-ui: $(VENV)/dev chromium ## Run the tests of the page in a real browser; in
 test-system: $(VENV)/dev programs ## Run all tests that `make test` leaves out
 	$(BIN)/python -m pytest -m 'supabase or faults or browser' -n auto --dist loadfile
 
-programs: postgresql chromium haproxy ## Install what the tests need of the system
+programs: postgresql chromium haproxy .venv-scale/dev ## Install what the tests need of the system
 
 postgresql: .cache/postgrest/done
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || ($(APT_INSTALL) postgresql >/dev/null)
@@ -103,6 +103,7 @@ lint: $(VENV)/dev .venv-ui/done .venv-load/done ## Check format, style, spelling
 	@sha256sum --check --quiet .cache/locks || (echo "The lock files were out of date and have been updated; commit them." >&2; exit 1)
 
 check: lint test test-system ## Run all that CI runs
+	@$(MAKE) test-scale SCALE=short
 
 format: $(VENV)/dev ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff format .
