@@ -14,7 +14,8 @@ LOCKS := requirements.txt requirements-dev.txt requirements-scale.txt frontend/r
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
-.PHONY: help run openapi ui demo notebook notebook-outputs install export-packages test test-supabase test-faults test-scale test-ui test-system \
+.PHONY: help run openapi ui demo notebook notebook-outputs install export-packages test test-supabase test-faults \
+	test-scale test-ui tour test-system \
 	programs load lint check format lock wheel client collection licences sbom clean
 .PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
@@ -70,6 +71,9 @@ test-scale: .venv-scale/dev ## Run the tests on a small Ray cluster on this mach
 
 test-ui: $(VENV)/dev chromium ## Run the tests of the page in a real browser; installs Chromium (Debian, as root)
 	$(BIN)/python -m pytest -m browser -n auto --dist loadfile
+
+tour: $(VENV)/dev chromium ## Film the tour of the README in a real browser; docs/tour.webp
+	SCREENSHOTS=docs $(BIN)/python -m pytest -m browser -n 0 tests/frontend/test_tour.py
 
 # In one run, so that no core waits for the last test of each kind.
 test-system: $(VENV)/dev programs ## Run all tests that `make test` leaves out

@@ -109,6 +109,8 @@ def changed_answers(changed: Row) -> None:
 
 def _right_of(label: str, metrics: Row) -> str:
     row = metrics["per_class"][label]
+    if not row["support"]:
+        return f"{escape_markdown(label)} (too few pictures to test it)"
     return f"{escape_markdown(label)} {round(row['recall'] * row['support'])} of {row['support']}"
 
 
