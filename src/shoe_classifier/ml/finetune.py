@@ -82,8 +82,7 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
 
     Writes `task.target`. Raises `InvalidModel` when `task.source` does not read, and whatever `report` raises.
     """
-    live, stored, answers = _read_live(task)
-    known, samples = _samples_to_learn(stored, task)
+    live, known, samples, answers = _read_live(task)
     report(TrainingEvent("train", 0.0, f"Fitting the head to {int((~samples.held_out).sum())} samples."))
     candidate, samples, left_out = _candidate(
         live.flatbuffer, samples, _is_new(samples, task), task.labels, live, task.merged
@@ -111,8 +110,7 @@ def finetune(task: RetrainTask, report: Report, tune: Tune = tune_here) -> GateE
 
     if task.pictures is None:
         raise ValueError("Expected the pictures, which a full retrain learns from; received only their features.")
-    live, stored, answers = _read_live(task)
-    known, before = _samples_to_learn(stored, task)
+    live, known, before, answers = _read_live(task)
     others = before[~np.isin(before.keys, keys_of(task.pictures.hashes))]
     replayed = others[others.has_latent]
     model = architecture.load(task.source)
@@ -122,7 +120,7 @@ def finetune(task: RetrainTask, report: Report, tune: Tune = tune_here) -> GateE
     # Not in integers: the pictures of one retrain are too much alike to tell how far activations reach.
     flatbuffer = architecture.compile_backbone(model)
     features = architecture.call_in_batches(architecture.upper(model), replayed.float_latents())
-    pictures = _samples(Backbone(flatbuffer), task.pictures, report, stored.latent_scale, photo=True)
+    pictures = _samples(Backbone(flatbuffer), task.pictures, report, before.latent_scale, photo=True)
     after = replace(replayed, features=features.astype(np.float16)).joined(pictures)
     after = after.joined(_of_missing_labels(others, after))
     candidate, after, left_out = _candidate(flatbuffer, after, _is_new(after, task), task.labels, live, task.merged)
@@ -134,12 +132,16 @@ def finetune(task: RetrainTask, report: Report, tune: Tune = tune_here) -> GateE
     return gather_evidence(answers, known, before, candidate, after, left_out, task.lesson, task.labels)
 
 
-def _read_live(task: RetrainTask) -> tuple[Bundle, ReplayBuffer, LiveAnswers]:
-    """The live model and its replay buffer, with what its labels are called now; and what to judge a candidate by."""
+def _read_live(task: RetrainTask) -> tuple[Bundle, ReplayBuffer, ReplayBuffer, LiveAnswers]:
+    """The live model, with what its labels are called now; what `_samples_to_learn` returns; and what to judge a
+    candidate by.
+    """
     live, stored = bundles.read(task.source), bundles.read_replay_buffer(task.source)
     if task.names is None:
-        return live, stored, live
-    return *label_changes.take_over(live, stored, task.names), label_changes.present_answers(live, task.names)
+        return live, *_samples_to_learn(stored, task), live
+    answers = label_changes.present_answers(live, task.names)
+    live, stored = label_changes.take_over(live, stored, task.names)
+    return live, *_samples_to_learn(stored, task), answers
 
 
 def _noting_changes(candidate: Bundle, task: RetrainTask) -> Bundle:

@@ -3,7 +3,7 @@
 A format that has been released is never changed. A change is a new format, and old files stay readable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -16,6 +16,7 @@ from shoe_classifier.ml.replay_buffer import ReplayBuffer
 
 FORMAT = 3
 _OLD_FORMAT = 2
+_ROWS_AT_ONCE = 500
 
 _HEAD_ARRAYS = ("kernel", "bias", "background_weights", "unknown_thresholds")
 _HEAD_NUMBERS = ("temperature", "background_bias", "uncertain_threshold")
@@ -94,8 +95,9 @@ def read_buffer(group: h5py.Group) -> ReplayBuffer:
     else:
         stored = group["replay_buffer"]
         columns = {name: stored[name][()] for name in _BUFFER_COLUMNS}
-        steps = stored["features"][()].astype(np.float32)  # (n, d)
-        columns["features"] = (steps * stored["feature_steps"][()] + stored["feature_offsets"][()]).astype(np.float16)
+        columns["features"] = _unpacked(
+            stored["features"][()], stored["feature_steps"][()], stored["feature_offsets"][()]
+        )
     return ReplayBuffer(**columns, latent_scale=float(stored.attrs["latent_scale"]))
 
 
@@ -103,14 +105,35 @@ def write_buffer(group: h5py.Group, buffer: ReplayBuffer) -> None:
     """Write a replay buffer into the group of a format 3 file. Features are rounded to 256 steps of each dimension."""
     stored = group.create_group("replay_buffer")
     stored.attrs["latent_scale"] = buffer.latent_scale
-    features = buffer.features.astype(np.float32)
-    offsets, highest = features.min(axis=0, initial=0.0), features.max(axis=0, initial=0.0)  # pooled ReLU6: 0..6
-    steps = np.maximum(highest - offsets, 1e-6) / 255
-    stored.create_dataset("feature_offsets", data=offsets.astype(np.float32))
-    stored.create_dataset("feature_steps", data=steps.astype(np.float32))
-    _write_packed(stored, "features", np.rint((features - offsets) / steps).astype(np.uint8))
+    offsets = buffer.features.min(axis=0, initial=0.0).astype(np.float32)  # pooled ReLU6: 0..6
+    highest = buffer.features.max(axis=0, initial=0.0).astype(np.float32)
+    steps = np.maximum(highest - offsets, np.float32(1e-6)) / np.float32(255)
+    stored.create_dataset("feature_offsets", data=offsets)
+    stored.create_dataset("feature_steps", data=steps)
+    _write_packed(stored, "features", _packed(buffer.features, steps, offsets))
     for name in _BUFFER_COLUMNS:
         _write_packed(stored, name, getattr(buffer, name))
+
+
+def _packed(features: np.ndarray, steps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Features `float16 (n, d)` as multiples of steps above offsets, both `float32 (d,)`: `uint8 (n, d)`."""
+    packed = np.empty(features.shape, np.uint8)
+    for rows in _blocks(len(features)):
+        packed[rows] = np.rint((features[rows].astype(np.float32) - offsets) / steps)
+    return packed
+
+
+def _unpacked(packed: np.ndarray, steps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The reverse of `_packed`, but for the rounding."""
+    features = np.empty(packed.shape, np.float16)
+    for rows in _blocks(len(packed)):
+        features[rows] = packed[rows].astype(np.float32) * steps + offsets
+    return features
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Rows that are in single precision at one time; all of them would take 60 MB beside what serves."""
+    return (slice(start, start + _ROWS_AT_ONCE) for start in range(0, count, _ROWS_AT_ONCE))
 
 
 def _write_packed(group: h5py.Group, name: str, data: np.ndarray) -> None:

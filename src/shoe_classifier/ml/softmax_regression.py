@@ -33,8 +33,10 @@ class PrincipalAxes:
         """Find the axes of features `float32 (n, d)` with weights `(n,)` that keep a share of the variance, 0..1."""
         share = (weights / weights.sum()).astype(np.float32)
         mean = share @ features
-        spread = np.sqrt(share @ np.square(features - mean)) + np.float32(1e-3)
-        scaled = (features - mean) / spread * np.sqrt(share)[:, None]  # (n, d)
+        scaled = features - mean  # (n, d); in place from here on, because copies take most of a retrain's memory
+        spread = np.sqrt(share @ np.square(scaled)) + np.float32(1e-3)
+        scaled /= spread
+        scaled *= np.sqrt(share)[:, None]
         wide = scaled.shape[0] < scaled.shape[1]  # then the smaller Gram matrix has the same eigenvalues
         variances, vectors = np.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
         variances, vectors = variances[::-1], vectors[:, ::-1]
@@ -45,7 +47,9 @@ class PrincipalAxes:
 
     def coordinates(self, features: np.ndarray) -> np.ndarray:
         """Features `(n, d)` to coordinates `(n, r)`."""
-        return (features - self.mean) / self.spread @ self.rotation
+        scaled = features - self.mean
+        scaled /= self.spread
+        return scaled @ self.rotation
 
     def from_features(self, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """A kernel `(d, c)` and a bias `(c,)` to weights of the coordinates, `(r + 1, c)` with the bias last.
