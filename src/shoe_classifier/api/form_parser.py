@@ -49,12 +49,12 @@ class FormParser:
             },
         )
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes | bytearray) -> None:
         """Parse the next piece of the body."""
         self._parser.write(chunk)
 
-    def feed_whole(self, body: bytes) -> None:
-        """Parse a complete body.
+    def feed_whole(self, body: bytearray) -> None:
+        """Parse a complete body, which is used up.
 
         Almost every client sends a picture as the only part of its form. Searching for the closing boundary is many
         times faster than python-multipart's state machine, which gets everything else.
@@ -67,11 +67,13 @@ class FormParser:
             self.feed(body)
             return
         self._part_begin()
-        for line in headers[0][:-4].split(b"\r\n"):
+        for line in bytes(headers[0])[:-4].split(b"\r\n"):
             name, _, value = line.partition(b":")
             self._headers[name.lower()] = value.strip(b" ")
         self._headers_finished()
-        self._part_data(body, start, end)
+        del body[end:], body[:start]  # in place: a copy for each step would take several times the body's memory
+        self._data, self._total = body, len(body)
+        self._check_size()
         self._part_end()
         self._end()
 
@@ -129,16 +131,18 @@ class FormParser:
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         self._total += end - start
-        self._data += data[start:end]
-        if self._file is None:
-            if len(self._data) > MAX_FIELD_BYTES:
-                raise TooLarge(
-                    f"Expected at most {MAX_FIELD_BYTES:,} bytes in {self._name[:40]!r}; received more.", headers=CLOSE
-                )
-        elif self._total > self._max_bytes:
-            raise TooLarge(f"Expected at most {self._max_bytes:,} bytes; received more.", headers=CLOSE)
-        elif self._folder and len(self._data) + self._held >= _WRITE_BYTES:
+        self._data += memoryview(data)[start:end]
+        self._check_size()
+        if self._file and self._folder and len(self._data) + self._held >= _WRITE_BYTES:
             self._to_disk(self._file, self._folder)
+
+    def _check_size(self) -> None:
+        if self._file is None and len(self._data) > MAX_FIELD_BYTES:
+            raise TooLarge(
+                f"Expected at most {MAX_FIELD_BYTES:,} bytes in {self._name[:40]!r}; received more.", headers=CLOSE
+            )
+        if self._file and self._total > self._max_bytes:
+            raise TooLarge(f"Expected at most {self._max_bytes:,} bytes; received more.", headers=CLOSE)
 
     def _to_disk(self, file: FormFile, folder: Path) -> None:
         if file.path is None:
@@ -155,6 +159,7 @@ class FormParser:
         else:
             self._file.data = bytes(self._data)
             self._held += len(self._data)
+            self._data = bytearray()
         self._form.files.append(self._file)
 
     def _end(self) -> None:

@@ -86,7 +86,10 @@ async def _parse(chunks: AsyncIterator[bytes], boundary: bytes, max_bytes: int, 
     try:
         parser = FormParser(boundary, max_bytes, folder)
         if folder is None:  # it stays in memory anyway, so it can be parsed in one go
-            parser.feed_whole(b"".join([chunk async for chunk in chunks]))
+            body = bytearray()
+            async for chunk in chunks:
+                body += chunk
+            parser.feed_whole(body)
             return parser.finish()
         async for chunk in chunks:
             parser.feed(chunk)
