@@ -194,6 +194,22 @@ def test_large_pictures_look_the_same_in_less_memory(kind: str) -> None:
     assert thumbnail(data, 64).size == shown.size == (64, 48)
 
 
+def test_a_large_png_is_never_in_memory_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LIMITS, "max_bytes", 11 << 20)  # as a whole, it would take 16 MB
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(two_colours().resize((2000, 2000)), "PNG", exif=exif)
+    start, end = data.index(b"eXIf") - 4, data.index(b"IDAT") - 4
+    late = data[:start] + data[end:-12] + data[start:end] + data[-12:]  # Pillow decodes all to see what comes then
+    for picture in (decode(data, 16), decode(late, 16)):
+        assert (
+            abs(picture.astype(int) - decode(encode(two_colours().transpose(Image.Transpose.ROTATE_270)), 16)).max()
+            < 40
+        )
+    with pytest.raises(InvalidImage):
+        decode(data[: len(data) // 2], 16)
+
+
 def test_transparency_of_large_pictures_is_white() -> None:
     clear = Image.new("RGBA", (1600, 1200), (255, 0, 0, 0))
     for kind in ("PNG", "WEBP"):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from shoe_classifier.errors import AppError, InvalidImage, TooLarge, TooSmall, UnsupportedImage
-from shoe_classifier.ml import jpeg, webp
+from shoe_classifier.ml import jpeg, png, webp
 from shoe_classifier.ml.decoding_limits import DecodingLimits
 from shoe_classifier.types import ACCEPTED_FORMATS, EXTENSIONS, MAX_IMAGE_PIXELS
 
@@ -38,9 +38,12 @@ _BRANDS = {  # major brands of the ISO container (ISO/IEC 23008-12) that hold on
 _PLUGINS = {"HEIC": "HEIF"}  # what Pillow calls a format, where it is not its name in capitals
 _OVERSAMPLING = 4  # pixels per pixel of the result, along each side, that make it look the same as from all of them
 _BAND_PIXELS = 1 << 20  # of a large picture, converted at a time
+_PNG_BAND_PIXELS = 1 << 18  # decoded at a time; larger bands do not fit into the cache of the processor
+_LEAST_BANDS = 12  # of a PNG picture; fewer would take more than the whole
 # Bytes that decoders take per pixel, as measured with 49 megapixels; those of others, per pixel of the file's mode.
 _SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}
 _BYTES_PER_PIXEL = {"AVIF": 9, "HEIC": 4.5}
+_BAND_BYTES_PER_PIXEL = 40  # of a PNG picture: stored, compressed again, and decoded
 _SMALLEST_DRAFT = 8  # the JPEG decoder can leave out this factor of the size
 SAMPLING_STEP = 4  # pixels between those that `shows_nothing` looks at
 LEAST_VARIANCE = 4.0  # of levels 0-255
@@ -62,7 +65,7 @@ def sniff(data: bytes) -> str | None:
     """Name the format that the first bytes show, one of `FORMATS`, or None."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(png.SIGNATURE):
         return "PNG"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
@@ -192,15 +195,29 @@ def _loaded(
         if kind == "JPEG":
             image, factors = _draft(source, data, (wanted, wanted)), (1, 1)
         scaled = kind == "WebP" and factors != (1, 1) and webp.available() and not getattr(source, "is_animated", True)
-        cost = _cost(image, data, factors, scaled=scaled)
+        if in_bands := _in_bands(image, data, factors):
+            source.info.setdefault("exif", png.exif(data) or b"")  # or Pillow would decode all to look for it
+        cost = _band_cost(image, factors) if in_bands else _cost(image, data, factors, scaled=scaled)
     with LIMITS.hold(cost, f"{source.width} x {source.height} {kind}"), _damage(data):
-        turn = _TURNS.get(source.getexif().get(_EXIF_ORIENTATION, 1))  # of a PNG picture, this decodes all of it
+        turn = _TURNS.get(source.getexif().get(_EXIF_ORIENTATION, 1))
         if scaled:
             yield _to_rgb(_scaled_webp(image, data, factors)), turn
         elif factors == (1, 1):
             yield _to_rgb(image), turn
         else:
-            yield _reduced(image, data, factors), turn
+            yield _reduced(image, data, factors, in_bands=in_bands), turn
+
+
+def _in_bands(source: Image.Image, data: bytes, factors: tuple[int, int]) -> bool:
+    """Whether a picture is decoded band by band, and never as a whole."""
+    if sniff(data) != "PNG" or factors == (1, 1) or not png.has_bands(data):
+        return False
+    return source.height >= _LEAST_BANDS * _band_rows(source, factors, _PNG_BAND_PIXELS)
+
+
+def _band_rows(source: Image.Image, factors: tuple[int, int], pixels: int) -> int:
+    """How many rows have about so many pixels, as a multiple of what becomes one row."""
+    return factors[1] * max(1, pixels // (source.width * factors[1]))
 
 
 def _cost(source: Image.Image, data: bytes, factors: tuple[int, int], *, scaled: bool) -> int:
@@ -219,17 +236,21 @@ def _cost(source: Image.Image, data: bytes, factors: tuple[int, int], *, scaled:
     return loading + converted
 
 
+def _band_cost(source: Image.Image, factors: tuple[int, int]) -> int:
+    band = source.width * (_band_rows(source, factors, _PNG_BAND_PIXELS) + 1)
+    return _BAND_BYTES_PER_PIXEL * band + 4 * source.width * source.height // (factors[0] * factors[1])
+
+
 def _scaled_webp(source: Image.Image, data: bytes, factors: tuple[int, int]) -> Image.Image:
     size = -(-source.width // factors[0]), -(-source.height // factors[1])
     return Image.fromarray(webp.decode_scaled(data, size, alpha=source.mode == "RGBA"))
 
 
-def _reduced(source: Image.Image, data: bytes, factors: tuple[int, int]) -> Image.Image:
+def _reduced(source: Image.Image, data: bytes, factors: tuple[int, int], *, in_bands: bool) -> Image.Image:
     """Convert a large picture to RGB band by band: all at once, it would take up to three times its memory."""
-    across, down = factors
-    rows = down * max(1, _BAND_PIXELS // (source.width * down))
+    (across, down), rows = factors, _band_rows(source, factors, _PNG_BAND_PIXELS if in_bands else _BAND_PIXELS)
     reduced = Image.new("RGB", (-(-source.width // across), -(-source.height // down)))
-    for number, band in enumerate(_bands(source, data, rows)):
+    for number, band in enumerate(png.bands(data, rows) if in_bands else _bands(source, data, rows)):
         reduced.paste(_to_rgb(band).reduce(factors), (0, number * rows // down))
     return reduced
 
