@@ -77,6 +77,18 @@ def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch, workers: 
     assert load_settings(_env_file=None, uvicorn_workers=workers, predict_threads=3).threads == 3
 
 
+@pytest.mark.parametrize(("workers", "quarter"), [(1, 128 << 20), (2, 64 << 20)])
+def test_decoding_takes_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch, workers: int, quarter: int) -> None:
+    monkeypatch.setattr("shoe_classifier.settings.memory_bytes", lambda: 512 << 20)
+    assert load_settings(_env_file=None, uvicorn_workers=workers).max_decoding_bytes == quarter
+    assert load_settings(_env_file=None, uvicorn_workers=workers, max_decoding_bytes=3).max_decoding_bytes == 3
+    with pytest.raises(ConfigurationError) as error:
+        load_settings(_env_file=None, uvicorn_workers=0)
+    assert "UVICORN_WORKERS" in str(error.value) and "MAX_DECODING_BYTES" not in str(error.value)
+    monkeypatch.setattr("shoe_classifier.settings.memory_bytes", lambda: 64 << 30)
+    assert load_settings(_env_file=None, uvicorn_workers=workers).max_decoding_bytes == 1 << 30
+
+
 @pytest.mark.parametrize("document", [".env.example", "DEPLOYMENT.md"])
 def test_every_setting_is_documented(document: str) -> None:
     text = (ROOT / document).read_text()

@@ -5,17 +5,24 @@ import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shoe_classifier.errors import ConfigurationError
+from shoe_classifier.host import memory_bytes
 from shoe_classifier.types import MAX_IMAGE_PIXELS
 
 _AUTO_RETRAIN = re.compile(r"off|daily|new_pictures:[1-9]\d{0,8}")
+_MOST_DECODING_BYTES = 1 << 30  # two of the largest pictures in the format that takes the most
 InputRange = Literal["auto", "0..255", "0..1", "-1..1"]
+
+
+def _quarter_of_the_memory(given: dict[str, Any]) -> int:
+    """Of 512 MB, the idle service takes 120, a quick retrain 130, and bodies, threads and connections about 100."""
+    return min(_MOST_DECODING_BYTES, memory_bytes() // 4 // given.get("uvicorn_workers", 1))
 
 
 class Settings(BaseSettings):
@@ -71,9 +78,10 @@ class Settings(BaseSettings):
     request_seconds: float = Field(1800, gt=0, description="Longest time that a body may take to arrive.")
     max_header_bytes: int = Field(64 << 10, gt=0, description="Most bytes of headers, also after a chunked body.")
     max_connections: int = Field(512, gt=0, description="Connections; on others, only /health, /ready and /metrics.")
-    # For a host of 512 MB: the idle service takes 120 MB, a quick retrain 100 MB more, and these two what is left.
     max_body_memory_bytes: int = Field(32 << 20, gt=0, description="Most bytes of all bodies in memory.")
-    max_decoding_bytes: int = Field(216 << 20, gt=0, description="Most bytes of all pictures while they are decoded.")
+    max_decoding_bytes: int = Field(
+        default_factory=_quarter_of_the_memory, gt=0, description="Most bytes of all pictures while they are decoded."
+    )
     # Two of the largest ZIPs; ten times the scans of usual encoders; 50,000 entries with names of 200 bytes.
     max_body_disk_bytes: int = Field(2 << 30, gt=0, description="Most bytes of all bodies in TEMP_UPLOADS_DIR.")
     max_jpeg_scans: int = Field(100, gt=0, description="Most scans of a JPEG; each costs a pass over the picture.")
@@ -134,7 +142,8 @@ def load_settings(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        wrong = [e for e in error.errors() if e["type"] != "default_factory_not_called"]  # that is a consequence
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in wrong)
         raise ConfigurationError(f"The settings are wrong. {problems}") from None
     if (settings.supabase_url is None) != (settings.supabase_key is None):
         there, missing = ("SUPABASE_URL", "SUPABASE_KEY") if settings.supabase_url else ("SUPABASE_KEY", "SUPABASE_URL")

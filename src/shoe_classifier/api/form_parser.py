@@ -51,7 +51,7 @@ class FormParser:
 
     def feed(self, chunk: bytes | bytearray) -> None:
         """Parse the next piece of the body."""
-        self._parser.write(chunk)
+        self._parser.write(chunk)  # type: ignore[arg-type] # it indexes and slices, no more
 
     def feed_whole(self, body: bytearray) -> None:
         """Parse a complete body, which is used up.

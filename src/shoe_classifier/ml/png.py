@@ -46,7 +46,7 @@ class _Stream:
 
     def __init__(self, data: bytes):
         payloads = (payload for kind, payload in _chunks(data) if kind == b"IDAT")
-        pieces = (
+        pieces: Iterator[bytes | memoryview] = (
             payload[start : start + _AT_ONCE] for payload in payloads for start in range(0, len(payload), _AT_ONCE)
         )
         self._pieces = itertools.chain(pieces, [b""])  # the last, for what the decompressor still holds

@@ -230,7 +230,8 @@ def _cost(source: Image.Image, data: bytes, factors: tuple[int, int], *, scaled:
     if kind == "JPEG":
         loading = 4 * pixels + jpeg.coefficient_bytes(data)
     elif kind == "WebP":
-        loading = (4 if scaled else 20) * pixels
+        lossy = data[12:16] == b"VP8 "  # without transparency; decoded row by row
+        loading = (1 if scaled and lossy else 4 if scaled else 20) * pixels
     else:
         loading = int(pixels * (_BYTES_PER_PIXEL.get(kind or "") or _SAMPLE_BYTES.get(source.mode, 4)))
     return loading + converted
