@@ -189,6 +189,22 @@ class LabelChange:
 
 
 @dataclass(frozen=True)
+class ChangedPicture:
+    """A row of `Changed_Pictures`: what a change of a label did to a training picture, until it cannot be undone.
+
+    Attributes:
+        picture: the row of `Training_Data`, if the label was removed: it is not there any more.
+        versions: which versions had learned that.
+    """
+
+    change_id: str
+    training_id: str
+    sha256: str
+    picture: dict[str, Any] | None
+    versions: list[str]
+
+
+@dataclass(frozen=True)
 class KeptPicture:
     """A row of `Kept_Pictures`: a person looked at a suspect picture, and it is right with this label."""
 

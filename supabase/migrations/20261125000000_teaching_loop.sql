@@ -119,12 +119,33 @@ begin
     return found;
 end $$;
 
--- Those of the pictures that a prediction or a training row still uses.
+create table if not exists public."Label_Changes" (
+    id uuid primary key,
+    label text not null,
+    name text,
+    changed_at timestamptz not null
+);
+
+-- What a change did to a training picture, until it cannot be undone. `picture` is the row of one that was removed.
+create table if not exists public."Changed_Pictures" (
+    change_id uuid not null,
+    training_id uuid not null,
+    sha256 text not null,
+    picture json,
+    versions json not null,
+    primary key (change_id, training_id)
+);
+create index if not exists changed_pictures_sha256 on public."Changed_Pictures" (sha256) where picture is not null;
+
+-- Those of the pictures that a prediction, a training row or one that can be brought back still uses.
 create or replace function public.pictures_in_use(image_paths text[]) returns json language sql stable
 set search_path = '' as $$
     select coalesce(json_agg(path), '[]') from unnest(image_paths) path
         where exists (select from public."Predict" where image_path = path)
-            or exists (select from public."Training_Data" where sha256 = substr(path, 11, 64));
+            or exists (select from public."Training_Data" where sha256 = substr(path, 11, 64))
+            or exists (
+                select from public."Changed_Pictures" where sha256 = substr(path, 11, 64) and picture is not null
+            );
 $$;
 
 -- The oldest predictions in a range of ids that nobody has reviewed and whose picture is no training picture. Two queries,
@@ -137,12 +158,20 @@ create or replace function public.expendable_predictions(
             where with_picture and row.image_path is not null
                 and row.reviewed_at is null and row.id > after and row.id < before
                 and not exists (select from public."Training_Data" where sha256 = substr(row.image_path, 11, 64))
+                and not exists (
+                    select from public."Changed_Pictures" removed
+                    where removed.sha256 = substr(row.image_path, 11, 64) and removed.picture is not null
+                )
             order by row.id limit max_rows)
         union all
         (select row.* from public."Predict" row
             where not with_picture
                 and row.reviewed_at is null and row.id > after and row.id < before
                 and not exists (select from public."Training_Data" where sha256 = substr(row.image_path, 11, 64))
+                and not exists (
+                    select from public."Changed_Pictures" removed
+                    where removed.sha256 = substr(row.image_path, 11, 64) and removed.picture is not null
+                )
             order by row.id limit max_rows)
     ) oldest;
 $$;
@@ -154,6 +183,9 @@ set search_path = '' as $$
     select json_build_object('last', max(image_path), 'pictures', count(size), 'bytes', coalesce(sum(size), 0)) from (
         select image_path, case when reviewed = 0 and not exists (
             select from public."Training_Data" where sha256 = substr(picture.image_path, 11, 64)
+        ) and not exists (
+            select from public."Changed_Pictures" removed
+            where removed.sha256 = substr(picture.image_path, 11, 64) and removed.picture is not null
         ) then coalesce(bytes, 0) end as size
         from (
             select image_path, max(image_bytes) as bytes, count(reviewed_at) as reviewed from public."Predict"
@@ -205,13 +237,6 @@ create or replace function public.decision_counts(first date) returns json langu
     ) counted;
 $$;
 
-create table if not exists public."Label_Changes" (
-    id uuid primary key,
-    label text not null,
-    name text,
-    changed_at timestamptz not null
-);
-
 create table if not exists public."Kept_Pictures" (
     training_id uuid not null references public."Training_Data" (id) on delete cascade,
     kind text not null,
@@ -226,9 +251,11 @@ create index if not exists predict_version on public."Predict" (model_version, i
 create index if not exists training_data_split on public."Training_Data" (split, id);
 
 alter table public."Label_Changes" enable row level security;
+alter table public."Changed_Pictures" enable row level security;
 alter table public."Kept_Pictures" enable row level security;
-revoke all on public."Label_Changes", public."Kept_Pictures" from anon, authenticated;
-grant select, insert, update, delete on public."Label_Changes", public."Kept_Pictures" to service_role;
+revoke all on public."Label_Changes", public."Changed_Pictures", public."Kept_Pictures" from anon, authenticated;
+grant select, insert, update, delete on public."Label_Changes", public."Changed_Pictures", public."Kept_Pictures"
+    to service_role;
 
 -- Training pictures by their ids. One value, so that no limit on rows cuts it; as in the other functions that list.
 create or replace function public.training_pictures(row_ids uuid[]) returns json language sql stable
@@ -314,6 +341,12 @@ begin
     lock table public."Learned_Pictures" in share row exclusive mode;
     insert into public."Label_Changes" values (new.*) on conflict do nothing;
     select coalesce(array_agg(id), '{}') into pictures from public."Training_Data" where shoe_class = new.label;
+    insert into public."Changed_Pictures" (change_id, training_id, sha256, picture, versions)
+        select new.id, row.id, row.sha256, case when new.name is null then row_to_json(row) end, (
+            select coalesce(json_agg(version), '[]') from public."Learned_Pictures"
+            where new.name is null and training_id = row.id
+        )
+        from public."Training_Data" row where row.id = any(pictures);
     if new.name is null then
         perform public.delete_pictures(pictures);
     else
@@ -322,6 +355,63 @@ begin
     end if;
     return cardinality(pictures);
 end $$;
+
+-- Takes the newest change back. Returns how many pictures are as before; null if it is not the newest one.
+create or replace function public.undo_change(undone uuid) returns integer language plpgsql set search_path = '' as $$
+declare
+    change public."Label_Changes";
+    pictures integer;
+begin
+    lock table public."Learned_Pictures" in share row exclusive mode;
+    delete from public."Label_Changes"
+        where id = undone and not exists (select from public."Label_Changes" newer where newer.id > undone)
+        returning * into change;
+    if not found then
+        return null;
+    end if;
+    update public."Training_Data" row set shoe_class = change.label from public."Changed_Pictures" changed
+        where changed.change_id = undone and changed.picture is null
+            and row.id = changed.training_id and row.shoe_class = change.name;
+    update public."Kept_Pictures" kept set shoe_class = change.label from public."Changed_Pictures" changed
+        where changed.change_id = undone and changed.picture is null
+            and kept.training_id = changed.training_id and kept.shoe_class = change.name;
+    insert into public."Training_Data"
+        select row.* from public."Changed_Pictures" changed,
+            json_populate_record(null::public."Training_Data", changed.picture) row
+        where changed.change_id = undone and changed.picture is not null
+        on conflict (sha256) do nothing;
+    insert into public."Learned_Pictures" (version, training_id)
+        select version, changed.training_id
+        from public."Changed_Pictures" changed
+        join public."Training_Data" picture on picture.id = changed.training_id,
+            json_array_elements_text(changed.versions) version
+        where changed.change_id = undone
+        on conflict do nothing;
+    delete from public."Deleted_Pictures" gone using public."Changed_Pictures" changed
+        where changed.change_id = undone and changed.picture is not null and gone.sha256 = changed.sha256;
+    delete from public."Changed_Pictures" where change_id = undone;
+    get diagnostics pictures = row_count;
+    perform public.set_live_version(version) from public."Model_Versions" where state = 'live';
+    return pictures;
+end $$;
+
+-- The pictures of labels removed up to a change that nothing else uses.
+create or replace function public.removed_pictures(last uuid) returns json language sql stable set search_path = '' as $$
+    select coalesce(json_agg(distinct removed.path), '[]') from (
+        select picture ->> 'image_path' as path, sha256 from public."Changed_Pictures"
+        where change_id <= last and picture is not null
+    ) removed
+    where not exists (select from public."Predict" where image_path = removed.path)
+        and not exists (select from public."Training_Data" row where row.sha256 = removed.sha256)
+        and not exists (
+            select from public."Changed_Pictures" later
+            where later.change_id > last and later.sha256 = removed.sha256 and later.picture is not null
+        );
+$$;
+
+create or replace function public.settle_changes(last uuid) returns void language sql set search_path = '' as $$
+    delete from public."Changed_Pictures" where change_id <= last;
+$$;
 
 create or replace function public.label_changes() returns json language sql stable set search_path = '' as $$
     select coalesce(json_agg(change order by id), '[]') from public."Label_Changes" change;
@@ -379,7 +469,8 @@ begin
         'decision_counts(date)', 'count_predictions(text, text, text, date, date)', 'count_pictures(text, text, boolean)',
         'count_predictions_changed()', 'count_pictures_changed()', 'training_labels()', 'set_live_version(text)',
         'training_pictures(uuid[])', 'relabel_pictures(uuid[], text)', 'delete_pictures(uuid[])', 'label_counts()',
-        'change_label(json)', 'label_changes()', 'kept_pictures()', 'describe_shoe_classifier()'
+        'change_label(json)', 'undo_change(uuid)', 'removed_pictures(uuid)', 'settle_changes(uuid)', 'label_changes()',
+        'kept_pictures()', 'describe_shoe_classifier()'
     ] loop
         execute format('revoke all on function public.%s from public, anon, authenticated', name);
         execute format('grant execute on function public.%s to service_role', name);

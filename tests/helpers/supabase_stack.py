@@ -61,6 +61,7 @@ TABLES = (
     "Deleted_Pictures",
     "Audit_Log",
     "Label_Changes",
+    "Changed_Pictures",
     "Kept_Pictures",
     "Prediction_Counts",
     "Training_Counts",

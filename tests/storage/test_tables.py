@@ -1,4 +1,12 @@
-from shoe_classifier.storage.tables import MODEL_VERSIONS, PREDICT, RETRAIN_JOBS, SYSTEM_METRICS, TABLES, TRAINING_DATA
+from shoe_classifier.storage.tables import (
+    CHANGED_PICTURES,
+    MODEL_VERSIONS,
+    PREDICT,
+    RETRAIN_JOBS,
+    SYSTEM_METRICS,
+    TABLES,
+    TRAINING_DATA,
+)
 
 
 def test_columns_are_the_fields_in_their_order() -> None:
@@ -11,6 +19,7 @@ def test_how_columns_are_stored_follows_from_their_types() -> None:
         PREDICT.name: {"probabilities"},
         MODEL_VERSIONS.name: {"labels", "metrics"},
         RETRAIN_JOBS.name: {"labels", "metrics", "baseline"},
+        CHANGED_PICTURES.name: {"picture", "versions"},
     }
     assert {table.name: set(table.boolean_columns) for table in TABLES if table.boolean_columns} == {
         TRAINING_DATA.name: {"is_processed"},

@@ -12,6 +12,7 @@ from shoe_classifier.types import (
     AuditEntry,
     Decision,
     IssueKind,
+    LabelChange,
     MinuteMetrics,
     ModelVersion,
     PredictionRecord,
@@ -124,6 +125,12 @@ _LABEL = {
     "enough": False,
     "expected_gain": 0.014,
     "learning_curve": [[16, 0.81], [32, 0.88], [64, 0.93]],
+}
+_LABEL_CHANGE = {
+    "id": "019a8f72-33cc-7e5a-8b21-7f4a6b0c5d32",
+    "label": "Sandal",
+    "name": "Shoe",
+    "changed_at": "2026-11-22T04:10:00.120Z",
 }
 _MINUTE = {
     "timestamp": "2026-11-22T03:51:00.000Z",
@@ -317,8 +324,12 @@ class NameBody(BaseModel):
 
 
 class LabelAnswer(BaseModel):
-    """What became of a label. With `takes_effect` `next_retrain`, the live model still answers with the old one."""
+    """What became of a label. With `takes_effect` `next_retrain`, the live model still answers with the old one.
 
+    `DELETE /labels/changes/{change_id}` undoes it, until a version has learned it.
+    """
+
+    change_id: str
     label: str
     name: str | None
     pictures: int
@@ -341,6 +352,17 @@ class LabelAnswer(BaseModel):
     )
 
 
+class UndoneBody(BaseModel):
+    """A change of a label that was taken back, and how many training pictures are as before."""
+
+    change_id: str
+    label: str
+    name: str | None
+    pictures: int
+    detail: str
+
+
+LabelChangeBody = _row("LabelChangeBody", LabelChange, _LABEL_CHANGE)
 LabelRow = _row("LabelRow", LabelSummary, _LABEL)
 
 

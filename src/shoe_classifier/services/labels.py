@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shoe_classifier.errors import InvalidRequest, NotFound, TooFewLabels
+from shoe_classifier.errors import InvalidRequest, NotFound, Superseded, TooFewLabels
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.label_changes import LAST_CHANGE, kept_outputs, names_of, present_labels
 from shoe_classifier.ml.learning_curve import LearningCurve
@@ -15,7 +15,7 @@ from shoe_classifier.ml.live_model import LiveModelHolder, ModelInfo
 from shoe_classifier.services.ingestion import IngestionService, clean_label
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import LabelChange, LabelCounts, TrainingPicture, new_id, utc_now
+from shoe_classifier.types import UNPUBLISHED, LabelChange, LabelCounts, TrainingPicture, new_id, utc_now
 
 _NAMED = 10  # unknown ids that a message names
 _LEAST = 2  # labels
@@ -164,10 +164,12 @@ class LabelService:
 
     def _change(self, label: str, name: str | None, *, merged: bool) -> dict[str, Any]:
         takes_effect: Literal["now", "next_retrain"] = "next_retrain" if label in self._present() else "now"
-        pictures = self._store.change_label(LabelChange(new_id(), label, name, utc_now()))
+        change = LabelChange(new_id(), label, name, utc_now())
+        pictures = self._store.change_label(change)
         done = "removed" if name is None else f"merged into {name!r}" if merged else f"called {name!r}"
         later = " The live model follows with the next retrain." if takes_effect == "next_retrain" else ""
         return {
+            "change_id": change.id,
             "label": label,
             "name": name,
             "pictures": pictures,
@@ -175,6 +177,41 @@ class LabelService:
             "takes_effect": takes_effect,
             "detail": f"{label!r} is {done}, and so are its {pictures} training pictures.{later}",
         }
+
+    def undoable(self) -> list[LabelChange]:
+        """Return the changes that no version has taken over, newest first. They can be undone in this order."""
+        taken_over = self._taken_over()
+        return [change for change in reversed(self._store.label_changes()) if change.id > taken_over]
+
+    def undo(self, change_id: str) -> dict[str, Any]:
+        """Take the newest change back, with its pictures. No retrain may run, because it could take the change over.
+
+        Returns:
+            The answer of `DELETE /labels/changes/{change_id}`.
+
+        Raises:
+            NotFound: there is no such change.
+            Superseded: there is a newer one, or a version has taken it over.
+        """
+        change = next((change for change in self._store.label_changes() if change.id == change_id), None)
+        if change is None:
+            raise NotFound(f"Expected the id of a change of a label; received {change_id[:80]!r}.")
+        pictures = self._store.undo_change(change_id) if change_id > self._taken_over() else None
+        if pictures is None:
+            raise Superseded(
+                "Expected the newest change of a label, before a version has learned it; received one that is followed"
+                " by another or has been learned. Change the label again instead."
+            )
+        done = "removed" if change.name is None else f"called {change.name!r}"
+        detail = f"{change.label!r} is no longer {done}, and its {pictures} training pictures are as before."
+        return {
+            "change_id": change_id, "label": change.label, "name": change.name, "pictures": pictures, "detail": detail,
+        }  # fmt: skip
+
+    def _taken_over(self) -> str:
+        """The id of the last change that a version has taken over that is, or was, live; empty without any."""
+        published = [row.metrics or {} for row in self._store.versions() if row.state not in UNPUBLISHED]
+        return max((metrics.get(LAST_CHANGE, "") for metrics in published), default="")
 
     def _present(self) -> list[str]:
         """What the live model's labels are called now."""

@@ -4,7 +4,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from shoe_classifier.errors import (
     NotCancellable,
     NotFound,
     RetrainRunning,
+    Superseded,
     disk_error,
 )
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
+from shoe_classifier.ml.label_changes import LAST_CHANGE
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
@@ -86,6 +89,20 @@ class Retrainer:
         """Raise `RetrainRunning` if a job is running on this machine."""
         self._acquire_host_lock()
         self._host_lock.release()
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Hold off all retrains for a moment. Raises `RetrainRunning` if one runs, on whichever machine."""
+        with self._lock:
+            self._acquire_host_lock()
+            try:
+                self._end_interrupted(_INTERRUPTED)
+                latest = self._store.jobs(1, None)
+                if latest and not latest[0].finished:
+                    raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
+                yield
+            finally:
+                self._host_lock.release()
 
     def start(self, mode: RetrainMode, max_seconds: int | None, force: bool, without: Sequence[str] = ()) -> RetrainJob:
         """Start a job on what was uploaded since the last one.
@@ -161,20 +178,12 @@ class Retrainer:
 
         Raises:
             RetrainRunning: a job is running.
-            Superseded: the rejected candidate does not know what was learned since.
+            Superseded: the rejected candidate does not know what was learned since, or knows a change that was undone.
             NotFound, InvalidModel, OSError, StoreUnavailable: see `ModelRegistry.activate`.
         """
-        with self._lock:
-            self._acquire_host_lock()
-            try:
-                self._end_interrupted(_INTERRUPTED)
-                latest = self._store.jobs(1, None)
-                if latest and not latest[0].finished:
-                    raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
-                row = self._registry.known(version)
-                return self._publish_rejected(row) if row.state == "rejected" else self._registry.activate(version)
-            finally:
-                self._host_lock.release()
+        with self.idle():
+            row = self._registry.known(version)
+            return self._publish_rejected(row) if row.state == "rejected" else self._registry.activate(version)
 
     def wait(self, job_id: str) -> RetrainJob:
         """Block until a job of this process has ended. Raises `NotFound`."""
@@ -222,6 +231,7 @@ class Retrainer:
         """Publish a rejected candidate all the same. The host lock must be held."""
         self._holder.teachable  # noqa: B018 - raises if there is none
         self._registry.check_publishable(row)
+        self._check_label_changes(row)
         progress = JobProgress(self._forced_job(row))
         if not self._store.start_job(progress.row):
             raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
@@ -233,9 +243,19 @@ class Retrainer:
             self._end(progress, "failed", error.detail if isinstance(error, AppError) else _FAILED)
             raise
         progress.row = done
+        self._settle_label_changes(row)
         self._tell("retrain.published", _described(done))
         logger.info("Job %s published the rejected version %s.", done.job_id, row.version)
         return activated
+
+    def _check_label_changes(self, row: ModelVersion) -> None:
+        """Raise `Superseded` if a change of a label was undone that a rejected candidate has taken over."""
+        last = (row.metrics or {}).get(LAST_CHANGE)
+        if last and last not in {change.id for change in self._store.label_changes()}:
+            raise Superseded(
+                f"Expected a rejected version with the present labels; a change that {row.version!r} has learned was"
+                " undone since. Retrain."
+            )
 
     def _forced_job(self, row: ModelVersion) -> RetrainJob:
         """Return a job that publishes a rejected candidate. What it measured is that of the job that trained it."""
@@ -335,8 +355,19 @@ class Retrainer:
         done = progress.ended("published", verdict(candidate))
         self._registry.publish(target, row, done, candidate.learned)
         progress.row = done
+        self._settle_label_changes(row)
         self._tell("retrain.published", _described(done))
         logger.info("Retrain %s published version %s.", done.job_id, row.version)
+
+    def _settle_label_changes(self, row: ModelVersion) -> None:
+        """Delete what only served to undo changes that a new version has taken over."""
+        last = (row.metrics or {}).get(LAST_CHANGE)
+        if last is None:
+            return
+        try:
+            self._store.settle_changes(last)
+        except Exception:  # of any kind, such as a store that does not answer: the next publication repeats it
+            logger.exception("The pictures of removed labels could not be deleted yet.")
 
     def _end(self, progress: JobProgress, state: Ending, message: str) -> None:
         """End a job without a new version. Readers see the end only once the store has it, or has refused it."""

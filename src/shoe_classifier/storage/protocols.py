@@ -194,11 +194,24 @@ class TrainingStore(Protocol):
     def change_label(self, change: LabelChange) -> int:
         """Keep a change, and rename the label of its pictures or delete them, in one transaction.
 
-        Renamed pictures stay learned: nothing about them is new. Repeating the call changes nothing.
+        Renamed pictures stay learned: nothing about them is new. Repeating the call changes nothing. The files of
+        deleted pictures stay until `settle_changes`.
 
         Returns:
             How many pictures were changed.
         """
+
+    def undo_change(self, change_id: str) -> int | None:
+        """Take the newest change back, with all that it did to pictures, in one transaction.
+
+        Pictures that have been given yet another label stay as they are, and one that was uploaded again stays once.
+
+        Returns:
+            How many pictures are as before; None, and nothing is done, if it is not the newest change.
+        """
+
+    def settle_changes(self, last: str) -> None:
+        """Forget what is needed to take changes back, up to this one, and delete the files that nothing uses then."""
 
     def label_changes(self) -> list[LabelChange]:
         """Return all changes, oldest first."""

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from shoe_classifier.types import (
     AuditEntry,
+    ChangedPicture,
     DeletedPicture,
     KeptPicture,
     LabelChange,
@@ -27,6 +28,7 @@ Row = TypeVar(
     LearnedPicture,
     DeletedPicture,
     LabelChange,
+    ChangedPicture,
     KeptPicture,
     AuditEntry,
 )
@@ -69,8 +71,9 @@ LEARNED_PICTURES = Table("Learned_Pictures", LearnedPicture, key="training_id")
 DELETED_PICTURES = Table("Deleted_Pictures", DeletedPicture, key="sha256")
 AUDIT_LOG = Table("Audit_Log", AuditEntry, key="id")
 LABEL_CHANGES = Table("Label_Changes", LabelChange, key="id")
+CHANGED_PICTURES = Table("Changed_Pictures", ChangedPicture, key="training_id")
 KEPT_PICTURES = Table("Kept_Pictures", KeptPicture, key="training_id")
 TABLES: tuple[Table[Any], ...] = (
     PREDICT, TRAINING_DATA, MODEL_VERSIONS, RETRAIN_JOBS, SYSTEM_METRICS, LEARNED_PICTURES, DELETED_PICTURES,
-    AUDIT_LOG, LABEL_CHANGES, KEPT_PICTURES,
+    AUDIT_LOG, LABEL_CHANGES, CHANGED_PICTURES, KEPT_PICTURES,
 )  # fmt: skip

@@ -4,8 +4,8 @@ import httpx
 import numpy as np
 import pytest
 
-from helpers.pictures import draw, lesson_zip
-from helpers.service import make_settings, running, wait_for
+from helpers.pictures import draw, lesson_zip, zip_of
+from helpers.service import finished_job, make_settings, running, wait_for
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.settings import Settings
 
@@ -102,13 +102,52 @@ def test_a_removed_label_leaves_with_its_pictures(client: httpx.Client, settings
     url = client.get("/training-data").json()[0]["file_url"]
     assert client.delete("/labels/Boot").json()["pictures"] == 0
     assert client.delete("/labels/hat").json()["pictures"] == 24
-    assert (client.get("/training-data").json(), client.get(url).status_code) == ([], 404)
+    assert client.get("/training-data").json() == []
     assert list(labels(client)) == ["Sandal", "Shoe"]
     assert publish(client)["labels"] == ["Sandal", "Shoe"]
+    wait_for(lambda: client.get(url).status_code == 404)
     assert set(np.unique(bundles.read_replay_buffer(settings.live_model).labels)) == {-1, 0, 1}
     assert predicted(client, "Sandal") == "Sandal"
     response = client.delete("/labels/Shoe")
     assert (response.status_code, response.json()["code"]) == (409, "too_few_labels")
+
+
+def test_changes_are_undone_until_a_version_has_learned_them(client: httpx.Client) -> None:
+    client.post("/upload", files={"file": lesson_zip("hat", 3)})
+    client.post("/upload", files={"file": lesson_zip("cap", 2)})
+    before = labels(client)
+    made = [
+        client.patch("/labels/hat", json={"name": "cap"}).json(),
+        client.patch("/labels/Shoe", json={"name": "Boot"}).json(),
+        client.delete("/labels/cap").json(),
+    ]
+    listed = client.get("/labels/changes").json()
+    assert [row["id"] for row in listed] == [answer["change_id"] for answer in reversed(made)]
+    assert undo(client, made[0]) == (409, "superseded")
+    undone = [client.delete(f"/labels/changes/{row['id']}").json() for row in listed]
+    assert [answer["pictures"] for answer in undone] == [5, 0, 3]
+    assert (labels(client), client.get("/labels/changes").json()) == (before, [])
+    assert undo(client, made[0]) == (404, "not_found")
+    removed = client.delete("/labels/cap").json()
+    publish(client, force=True)
+    assert client.get("/labels/changes").json() == []
+    assert undo(client, removed) == (409, "superseded")
+
+
+def undo(client: httpx.Client, change: dict[str, Any]) -> tuple[int, str]:
+    response = client.delete(f"/labels/changes/{change['change_id']}")
+    return response.status_code, response.json()["code"]
+
+
+def test_no_change_is_undone_under_a_retrain_or_published_afterwards(client: httpx.Client) -> None:
+    client.post("/upload", files={"file": zip_of({f"hat/{i}.jpg": draw("Boot", i) for i in range(30)})})
+    change = client.patch("/labels/Sandal", json={"name": "slipper"}).json()
+    job = client.post("/retrain", params={"mode": "quick"}).json()
+    assert undo(client, change) == (409, "retrain_running")
+    version = finished_job(client, job["job_id"])["model_version"]
+    wait_for(lambda: client.delete(f"/labels/changes/{change['change_id']}").status_code == 200)
+    answer = client.post(f"/models/{version}/activate")
+    assert (answer.status_code, answer.json()["code"]) == (409, "superseded")
 
 
 def test_changes_are_taken_over_again_after_a_rollback(client: httpx.Client) -> None:
@@ -138,6 +177,7 @@ def test_a_label_that_is_only_taught_changes_at_once(client: httpx.Client) -> No
     [
         ("PATCH", "none", {"name": "x"}, 404, "not_found"),
         ("DELETE", "none", None, 404, "not_found"),
+        ("DELETE", "changes/none", None, 404, "not_found"),
         ("PATCH", "Boot", {"name": "Boot"}, 422, "invalid_request"),
         ("PATCH", "Boot", {"name": " "}, 422, "invalid_label"),
         ("PATCH", "Boot", {"name": "../x"}, 422, "invalid_label"),

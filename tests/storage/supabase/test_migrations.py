@@ -121,7 +121,14 @@ def test_the_columns_are_the_fields_of_the_dataclasses(stack: Stack) -> None:
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_only_the_service_key_reads_what_was_learned(stack: Stack, role: str) -> None:
-    for table in ("Learned_Pictures", "Deleted_Pictures", "Audit_Log", "Label_Changes", "Kept_Pictures"):
+    for table in (
+        "Learned_Pictures",
+        "Deleted_Pictures",
+        "Audit_Log",
+        "Label_Changes",
+        "Changed_Pictures",
+        "Kept_Pictures",
+    ):
         for privilege in ("select", "insert", "update", "delete"):
             query = f"select has_table_privilege('{role}', 'public.\"{table}\"', '{privilege}')"
             assert stack.sql(query) == "f"

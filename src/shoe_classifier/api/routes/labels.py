@@ -6,11 +6,12 @@ from fastapi import APIRouter, Depends, Request
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
-from shoe_classifier.api.dependencies import DataQualityDep, LabelsDep, SettingsDep
+from shoe_classifier.api.dependencies import DataQualityDep, LabelsDep, RetrainerDep, SettingsDep
 from shoe_classifier.api.multipart import read_json
 from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body
-from shoe_classifier.api.schemas import LabelAnswer, LabelRow, NameBody
+from shoe_classifier.api.schemas import LabelAnswer, LabelChangeBody, LabelRow, NameBody, UndoneBody
 from shoe_classifier.services.labels import LabelSummary
+from shoe_classifier.types import LabelChange
 
 router = APIRouter(prefix="/labels", tags=["teach"])
 
@@ -53,3 +54,28 @@ def rename_label(label: str, name: Annotated[str, Depends(_read_name)], labels: 
 )
 def remove_label(label: str, labels: LabelsDep) -> dict[str, Any]:
     return labels.remove(label)
+
+
+@router.get(
+    "/changes",
+    summary="Changes of labels that no version has learned yet, newest first",
+    response_model=list[LabelChangeBody],
+    responses=error_responses(*READING, *STORED),
+    dependencies=[MayRead],
+)
+def list_label_changes(labels: LabelsDep) -> list[LabelChange]:
+    return labels.undoable()
+
+
+@router.delete(
+    "/changes/{change_id}",
+    summary="Take the newest of these changes back, with its pictures",
+    response_model=UndoneBody,
+    responses=error_responses(
+        *WRITING, errors.NotFound, errors.Superseded, errors.RetrainRunning, errors.StorageFull, *STORED
+    ),
+    dependencies=[MayWrite],
+)
+def undo_label_change(change_id: str, labels: LabelsDep, retrainer: RetrainerDep) -> dict[str, Any]:
+    with retrainer.idle():
+        return labels.undo(change_id)

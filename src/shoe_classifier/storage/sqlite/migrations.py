@@ -87,6 +87,11 @@ create index training_data_waiting on Training_Data (shoe_class) where is_proces
 create table Label_Changes (
     id text primary key, label text not null, name text, changed_at text not null
 ) without rowid;
+create table Changed_Pictures (
+    change_id text not null, training_id text not null, sha256 text not null, picture text, versions text not null,
+    primary key (change_id, training_id)
+) without rowid;
+create index changed_pictures_sha256 on Changed_Pictures (sha256) where picture is not null;
 create table Kept_Pictures (
     training_id text not null, kind text not null, shoe_class text not null, kept_at text not null,
     primary key (training_id, kind)

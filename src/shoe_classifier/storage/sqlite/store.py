@@ -20,6 +20,7 @@ from shoe_classifier.storage.sqlite.migrations import RECORDS
 from shoe_classifier.storage.sqlite.picture_files import PictureFiles
 from shoe_classifier.storage.tables import (
     AUDIT_LOG,
+    CHANGED_PICTURES,
     DELETED_PICTURES,
     KEPT_PICTURES,
     LABEL_CHANGES,
@@ -38,6 +39,7 @@ from shoe_classifier.types import (
     FINISHED,
     UNPUBLISHED,
     AuditEntry,
+    ChangedPicture,
     DecisionCount,
     DeletedPicture,
     KeptPicture,
@@ -75,7 +77,14 @@ _TO_REVIEW = {  # whether drawn at random; the columns are those of the indexes
 _COUNT_DECISIONS = """
 select day, model_version, decision, sum(rows) count from Prediction_Counts where day >= ? and rows > 0 group by 1, 2, 3
 """
-_LEARNED = "exists (select 1 from Training_Data where sha256 = substr({path}, 11, 64))"  # as `picture_path` builds it
+_LEARNED = (
+    "("
+    + " or ".join(  # or set aside; the hash is where `picture_path` puts it
+        f"exists (select 1 from {table} where sha256 = substr({{path}}, 11, 64){only})"
+        for table, only in (("Training_Data", ""), ("Changed_Pictures", " and picture is not null"))
+    )
+    + ")"
+)
 _EXPENDABLE = f"where id > ? and id < ? and reviewed_at is null and not {_LEARNED.format(path='Predict.image_path')}"
 _UNUSED = f"""
 select value from json_each(?)
@@ -332,6 +341,8 @@ class SqliteStore:
         rows = self._select(TRAINING_DATA, "where shoe_class = ?", change.label)
         with self._db.transaction(durable=True) as db:
             _insert(db, LABEL_CHANGES, change, then="on conflict (id) do nothing")
+            for row in rows:
+                _insert(db, CHANGED_PICTURES, _changed(db, change, row))
             if change.name is None:
                 _delete_training(db, rows)
             else:
@@ -339,9 +350,30 @@ class SqliteStore:
                     db.execute(
                         f"update {table.name} set shoe_class = ? where shoe_class = ?", [change.name, change.label]
                     )
-        if change.name is None:
-            self._delete_files(rows)
         return len(rows)
+
+    def undo_change(self, change_id: str) -> int | None:
+        change = self._one(LABEL_CHANGES, "id", change_id)
+        rows = self._select(CHANGED_PICTURES, "where change_id = ?", change_id)
+        with self._db.transaction(durable=True) as db:
+            newest = "delete from Label_Changes where id = ? and id = (select max(id) from Label_Changes)"
+            if change is None or not db.execute(newest, [change_id]).rowcount:
+                return None
+            db.execute("delete from Changed_Pictures where change_id = ?", [change_id])
+            _rename_back(db, change, [row.training_id for row in rows if row.picture is None])
+            for row in rows:
+                if row.picture is not None:
+                    _bring_back(db, row)
+            db.execute(_RECOMPUTE_PROCESSED)
+        return len(rows)
+
+    def settle_changes(self, last: str) -> None:
+        query = "select distinct json_extract(picture, '$.image_path') path from Changed_Pictures where change_id <= ?"
+        with self._db.transaction() as db:
+            paths = json.dumps([row["path"] for row in db.execute(query, [last]) if row["path"]])
+            db.execute("delete from Changed_Pictures where change_id <= ?", [last])
+            for row in db.execute(_UNUSED, [paths]).fetchall():  # within the transaction, as in `_release`
+                self._pictures.delete(row["value"])
 
     def label_changes(self) -> list[LabelChange]:
         return self._select(LABEL_CHANGES, "order by id")
@@ -535,6 +567,28 @@ def _delete_training(db: sqlite3.Connection, rows: Sequence[TrainingPicture]) ->
         db.execute(f"delete from {table} where {column} {_IN_LIST}", [ids])
     for row in rows:
         _insert(db, DELETED_PICTURES, DeletedPicture(row.sha256, utc_now()), "insert or replace")
+
+
+def _changed(db: sqlite3.Connection, change: LabelChange, row: TrainingPicture) -> ChangedPicture:
+    """What there is to keep about a picture whose label changes."""
+    if change.name is not None:
+        return ChangedPicture(change.id, row.id, row.sha256, None, [])
+    learned = db.execute("select version from Learned_Pictures where training_id = ?", [row.id])
+    return ChangedPicture(change.id, row.id, row.sha256, vars(row), [found["version"] for found in learned])
+
+
+def _rename_back(db: sqlite3.Connection, change: LabelChange, training_ids: Sequence[str]) -> None:
+    for table, column in (("Training_Data", "id"), ("Kept_Pictures", "training_id")):
+        rename = f"update {table} set shoe_class = ? where shoe_class = ? and {column} {_IN_LIST}"
+        db.execute(rename, [change.label, change.name, json.dumps(training_ids)])
+
+
+def _bring_back(db: sqlite3.Connection, row: ChangedPicture) -> None:
+    """Insert a deleted training row again, unless its picture was uploaded meanwhile."""
+    if _insert(db, TRAINING_DATA, TrainingPicture(**row.picture or {}), then="on conflict (sha256) do nothing"):
+        learned = "insert into Learned_Pictures (version, training_id) values (?, ?)"
+        db.executemany(learned, [[version, row.training_id] for version in row.versions])
+    db.execute("delete from Deleted_Pictures where sha256 = ?", [row.sha256])
 
 
 def _set_live(db: sqlite3.Connection, version: str) -> None:

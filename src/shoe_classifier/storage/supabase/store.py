@@ -353,10 +353,16 @@ class SupabaseStore:
         return {label: LabelCounts(**counts) for label, counts in self._client.rpc("label_counts").items()}
 
     def change_label(self, change: LabelChange) -> int:
-        if change.name is None:
-            rows = self._rows.all(TRAINING_DATA, "shoe_class", change.label)
-            self._pictures.delete([row.image_path for row in rows])
         return int(self._client.rpc("change_label", change=asdict(change)))
+
+    def undo_change(self, change_id: str) -> int | None:
+        pictures: int | None = self._client.rpc("undo_change", undone=change_id) if is_uuid(change_id) else None
+        return pictures
+
+    def settle_changes(self, last: str) -> None:
+        self._pictures.delete(self._client.rpc("removed_pictures", last=last))
+        # The rows go last, so that a caller who repeats a failed call still finds them.
+        self._client.rpc("settle_changes", last=last)
 
     def label_changes(self) -> list[LabelChange]:
         return [decode(LABEL_CHANGES, row) for row in self._client.rpc("label_changes")]
