@@ -426,6 +426,7 @@ alter function public.prepare_publication(json, json) set statement_timeout = '1
 alter function public.finish_retrain(json, uuid) set statement_timeout = '15min';
 alter function public.set_live_version(text) set statement_timeout = '15min';
 alter function public.change_label(json) set statement_timeout = '15min';
+alter function public.undo_change(uuid) set statement_timeout = '15min';
 
 -- What `supabase check` compares with what the service needs: all that there is.
 create or replace function public.describe_shoe_classifier() returns json language sql stable set search_path = '' as $$
