@@ -340,6 +340,7 @@ class LabelAnswer(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
+                "change_id": _LABEL_CHANGE["id"],
                 "label": "sneaker",
                 "name": "trainer",
                 "pictures": 80,
@@ -360,6 +361,18 @@ class UndoneBody(BaseModel):
     name: str | None
     pictures: int
     detail: str
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "change_id": _LABEL_CHANGE["id"],
+                "label": "Sandal",
+                "name": "Shoe",
+                "pictures": 80,
+                "detail": "'Sandal' is no longer called 'Shoe', and its 80 training pictures are as before.",
+            }
+        }
+    )
 
 
 LabelChangeBody = _row("LabelChangeBody", LabelChange, _LABEL_CHANGE)
