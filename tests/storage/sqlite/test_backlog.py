@@ -37,10 +37,10 @@ def rows(db: Database) -> list[int]:
 
 def test_without_a_lock_it_writes_at_once(db: Database) -> None:
     backlog = Backlog(db, 1000)
-    backlog.execute(ADD, [1], 100)
+    backlog.execute(100, (ADD, [1]))
     assert (rows(db), backlog.waiting) == ([1], 0)
     with pytest.raises(sqlite3.IntegrityError):
-        backlog.execute(ADD, [1], 100)
+        backlog.execute(100, (ADD, [1]))
     backlog.close()
 
 
@@ -49,13 +49,13 @@ def test_while_the_file_is_locked_rows_wait_in_their_order(db: Database, tmp_pat
     with locked(tmp_path):
         began = time.monotonic()
         for number in range(20):
-            backlog.execute(ADD, [number], 100)
+            backlog.execute(100, (ADD, [number]))
         assert time.monotonic() - began < 1
         assert backlog.waiting == 20
         assert rows(db) == []  # reading is not held up
     wait_for(lambda: backlog.waiting == 0)
     assert (rows(db), backlog.dropped) == (list(range(20)), 0)
-    backlog.execute(ADD, [20], 100)
+    backlog.execute(100, (ADD, [20]))
     assert rows(db)[-1] == 20
     backlog.close()
 
@@ -64,9 +64,9 @@ def test_bytes_are_bounded(db: Database, tmp_path: Path) -> None:
     backlog = Backlog(db, 2500)
     with locked(tmp_path):
         for number in range(4):
-            backlog.execute(ADD, [number], 100)
+            backlog.execute(100, (ADD, [number]))
         with pytest.raises(StoreUnavailable, match="locked the file for too long"):
-            backlog.execute(ADD, [4], 100)
+            backlog.execute(100, (ADD, [4]))
         assert (backlog.waiting, backlog.dropped) == (4, 1)
     backlog.close()  # waits for those that wait
     assert rows(db) == [0, 1, 2, 3]
@@ -77,7 +77,7 @@ def test_a_row_that_fails_when_its_turn_comes_is_dropped(db: Database, tmp_path:
     backlog = Backlog(db, 1 << 20)
     with locked(tmp_path):
         for number in (1, 1, 2):
-            backlog.execute(ADD, [number], 100)
+            backlog.execute(100, (ADD, [number]))
     backlog.close()
     assert (rows(db), backlog.dropped) == ([1, 2], 1)
 
@@ -88,6 +88,6 @@ def test_closing_does_not_wait_for_ever(
     monkeypatch.setattr(backlogs, "_CLOSING_SECONDS", 0.1)
     backlog = Backlog(db, 1 << 20)
     with locked(tmp_path):
-        backlog.execute(ADD, [1], 100)
+        backlog.execute(100, (ADD, [1]))
         backlog.close()
     assert "1 predictions are lost" in caplog.text

@@ -1,10 +1,12 @@
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from helpers.service import wait_for
 from shoe_classifier.storage.supabase.outbox import Outbox
 from shoe_classifier.types import new_id
 
@@ -95,6 +97,18 @@ def test_a_picture_that_is_given_up_leaves_its_row(outbox: Outbox) -> None:
     outbox.drop_picture("images/aa/a.jpg")
     assert outbox.oldest(1)[0].row["image_path"] is None
     assert outbox.depth()["dropped_pictures"] == 1
+
+
+def test_while_another_program_locks_the_file_rows_wait_in_memory(outbox: Outbox, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "outbox.sqlite3", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        began = time.monotonic()
+        ids = [add(outbox, b"1", f"images/aa/{number}.jpg") for number in range(3)]
+        assert time.monotonic() - began < 2  # SQLite alone would wait for 5 seconds
+        assert (outbox.depth()["rows"], outbox.oldest(9)) == (3, [])
+    wait_for(lambda: len(outbox.oldest(9)) == 3)
+    assert [(event.id, event.image_path) for event in outbox.oldest(1)] == [(ids[0], "images/aa/0.jpg")]
+    assert outbox.depth()["dropped_rows"] == 0
 
 
 def test_room_is_given_back(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ pragma synchronous = normal;
 _OPEN_SECONDS = 0.2  # for a lock of another process; whoever needs the file tries again
 _BUSY_MS = 5000
 
+Statement = tuple[str, Any]  # with its values
+
 
 class Database:
     """A connection with a write-ahead log, which keeps every committed row when the process is killed.
@@ -39,6 +41,7 @@ class Database:
         self._path = path
         self._migrations = migrations
         self._connection: sqlite3.Connection | None = None
+        self._busy_ms = round(_OPEN_SECONDS * 1e3)
         with contextlib.suppress(StoreUnavailable):
             self._opened()
 
@@ -64,20 +67,21 @@ class Database:
         with self._lock:
             return self._opened().execute(statement, values)
 
-    def execute_within(self, seconds: float, statement: str, values: Any) -> bool:
-        """Run a single statement as `execute` does; return False when the file is in use for longer than that.
+    def execute_within(self, seconds: float, statements: Sequence[Statement]) -> bool:
+        """Run statements as one transaction; return False when the file is in use for longer than that.
 
         Another thread and another process may each take the time.
         """
         if not self._lock.acquire(timeout=seconds):
             return False
         try:
-            connection = self._opened()
-            connection.execute(f"pragma busy_timeout = {round(seconds * 1e3)}")
-            try:
-                connection.execute(statement, values)
-            finally:
-                connection.execute(f"pragma busy_timeout = {_BUSY_MS}")
+            connection = self._opened(round(seconds * 1e3))
+            if len(statements) == 1:
+                connection.execute(*statements[0])
+                return True
+            with _changes(connection):
+                for text, values in statements:
+                    connection.execute(text, values)
         except sqlite3.OperationalError as error:
             if not _is_locked(error):
                 raise
@@ -110,24 +114,25 @@ class Database:
             if durable:
                 connection.execute("pragma synchronous=full")
             try:
-                connection.execute("begin immediate")
-                yield connection
-                connection.execute("commit")
-            except BaseException:  # whatever it was, none of the changes may stay
-                if connection.in_transaction:  # a full disk has ended it already
-                    connection.execute("rollback")
-                raise
+                with _changes(connection):
+                    yield connection
             finally:
                 if durable:
                     connection.execute("pragma synchronous=normal")
 
-    def _opened(self) -> sqlite3.Connection:
-        """Return the connection, which is opened if need be. The lock must be held. Raises `StoreUnavailable`."""
+    def _opened(self, busy_ms: int = _BUSY_MS) -> sqlite3.Connection:
+        """Return the connection, which is opened if need be, and waits so long for another process.
+
+        The lock must be held. Raises `StoreUnavailable`.
+        """
         if self._connection is None:
             try:
                 self._connection = self._open()
             except (OSError, sqlite3.Error) as error:
                 raise StoreUnavailable(_advice(self._path.name, error), again=True) from error
+        if busy_ms != self._busy_ms:  # in each prediction, it would take a tenth of the time of its row
+            self._connection.execute(f"pragma busy_timeout = {busy_ms}")
+            self._busy_ms = busy_ms
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
@@ -137,11 +142,22 @@ class Database:
             connection.row_factory = sqlite3.Row
             connection.executescript(_PRAGMAS)
             migrate(connection, self._migrations)
-            connection.execute(f"pragma busy_timeout = {_BUSY_MS}")
         except BaseException:  # whatever it was, nobody else has this connection to close it
             connection.close()
             raise
         return connection
+
+
+@contextmanager
+def _changes(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        connection.execute("begin immediate")
+        yield
+        connection.execute("commit")
+    except BaseException:  # whatever it was, none of the changes may stay
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("rollback")
+        raise
 
 
 def _is_locked(error: Exception) -> bool:

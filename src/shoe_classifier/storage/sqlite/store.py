@@ -163,7 +163,7 @@ class SqliteStore:
         if row.image_path and picture is not None:
             self._pictures.add(row.image_path, picture)
         probabilities = orjson.dumps(row.probabilities).decode()
-        self._backlog.execute(_ADD_PREDICTION, {**vars(row), "probabilities": probabilities}, len(probabilities))
+        self._backlog.execute(len(probabilities), (_ADD_PREDICTION, {**vars(row), "probabilities": probabilities}))
 
     def prediction(self, prediction_id: str) -> PredictionRecord | None:
         return self._one(PREDICT, "id", prediction_id)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shoe_classifier.storage.filters import Condition
+from shoe_classifier.storage.sqlite.backlog import Backlog
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.types import new_id
 
@@ -24,6 +25,7 @@ create table if not exists Facts (name text primary key, value text not null) wi
 """
 RELEASED = "Released"  # not a table: such rows say which stored rows or pictures are to be deleted
 MIGRATIONS = (_RELEASE_0_1_0,)
+_BACKLOG_BYTES = 16 << 20  # of rows and pictures that wait while another program locks the file
 _SHRINK_STEPS, _SHRINK_PAGES = 10, 1000
 _ADD_EVENT = "insert into Events values (?, ?, ?, ?)"
 _NO_EVENT_LEFT = "not exists (select 1 from Events where Events.image_path = Pictures.image_path)"
@@ -55,10 +57,12 @@ class Outbox:
 
     def __init__(self, path: Path, max_rows: int, max_bytes: int):
         self._db = Database(path, MIGRATIONS)
+        self._backlog = Backlog(self._db, _BACKLOG_BYTES)
         self._max_rows = max_rows
         self._max_bytes = max_bytes
 
     def close(self) -> None:
+        self._backlog.close()
         self._db.close()
 
     def problem(self) -> str | None:
@@ -70,13 +74,15 @@ class Outbox:
     def add(
         self, table: str, row: str, row_id: str, image_path: str | None = None, picture: bytes | None = None
     ) -> None:
-        """Append a row, given as JSON text. A picture that is already queued is not stored again."""
+        """Append a row, given as JSON text. A picture that is already queued is not stored again.
+
+        While another program locks the file, they wait in memory. Raises `StoreUnavailable` when too many wait.
+        """
         if image_path is None or picture is None:
-            self._db.execute(_ADD_EVENT, (row_id, table, row, None))
+            self._backlog.execute(len(row), (_ADD_EVENT, (row_id, table, row, None)))
             return
-        with self._db.transaction() as db:
-            db.execute(_ADD_PICTURE, (image_path, picture))
-            db.execute(_ADD_EVENT, (row_id, table, row, image_path))
+        event = (_ADD_EVENT, (row_id, table, row, image_path))
+        self._backlog.execute(len(row) + len(picture), (_ADD_PICTURE, (image_path, picture)), event)
 
     # ------------------------------------------------------------ out
 
@@ -194,17 +200,20 @@ class Outbox:
     # ------------------------------------------------------------ about it
 
     def depth(self) -> dict[str, Any]:
-        """Return the number of queued rows, pictures and bytes, the oldest row's id, and how many were ever dropped."""
+        """Return the number of queued rows, pictures and bytes, the oldest row's id, and how many were ever dropped.
+
+        Rows that another program keeps out of the file count, too.
+        """
         rows = self._db.select("select count(*) n, min(id) oldest from Events")[0]
         pictures = self._db.select(
             "select count(*) n, coalesce(sum(length(data)), 0) size from Pictures where not sent"
         )[0]
         return {
-            "rows": rows["n"],
+            "rows": rows["n"] + self._backlog.waiting,
             "oldest": rows["oldest"],
             "pictures": pictures["n"],
             "bytes": pictures["size"],
-            "dropped_rows": int(self.fact("dropped_rows") or 0),
+            "dropped_rows": int(self.fact("dropped_rows") or 0) + self._backlog.dropped,
             "dropped_pictures": int(self.fact("dropped_pictures") or 0),
         }
 
