@@ -4,16 +4,17 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 START = {
-    "RAY_raylet_start_wait_time_s": "180",  # on a busy machine
+    "RAY_raylet_start_wait_time_s": "180",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
 }
+_ATTEMPTS = 3
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 
 
@@ -24,13 +25,26 @@ def ray_cluster(nodes: int) -> Iterator[Any]:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # or Ray would write one into the home folder
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False}))
     try:
         for _ in range(nodes - 1):
-            cluster.add_node(**NODE)
+            add_node(cluster)
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def add_node(cluster: Any) -> None:
+    """Add a node with one logical processor."""
+    _patiently(lambda: cluster.add_node(**NODE))
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start a node, which Ray gives no more than 30 s: too little on a busy machine."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(Exception):  # Ray raises no other
+            return start()
+    return start()
 
 
 def actors_of(cluster: Any) -> list[int]:

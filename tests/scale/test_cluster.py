@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.bulk import folder_of, predict, rows_of
-from helpers.ray_cluster import NODE, actors_of, kill, ray_cluster
+from helpers.ray_cluster import actors_of, add_node, kill, ray_cluster
 from helpers.service import wait_for
 from helpers.supabase_stack import free_port
 from shoe_classifier.errors import ClusterUnavailable, InvalidRequest, StoreUnavailable
@@ -76,7 +76,7 @@ def test_a_killed_node_loses_nothing(cluster: Any, tmp_path: Path, settings: Set
             cluster.remove_node(killed[0], allow_graceful=False)
 
     end = predict(settings, pictures, tmp_path / "out", kill_one, address=cluster.address, actors=3)
-    cluster.add_node(**NODE)
+    add_node(cluster)
     assert killed and end.done == 300
     assert once_each(tmp_path / "out", 300)
 

@@ -14,6 +14,7 @@ def file_system() -> Any:
     """All buckets as an Arrow file system, by the variables `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and so on."""
     from pyarrow.fs import AwsDefaultS3RetryStrategy, S3FileSystem
 
+    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")  # few services but Amazon's know others
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return S3FileSystem(
@@ -22,6 +23,7 @@ def file_system() -> Any:
         connect_timeout=10,
         request_timeout=60,
         retry_strategy=AwsDefaultS3RetryStrategy(max_attempts=3),
+        allow_delayed_open=True,  # or a small file takes three calls
     )
 
 
