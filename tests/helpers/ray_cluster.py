@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 START = {
-    "RAY_raylet_start_wait_time_s": "180",
+    "RAY_raylet_start_wait_time_s": "40",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
 }
-_ATTEMPTS = 3
-NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+_NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+_ATTEMPTS = 6
 
 
 @contextmanager
@@ -25,7 +25,8 @@ def ray_cluster(nodes: int) -> Iterator[Any]:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # or Ray would write one into the home folder
     from ray.cluster_utils import Cluster
 
-    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False}))
+    head = {"include_dashboard": False}
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args={**_NODE, **head}))
     try:
         for _ in range(nodes - 1):
             add_node(cluster)
@@ -36,11 +37,11 @@ def ray_cluster(nodes: int) -> Iterator[Any]:
 
 def add_node(cluster: Any) -> None:
     """Add a node with one logical processor."""
-    _patiently(lambda: cluster.add_node(**NODE))
+    _patiently(lambda: cluster.add_node(**_NODE))
 
 
 def _patiently(start: Callable[[], Any]) -> Any:
-    """Start a node, which Ray gives no more than 30 s: too little on a busy machine."""
+    """Start a node. Its helpers have 15 s to start, which no setting changes: too little on a busy machine."""
     for _ in range(_ATTEMPTS - 1):
         with contextlib.suppress(Exception):  # Ray raises no other
             return start()
