@@ -54,7 +54,7 @@ def features(
 @scale.command()
 def teach(
     features: Annotated[str, typer.Argument(help="What `scale features` wrote, of labelled pictures.")],
-    out: Annotated[Path, typer.Option(help="Where the new model file is written.")] = Path("taught.h5"),
+    out: Annotated[Path, typer.Option(help="Where the new model file is written.")] = Path("models/taught.h5"),
     most: Annotated[int, typer.Option(min=2, help="Pictures to learn from, at most.")] = 200_000,
     force: Annotated[bool, typer.Option(help="Write even a model that is worse.")] = False,
 ) -> None:

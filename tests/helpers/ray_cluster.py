@@ -14,7 +14,8 @@ START = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
 }
-_NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+_NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_log_monitor": False}
+_HEAD = {**_NODE, "include_dashboard": False, "no_monitor": True}
 _ATTEMPTS = 6
 
 
@@ -25,8 +26,7 @@ def ray_cluster(nodes: int) -> Iterator[Any]:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # or Ray would write one into the home folder
     from ray.cluster_utils import Cluster
 
-    head = {"include_dashboard": False}
-    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args={**_NODE, **head}))
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=_HEAD))
     try:
         for _ in range(nodes - 1):
             add_node(cluster)

@@ -37,11 +37,11 @@ def test_a_head_is_fitted_to_features(lesson: Path, settings: Settings) -> None:
     before = settings.live_model.read_bytes()
     shown = run("teach", "features")
     assert "Learned 160 of 160 pictures" in shown
-    taught = open_model_file(Path("taught.h5"), trusted=True)
+    taught = open_model_file(Path("models/taught.h5"), trusted=True)
     assert taught.bundle.labels == (*SHAPES, "Stripes")
     hits = [taught.classify(decode(draw("Stripes", seed), taught.size)).predicted_class for seed in range(20)]
     assert hits.count("Stripes") >= 18
-    buffer = bundles.read_replay_buffer(Path("taught.h5"))
+    buffer = bundles.read_replay_buffer(Path("models/taught.h5"))
     of_lesson = ~buffer.shipped
     assert buffer.has_latent[of_lesson].any()
     assert settings.live_model.read_bytes() == before

@@ -101,8 +101,7 @@ def connected(address: str, actors: int | None) -> Iterator["Cluster"]:
 
 def _nothing_at(address: str, error: BaseException) -> ClusterUnavailable:
     return ClusterUnavailable(
-        f"Expected a Ray cluster at {address}; nothing answers there ({error}). `ray start --head` starts one. "
-        "Nothing was written."
+        f"Expected a Ray cluster at {address}; nothing answers there ({error}). `ray start --head` starts one."
     )
 
 

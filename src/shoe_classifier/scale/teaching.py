@@ -65,6 +65,7 @@ def teach(
     live = bundles.read(source)
     labels, names, of = _choose(folder, live, most)
     lesson, latents = _read(folder, live, labels, names, bundles.read_replay_buffer(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as place:
         candidate = Path(place) / target.name
         deadline = time.monotonic() + settings.retrain_max_seconds
