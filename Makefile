@@ -16,7 +16,7 @@ APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
 .PHONY: help run openapi ui demo notebook notebook-outputs install export-packages test test-supabase test-faults \
 	test-scale test-ui tour test-system \
-	programs load lint check format lock wheel client collection licences sbom clean
+	programs load compare lint check format lock wheel client collection licences sbom clean
 .PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
 
@@ -46,8 +46,8 @@ demo: $(VENV)/$(if $(CLASS_NAMES),full,run) .venv-ui/done ## Start the service a
 notebook: $(VENV)/notebook ## Open the notebook in JupyterLab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebook/image_classification_pipeline.ipynb
 
-notebook-outputs: $(VENV)/notebook ## Run the notebook and keep its outputs in it; the service must be running
-	$(BIN)/jupyter nbconvert --execute --inplace --to notebook notebook/image_classification_pipeline.ipynb
+notebook-outputs: $(VENV)/dev ## Run the notebook and keep its outputs in it; the service must be running
+	$(BIN)/python notebook/keep_outputs.py
 
 install: $(VENV)/full ## Install everything that the service can use, TensorFlow included
 
@@ -92,6 +92,10 @@ haproxy:
 
 load: $(VENV)/run .venv-load/done ## Put the service under load; tables and charts go to performance_testing/results
 	.venv-load/bin/python performance_testing/run_load.py
+
+compare: $(VENV)/run .venv-peers/done ## Compare with other servers of the same model file; installs wrk (Debian, as root)
+	@command -v wrk >/dev/null || ($(APT_INSTALL) wrk >/dev/null)
+	@$(BIN)/python performance_testing/compare.py
 
 # floor.py runs in the service's environment, so `files` of pyproject.toml names it.
 LOAD_SOURCES = $(filter-out %/floor.py,$(wildcard performance_testing/*.py))
@@ -199,6 +203,13 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 
 .venv-scale/dev: requirements-dev.txt .venv-scale/done
 	@$(UV) pip install --quiet --no-build --python .venv-scale/bin/python --requirement requirements-dev.txt
+	@touch $@
+
+# Not locked: these are other people's servers, in their newest form.
+.venv-peers/done: | $(BIN)/uv
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-peers
+	@$(UV) pip install --quiet --python .venv-peers/bin/python \
+		'tensorflow>=2.21,<2.22' litserve fastapi 'uvicorn[standard]' python-multipart pillow
 	@touch $@
 
 .venv-load/done: performance_testing/requirements.txt | $(BIN)/uv

@@ -18,6 +18,15 @@ training.TrainingConfig = small_config()
 """
 
 
+def test_the_committed_notebook_shows_what_it_does() -> None:
+    cells = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert all(cell.execution_count for cell in cells), "`make notebook-outputs` runs it"
+    assert {output.output_type for output in outputs} == {"stream", "display_data", "execute_result"}
+    assert "predicted_class" in str(cells[-1].outputs)
+    assert NOTEBOOK.stat().st_size < 500_000
+
+
 @pytest.mark.slow
 def test_the_notebook_runs(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("API_URL", str(client.base_url))

@@ -1,4 +1,4 @@
-"""The README's shell lines work: calls are sent to the real service, commands and targets are checked to exist."""
+"""The shell lines of the README and its guides work: calls reach the real service; commands and targets exist."""
 
 import json
 import re
@@ -15,7 +15,8 @@ from shoe_classifier.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = [re.sub(r"(?m)^    ", "", block) for block in re.findall(r"(?m)(?:^    .+\n)+", README)]
+GUIDES = [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in ("formats", "teaching"))]
+BLOCKS = [re.sub(r"(?m)^    ", "", block) for guide in GUIDES for block in re.findall(r"(?m)(?:^    .+\n)+", guide)]
 LINES = [line for block in BLOCKS if not block.startswith("{") for line in block.splitlines()]
 CALLS = [line for line in LINES if line.startswith("curl ")]
 COMMANDS = [line.split("#")[0].split() for line in LINES if line.startswith(".venv/bin/shoe-classifier")]
@@ -41,17 +42,14 @@ def shown_after(line: str) -> dict[str, object] | None:
 
 def test_every_shell_line_is_checked() -> None:
     others = [line for line in LINES if not line.startswith(("curl ", "make ", ".venv/bin/shoe-classifier "))]
-    assert others == [
-        "MODEL_PATH=flowers.h5 CLASS_NAMES=daisy,rose,tulip make run",
-        ".venv-load/bin/locust -f performance_testing/locustfile.py --host http://127.0.0.1:8000 Visitor",
-    ]
+    assert others == ["MODEL_PATH=flowers.h5 CLASS_NAMES=daisy,rose,tulip make run"]
 
 
 def test_the_tour(client: httpx.Client, tmp_path: Path) -> None:
     folder = tmp_path / "tour"
-    folder.mkdir()
-    (folder / "boot.jpg").write_bytes(draw("Boot", 1))
-    (folder / "hats.zip").write_bytes(lesson_zip("hat", 60))
+    (folder / "samples").mkdir(parents=True)
+    (folder / "samples" / "boots.jpg").write_bytes(draw("Boot", 1))
+    (folder / "samples" / "lesson.zip").write_bytes(lesson_zip("hat", 60))
     version = client.get("/status").json()["model"]["version"]
     taught = ""
     assert len(CALLS) == 8
@@ -79,5 +77,5 @@ def test_a_command_exists_with_its_options(command: list[str]) -> None:
 def test_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     mentioned = {*TARGETS, *re.findall(r"`make ([a-z-]+)", README)}
-    assert {"run", "test"} <= mentioned
+    assert {"run", "demo"} <= mentioned
     assert {target for target in mentioned if not re.search(rf"(?m)^{target}:", makefile)} == set()
