@@ -40,6 +40,7 @@ def label_buttons(
                 escape_markdown(name),
                 key=f"{key}-{position}",
                 shortcut=str(position + 1) if keys and position < _KEYS else None,
+                icon=":material/check:" if name == suggested else None,
                 type="primary" if name == suggested else "secondary",
                 on_click=say,
                 args=(name,),

@@ -4,7 +4,7 @@ A click calls back before the page is drawn. What it showed then would replace t
 notice, which the fragment shows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -31,10 +31,20 @@ def change(call: Callable[[], object], message: str, undo: Undo | None = None) -
     return True
 
 
+def can_undo() -> bool:
+    """Whether the last change can be taken back."""
+    return bool(_undos() and _undos()[-1])
+
+
 def undo_button() -> None:
     """Takes the last change back."""
-    possible = bool(_undos() and _undos()[-1])
-    st.button("Undo", icon=":material/undo:", shortcut="u", on_click=_undo, disabled=not possible, key="undo")
+    st.button("Undo", icon=":material/undo:", shortcut="u", on_click=_undo, disabled=not can_undo(), key="undo")
+
+
+def redraw(fragments: str | Sequence[str], call: Callable[..., object], *args: object) -> None:
+    """Make a change, as a callback, and redraw these fragments instead of the one that holds the button."""
+    call(*args)
+    st.rerun(fragments)
 
 
 def show_outcome() -> None:
@@ -52,6 +62,7 @@ def _undo() -> None:
     if call and _attempt(call):
         _undos().pop()
         st.session_state["notice"] = ("Taken back.", ":material/undo:")
+    st.rerun()  # all, as it may have been done by another fragment than that of the button
 
 
 def _attempt(call: Callable[[], object]) -> bool:

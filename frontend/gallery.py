@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from changes import show_outcome, undo_button
+from changes import redraw, show_outcome, undo_button
 from client import Row
 from components import (
     api,
@@ -25,9 +25,9 @@ _LEARNT = {"true": "Learned", "false": "Not learned yet"}
 _FORMATS = {"zip": "ZIP", "csv": "CSV", "coco": "COCO"}
 
 
-@st.fragment
+@st.fragment(key="gallery")
 def gallery(known: Sequence[str]) -> None:
-    """Pages of tiles; a click redraws only this."""
+    """Pages of tiles; a tick redraws only what can be done with those that are ticked."""
     show_outcome()
     filters = choose_filters(known)
     cursors = st.session_state["cursors"]  # the `before` of each page that was opened
@@ -41,12 +41,9 @@ def gallery(known: Sequence[str]) -> None:
         undo_button()
         return
     st.header(count(total or len(rows), "picture"))
-    actions = st.container()
+    change_ticked(rows, known)
     small = thumbnails([sha256_of(row["image_path"]) for row in rows])
     tiles(rows, lambda row: tile(row, small[sha256_of(row["image_path"])]), "gallery")
-    ticked = [row for row in rows if st.session_state[f"tick-{row['id']}"]]
-    with actions:
-        change_ticked(rows, ticked, known)
     turn_pages(rows)
 
 
@@ -71,36 +68,49 @@ def tile(row: Row, data: bytes | None) -> None:
     """A picture that can be ticked, with what it is used for."""
     label, used = row["shoe_class"], "held out" if row["split"] == "holdout" else ""
     picture(data, f"training picture of {label}")
-    st.checkbox(escape_markdown(label), key=f"tick-{row['id']}")
+    _, value = ticks()
+    st.checkbox(escape_markdown(label), value=value, key=_tick(row), on_change=st.rerun, args=("ticked",))
     notes = [note for note in (used, "" if row["is_processed"] else "new") if note]
     if notes:
         st.caption(" · ".join(notes))
 
 
-def change_ticked(rows: Sequence[Row], ticked: Sequence[Row], known: Sequence[str]) -> None:
+@st.fragment(key="ticked")
+def change_ticked(rows: Sequence[Row], known: Sequence[str]) -> None:
     """Move or delete the pictures that are ticked."""
+    ticked = [row for row in rows if st.session_state.get(_tick(row), ticks()[1])]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         everything = len(ticked) < len(rows)
         title = "Select all" if everything else "Select none"
-        st.button(title, on_click=tick, args=(rows, everything))
+        st.button(title, on_click=redraw, args=("gallery", tick_all, everything))
         undo_button()
     if not ticked:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = choose_label(known, "move-to", "Move to …")
         pictures = count(len(ticked), "picture")
-        st.button(f"Move {pictures}", type="primary", disabled=not label, on_click=move_ticked, args=(ticked, label))
+        move = ("gallery", move_ticked, ticked, label)
+        st.button(f"Move {pictures}", type="primary", disabled=not label, on_click=redraw, args=move)
         if st.button(f":red[Delete {pictures}]", icon=":material/delete:"):
             confirm_deletion(ticked)
 
 
-def tick(rows: Sequence[Row], value: bool) -> None:
-    for row in rows:
-        st.session_state[f"tick-{row['id']}"] = value
+def ticks() -> tuple[int, bool]:
+    """How often all ticks were set together, which begins new ones, and to what."""
+    kept: tuple[int, bool] = st.session_state.setdefault("ticks", (0, False))
+    return kept
+
+
+def tick_all(value: bool) -> None:
+    st.session_state["ticks"] = (ticks()[0] + 1, value)
+
+
+def _tick(row: Row) -> str:
+    return f"tick-{ticks()[0]}-{row['id']}"
 
 
 def move_ticked(rows: Sequence[Row], label: str) -> None:
-    tick(rows, False)
+    tick_all(False)
     move([stored(row) for row in rows], label)
 
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import label_buttons, save_label
-from changes import show_outcome, undo_button
+from changes import can_undo, change, redraw, show_outcome, undo_button
 from charts import bars
 from client import ApiError, Prediction
 from components import (
     PICTURE_TYPES,
     api,
+    count,
     escape_markdown,
     handle_api_errors,
     known_labels,
@@ -26,6 +27,7 @@ from dropped import Dropped, answer_all, as_csv, groups, in_order, pictures, sum
 from samples import offer_pictures
 
 _AT_ONCE = 60  # pictures of a call, and tiles that are shown
+_USUAL_LIMIT_MB = 15  # of a picture, until the service has said it
 _ANSWERS = {
     "accepted": ":material/check_circle: **{label}** · {confidence}",
     "uncertain": ":material/help: Probably **{label}** · {confidence}",
@@ -34,13 +36,12 @@ _ANSWERS = {
 _SHORT = {"accepted": "{label} · {confidence}", "uncertain": "{label}? · {confidence}", "unknown": "Not recognised"}
 
 
-@st.fragment
+@st.fragment(key="results")
 def results(known: Sequence[str]) -> None:
-    """Everything that a click on an answer changes."""
-    opened = pictures().get(st.session_state.pop("opened", ""))
-    show_outcome()
+    """Answers to one picture or many; a click redraws only the parts that it changes."""
     items = in_order(pictures().values())
     if len(items) == 1:
+        show_outcome()
         card(items[0], known, "one", keys=True)
         toolbar()
         return
@@ -49,20 +50,35 @@ def results(known: Sequence[str]) -> None:
     counts = groups()
     chosen = st.pills("Show", list(counts), format_func=lambda name: f"{escape_markdown(name)} {counts[name]}")
     items = [item for item in items if chosen in (None, item.group)]
-    if items[0].is_open:
-        card(items.pop(0), known, "next", keys=not opened)
+    ask(items, known)
     st.session_state["tiles"] = min(st.session_state.get("tiles", _AT_ONCE), max(_AT_ONCE, len(items)))
-    tiles(items[: st.session_state["tiles"]], tile, "answers")
+    tiles(items[: st.session_state["tiles"]], lambda item: st.fragment(tile, key=_tile(item))(item), "answers")
     if len(items) > st.session_state["tiles"]:
         st.button(f"Show {len(items) - st.session_state['tiles']} more", on_click=show_more)
-    if opened:
-        dialog(opened, known)
+    opened(known)
+
+
+@st.fragment(key="ask")
+def ask(items: Sequence[Dropped], known: Sequence[str]) -> None:
+    """The first picture that a person should look at."""
+    show_outcome()
+    with st.container():
+        if item := next((item for item in items if item.is_open), None):
+            card(item, known, "next", keys="opened" not in st.session_state)
+
+
+@st.fragment(key="opened")
+def opened(known: Sequence[str]) -> None:
+    """The details of the tile that was clicked."""
+    if item := pictures().get(st.session_state.get("opened", "")):
+        st.dialog(in_short(item), width="medium", on_dismiss=close)(dialog)(item, known)
 
 
 def show_more() -> None:
     st.session_state["tiles"] += _AT_ONCE
 
 
+@st.fragment(key="toolbar")
 def toolbar() -> None:
     """What can be done with all of them."""
     with st.container(horizontal=True):
@@ -70,9 +86,14 @@ def toolbar() -> None:
         st.download_button(
             "CSV", as_csv(), "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore"
         )
-        if st.button("Clear", icon=":material/close:"):
-            pictures().clear()
-            st.rerun()
+        st.button("Clear", icon=":material/close:", on_click=clear)
+
+
+def clear() -> None:
+    """Put all pictures away."""
+    kept = dict(pictures())
+    change(pictures().clear, f"Cleared {count(len(kept), 'picture')}.", lambda: pictures().update(kept))
+    st.rerun()
 
 
 def tile(item: Dropped) -> None:
@@ -82,13 +103,11 @@ def tile(item: Dropped) -> None:
         st.caption(f"{escape_markdown(item.name)}: {escape_markdown(answer.detail if answer else '')}")
         return
     st.button(
-        _SHORT[answer.decision].format(
-            label=escape_markdown(answer.predicted_class), confidence=percent(answer.confidence)
-        ),
+        in_short(item),
         key=f"open-{item.sha256}",
         type="tertiary",
-        on_click=st.session_state.__setitem__,
-        args=("opened", item.sha256),
+        on_click=look_at,
+        args=(item,),
     )
     if item.said:
         st.caption(f"Saved as {escape_markdown(item.said)}")
@@ -103,17 +122,44 @@ def tile(item: Dropped) -> None:
             key=key,
             label_visibility="collapsed",
             on_change=choose,
-            args=(answer, key),
+            args=(item, answer, key),
         )
 
 
-def choose(answer: Prediction, key: str) -> None:
+def in_short(item: Dropped) -> str:
+    """The answer in one or two words, as Markdown."""
+    answer = item.answer
+    if not isinstance(answer, Prediction):
+        return escape_markdown(item.name)
+    label, confidence = escape_markdown(answer.predicted_class), percent(answer.confidence)
+    return _SHORT[answer.decision].format(label=label, confidence=confidence)
+
+
+def choose(item: Dropped, answer: Prediction, key: str) -> None:
     """Save the pill that was clicked."""
     if label := st.session_state[key]:
-        save_label([answer.prediction_id], label)
+        redraw(_changed(item), save_label, [answer.prediction_id], label)
 
 
-@st.dialog("Details", width="medium", on_dismiss="rerun")
+def look_at(item: Dropped) -> None:
+    """Open the details of a tile, which then have the keys."""
+    st.session_state["opened"] = item.sha256
+    st.rerun(["opened", "ask"])
+
+
+def close() -> None:
+    st.rerun(_changed(pictures()[st.session_state.pop("opened")]))
+
+
+def _tile(item: Dropped) -> str:
+    return f"tile-{item.sha256}"
+
+
+def _changed(item: Dropped) -> list[str]:
+    """The fragments that show what was said about a picture."""
+    return ["toolbar", "ask", _tile(item)]
+
+
 def dialog(item: Dropped, known: Sequence[str]) -> None:
     """The card of a tile."""
     show_outcome()
@@ -128,12 +174,13 @@ def card(item: Dropped, known: Sequence[str], key: str, *, keys: bool) -> None:
         return
     left, right = st.columns([2, 3])
     with left:
-        label = escape_markdown(answer.predicted_class)
-        st.markdown("## " + _ANSWERS[answer.decision].format(label=label, confidence=percent(answer.confidence)))
+        if key != "dialog":  # whose title says it
+            label = escape_markdown(answer.predicted_class)
+            st.markdown("## " + _ANSWERS[answer.decision].format(label=label, confidence=percent(answer.confidence)))
         large_picture(item.small, describe(item), key)
     with right:
         correction(item, answer, known, key, keys=keys)
-        if st.toggle("Details", value=key != "next", key=f"details-{key}"):
+        if key == "dialog" or st.toggle("Details", value=key == "one", key=f"details-{key}"):
             details(item, answer)
 
 
@@ -145,8 +192,10 @@ def correction(item: Dropped, answer: Prediction, known: Sequence[str], key: str
 
         def say(label: str) -> None:
             save_label([answer.prediction_id], label)
+            if key == "next":
+                st.rerun(_changed(item))
 
-        st.markdown("Right? Not right? Say what it is:" if answer.decision == "accepted" else "What is it?")
+        st.markdown("Not right? Correct it" if answer.decision == "accepted" else "What is it?")
         suggested = None if answer.decision == "unknown" else answer.predicted_class
         label_buttons(known, f"{key}-{answer.prediction_id}", say, suggested, keys=keys)
 
@@ -181,7 +230,12 @@ st.title("What is in the picture?")
 answers = st.container()
 # Before the first call, so that dropped files survive while the service is away.
 drops = st.session_state.get("drops", 0)
-limit_mb = st.session_state.get("max_image_mb")
+limit_mb = st.session_state.get("max_image_mb", _USUAL_LIMIT_MB)
+with st.container(horizontal=True, vertical_alignment="center"):
+    camera = st.toggle("Take a photo")
+    st.link_button("Live camera", service_url("/camera"), icon=":material/videocam:")
+if camera:
+    st.camera_input("Take a picture", key=f"photo-{drops}", on_change=drop, args=(f"photo-{drops}",))
 st.file_uploader(
     "Drop one picture, or many",
     type=PICTURE_TYPES,
@@ -191,11 +245,6 @@ st.file_uploader(
     on_change=drop,
     args=(f"drop-{drops}",),
 )
-with st.container(horizontal=True, vertical_alignment="center"):
-    camera = st.toggle("Use the camera")
-    st.link_button("Live camera", service_url("/camera"), icon=":material/videocam:")
-if camera:
-    st.camera_input("Take a picture", key=f"photo-{drops}", on_change=drop, args=(f"photo-{drops}",))
 with handle_api_errors():
     status = api().status()
     model = live_model(status)
@@ -206,4 +255,8 @@ with handle_api_errors():
         with answers:
             results(known_labels(status))
     else:
+        if can_undo():
+            with answers:
+                show_outcome()
+                undo_button()
         offer_pictures()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import answered, label_buttons, none_of_these, save_label, skip
-from changes import show_outcome, undo_button
+from changes import redraw, show_outcome, undo_button
 from charts import bars
 from client import Row
 from components import (
@@ -36,7 +36,7 @@ _KINDS = {
 }
 
 
-@st.fragment
+@st.fragment(key="review")
 def review(known: Sequence[str]) -> None:
     """The queue; an answer redraws only this."""
     show_outcome()
@@ -96,27 +96,34 @@ def one(item: Row, known: Sequence[str]) -> None:
 
 def page_of(items: Sequence[Row]) -> None:
     """Many predictions at once: those that stay ticked are confirmed together."""
+    answer_ticked(items)
     small = thumbnails([sha256_of(item["file_url"]) for item in items])
-    actions = st.container(horizontal=True)
 
     def tile(item: Row) -> None:
         picture(small[sha256_of(item["file_url"])], f"predicted as {item['suggestion']}")
         more = f" + {item['similar']}" if item["similar"] else ""
-        st.checkbox(
-            f"{escape_markdown(item['suggestion'])}{more}",
-            value=item["decision"] != "unknown",
-            key=f"tick-{item['prediction_id']}",
-        )
+        title, key = f"{escape_markdown(item['suggestion'])}{more}", f"tick-{item['prediction_id']}"
+        st.checkbox(title, value=_is_likely(item), key=key, on_change=st.rerun, args=("ticked",))
 
     tiles(items, tile, "review")
-    ticked = [item for item in items if st.session_state[f"tick-{item['prediction_id']}"]]
+
+
+@st.fragment(key="ticked")
+def answer_ticked(items: Sequence[Row]) -> None:
+    """What can be said about those that are ticked; a tick redraws only this."""
+    ticked = [i for i in items if st.session_state.get(f"tick-{i['prediction_id']}", _is_likely(i))]
     ids = [prediction_id for item in ticked for prediction_id in (item["prediction_id"], *item["similar_ids"])]
-    with actions:
+    with st.container(horizontal=True):
         confirm = f"Confirm {count(len(ids), 'picture')}"
-        st.button(confirm, type="primary", disabled=not ids, on_click=confirm_all, args=(ticked,))
-        st.button("None of these", shortcut="n", disabled=not ids, on_click=none_of_these, args=(ids,))
-        st.button("Skip", shortcut="s", disabled=not ids, on_click=skip, args=(ids,))
+        args = ("review", confirm_all, ticked)
+        st.button(confirm, type="primary", disabled=not ids, on_click=redraw, args=args)
+        for title, shortcut, say in (("None of these", "n", none_of_these), ("Skip", "s", skip)):
+            st.button(title, shortcut=shortcut, disabled=not ids, on_click=redraw, args=("review", say, ids))
         undo_button()
+
+
+def _is_likely(item: Row) -> bool:
+    return bool(item["decision"] != "unknown")
 
 
 def confirm_all(items: Sequence[Row]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import label_buttons
-from changes import change, show_outcome, undo_button
+from changes import change, redraw, show_outcome, undo_button
 from client import Row
 from components import (
     MODES,
@@ -32,7 +32,7 @@ _KINDS = {
 _ACTIONS = {"relabel": "Move to {label}", "delete": ":red[Delete]", "keep": "Keep as it is"}
 
 
-@st.fragment
+@st.fragment(key="suspects")
 def suspects(known: Sequence[str]) -> None:
     """What the last check found; a click redraws only this."""
     show_outcome()
@@ -91,21 +91,31 @@ def one(item: Row, known: Sequence[str]) -> None:
 
 def page_of(items: Sequence[Row]) -> None:
     """Many pictures; what is proposed for those that stay ticked is done at once."""
-    actions = st.container(horizontal=True)
+    fix_ticked(items)
     small = thumbnails([sha256_of(item["file_url"]) for item in items])
 
     def tile(item: Row) -> None:
         picture(small[sha256_of(item["file_url"])], f"training picture of {item['label']}: {item['reason']}")
-        st.checkbox(proposal_of(item), value=True, key=f"tick-{item['kind']}-{item['id']}")
+        st.checkbox(proposal_of(item), value=True, key=_tick(item), on_change=st.rerun, args=("ticked",))
         st.caption(escape_markdown(item["label"]))
 
     tiles(items, tile, "suspects")
-    ticked = [item for item in items if st.session_state[f"tick-{item['kind']}-{item['id']}"]]
-    with actions:
-        fix = f"Fix {count(len(ticked), 'picture')}"
-        st.button(fix, type="primary", disabled=not ticked, on_click=accept, args=(ticked,))
-        st.button("Keep as they are", shortcut="k", disabled=not ticked, on_click=keep, args=(ticked,))
+
+
+@st.fragment(key="ticked")
+def fix_ticked(items: Sequence[Row]) -> None:
+    """What can be done with those that are ticked; a tick redraws only this."""
+    ticked = [item for item in items if st.session_state.get(_tick(item), True)]
+    with st.container(horizontal=True):
+        fix, nothing = f"Fix {count(len(ticked), 'picture')}", not ticked
+        st.button(fix, type="primary", disabled=nothing, on_click=redraw, args=("suspects", accept, ticked))
+        args = ("suspects", keep, ticked)
+        st.button("Keep as they are", shortcut="k", disabled=nothing, on_click=redraw, args=args)
         undo_button()
+
+
+def _tick(item: Row) -> str:
+    return f"tick-{item['kind']}-{item['id']}"
 
 
 def proposal_of(item: Row) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+from camera import Frame, frames, record
 from client import ApiError, Row
 from components import (
     PICTURE_TYPES,
@@ -24,6 +25,7 @@ from components import (
     tiles,
 )
 
+File = UploadedFile | Frame
 _REPORT_THUMBNAILS = 100  # rows of an upload result that get one
 _SHOWN = 24  # pictures that were added
 _SIDE = 64  # pixels of such a thumbnail
@@ -42,14 +44,18 @@ _REASONS = {
 }
 
 
-def drop_zone() -> list[UploadedFile]:
-    """A field for files."""
+def drop_zone() -> list[File]:
+    """A field for files, and the camera: what was dropped and what was recorded."""
     st.write("A ZIP with one folder per label, or pictures that share one label.")
     types, uploads = ["zip", *PICTURE_TYPES], st.session_state.setdefault("uploads", 0)
-    return st.file_uploader("Drop a ZIP, or pictures", type=types, accept_multiple_files=True, key=f"files-{uploads}")
+    field = f"files-{uploads}"
+    dropped = st.file_uploader("Drop a ZIP, or pictures", type=types, accept_multiple_files=True, key=field)
+    if st.toggle("Record from the camera"):
+        record()
+    return [*dropped, *frames()]
 
 
-def upload_form(files: Sequence[UploadedFile], known: Sequence[str]) -> None:
+def upload_form(files: Sequence[File], known: Sequence[str]) -> None:
     """Upload ZIPs of labelled folders, or pictures that share one label, and show the result."""
     uploads = st.session_state["uploads"]
     single = [file for file in files if not _is_zip(file)]
@@ -59,7 +65,9 @@ def upload_form(files: Sequence[UploadedFile], known: Sequence[str]) -> None:
             reports, problem = send(files, label)
         st.session_state["report"] = (merge(reports), skipped_rows(reports, files))
         st.session_state["refused"] = problem
-        st.session_state["uploads"] = uploads + (problem is None)  # a new field, as it cannot be emptied
+        if problem is None:
+            st.session_state["uploads"] = uploads + 1  # a new field, as it cannot be emptied
+            frames().clear()
         st.rerun()
     if problem := st.session_state.get("refused"):
         show_error(problem, "upload")
@@ -67,7 +75,7 @@ def upload_form(files: Sequence[UploadedFile], known: Sequence[str]) -> None:
         show_report(*st.session_state["report"])
 
 
-def send(files: Sequence[UploadedFile], label: str | None) -> tuple[list[Row], ApiError | None]:
+def send(files: Sequence[File], label: str | None) -> tuple[list[Row], ApiError | None]:
     """Send files one by one.
 
     A refused picture is reported like a skipped one of a ZIP; any other error ends the upload and is returned.
@@ -93,7 +101,7 @@ def merge(reports: list[Row]) -> Row:
     return {"accepted": sum(r["accepted"] for r in reports), "labels": labels, "ids": [r["upload_id"] for r in reports]}
 
 
-def skipped_rows(reports: list[Row], files: Sequence[UploadedFile]) -> list[Row]:
+def skipped_rows(reports: list[Row], files: Sequence[File]) -> list[Row]:
     """Table rows for skipped files, with a thumbnail where the picture can be decoded."""
     rows: list[Row] = []
     for report, file in zip(reports, files, strict=False):  # there are fewer reports when the upload ended early
@@ -110,7 +118,7 @@ def skipped_rows(reports: list[Row], files: Sequence[UploadedFile]) -> list[Row]
     return rows
 
 
-def read_entry(file: UploadedFile, name: str) -> bytes | None:
+def read_entry(file: File, name: str) -> bytes | None:
     """The bytes of a skipped file, which may be an entry of a ZIP; None when they cannot be read."""
     if not _is_zip(file):
         return file.getvalue()
@@ -142,5 +150,5 @@ def show_report(report: Row, skipped: list[Row]) -> None:
     tiles(rows, lambda row: picture(small[sha256_of(row["image_path"])], f"added as {row['shoe_class']}"), "added")
 
 
-def _is_zip(file: UploadedFile) -> bool:
+def _is_zip(file: File) -> bool:
     return file.name.lower().endswith(".zip")

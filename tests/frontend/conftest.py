@@ -12,7 +12,8 @@ from helpers.site import Site, serve
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # which the browser draws itself
+    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", *camera])
     expect.set_options(timeout=30_000)
     yield browser
     browser.close()

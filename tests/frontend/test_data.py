@@ -38,6 +38,22 @@ def test_one_bad_picture_does_not_block_the_others(page: Page, site: Site, tmp_p
     assert site.labels() == {"hat": 2}
 
 
+def test_held_button_records_pictures_of_a_label(page: Page, site: Site) -> None:
+    go(page, "Data")
+    hold = page.get_by_role("button", name="Hold to record")
+    click(page, page.get_by_text("Record from the camera"), page.get_by_text("Hold the button"))
+    hold.hover()
+    page.mouse.down()
+    expect(page.get_by_text("3 recorded")).to_be_visible()
+    page.mouse.up()
+    discard = page.get_by_role("button", name=re.compile(r"Discard \d+ recorded pictures"))
+    press(page, re.compile(r"Discard \d+ recorded pictures"), lambda: not discard.count())
+    key(page, "u", discard)
+    say(page, "test card")
+    upload(page, "")
+    assert site.labels()["test card"] >= 3
+
+
 def test_pictures_are_found_moved_deleted_and_brought_back(page: Page, site: Site) -> None:
     site.service.client.post("/upload", files={"file": lesson_zip("hat", 5)})
     site.service.client.post("/upload", files={"file": lesson_zip("cap", 3, 2000)})
