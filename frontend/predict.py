@@ -148,7 +148,8 @@ def look_at(item: Dropped) -> None:
 
 
 def close() -> None:
-    st.rerun(_changed(pictures()[st.session_state.pop("opened")]))
+    """Give the keys back, and show what was said."""
+    st.rerun(["opened", *_changed(pictures()[st.session_state.pop("opened")])])
 
 
 def _tile(item: Dropped) -> str:

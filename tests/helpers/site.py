@@ -51,7 +51,7 @@ class Site:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(self._answers)
+        wait_for(self._answers, 180)  # on a busy machine
 
     def get(self, path: str) -> Any:
         """What the service answers."""
