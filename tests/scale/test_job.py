@@ -57,7 +57,7 @@ def test_a_killed_process_loses_nothing(pictures: Path, tmp_path: Path, settings
             killed.append(multiprocessing.active_children()[0])
             os.kill(killed[0].pid or 0, signal.SIGKILL)
 
-    assert predict(settings, pictures, tmp_path / "out", kill).done == 23
+    assert predict(settings, pictures, tmp_path / "out", kill, actors=2).done == 23
     assert killed[0].exitcode == -signal.SIGKILL
     assert len({row["path"] for row in rows_of(tmp_path / "out")}) == len(rows_of(tmp_path / "out")) == 23
 
@@ -67,12 +67,13 @@ def test_processes_that_always_end_are_not_started_for_ever(
 ) -> None:
     monkeypatch.setattr("shoe_classifier.scale.processes._start", os._exit)
     with pytest.raises(ClusterUnavailable, match="when memory is short"):
-        predict(settings, pictures, tmp_path / "out")
+        predict(settings, pictures, tmp_path / "out", actors=2)
 
 
+@pytest.mark.faults
 def test_a_killed_command_goes_on(tmp_path: Path, settings: Settings) -> None:
     folder_of(tmp_path / "pictures", 4000)
-    command = [sys.executable, "-m", "shoe_classifier", "scale", "predict", "pictures", "out", "--actors", "1"]
+    command = [sys.executable, "-m", "shoe_classifier", "scale", "predict", "pictures", "out", "--actors", "2"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: list((tmp_path / "out").glob("part-*")))
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
