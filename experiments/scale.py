@@ -30,6 +30,7 @@ from shoe_classifier.ml import finetune
 from shoe_classifier.ml.features import LabelledFeatures
 from shoe_classifier.ml.finetune import RetrainTask
 from shoe_classifier.ml.live_model import LiveModelHolder, open_model_file
+from shoe_classifier.scale import output
 from shoe_classifier.scale.bulk import predictions_of
 from shoe_classifier.scale.job import Progress, Request, run
 from shoe_classifier.scale.manifest import is_picture
@@ -41,6 +42,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 def main() -> None:
     """Run one of the experiments."""
     command, model, *rest = sys.argv[1:]
+    output.SHARD_PICTURES = 50  # so that few pictures are enough shards
     if command == "teach":
         for count in rest:
             fit(Path(model), int(count))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shoe_classifier.errors import AppError, ClusterUnavailable, InvalidRequest, NotOffered
+from shoe_classifier.errors import AppError, ClusterUnavailable, InvalidRequest, NotOffered, StoreUnavailable
 from shoe_classifier.scale.worker import Tally, Task, Worker
 
 INSTALL = "pip install '.[scale]'"
@@ -137,22 +137,44 @@ class Cluster:
         )
         try:
             for row in done.iter_rows():
+                if row["problem"]:
+                    raise StoreUnavailable(row["problem"])
                 yield Tally(row["shard"], row["pictures"], row["failed"])
         except ray.exceptions.RayError as error:
-            raise _cause(error) from error
+            text = " ".join(str(error).split())
+            raise ClusterUnavailable(
+                f"Expected the cluster to finish; received: {text[:600]} What is written stays; run the command again."
+            ) from error
 
 
 class _Actor:
-    """A worker in Ray's words: blocks in, blocks out."""
+    """A worker in Ray's words: blocks in, blocks out.
+
+    What ends the job comes back as a `problem`: Ray would lose the class of an error, and start an actor that could not
+    begin again and again.
+    """
 
     def __init__(self, task: Task, model: Any):
         import ray
 
-        self._worker = Worker(task, ray.get(model))
+        self._worker: Worker | None = None
+        self._problem = ""
+        try:
+            self._worker = Worker(task, ray.get(model))
+        except AppError as error:
+            self._problem = error.detail
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
-        tallies = [self._worker(int(shard)) for shard in block["shard"]]
-        return {name: [getattr(tally, name) for tally in tallies] for name in ("shard", "pictures", "failed")}
+        rows = [self._do(int(shard)) for shard in block["shard"]]
+        return {name: [row[name] for row in rows] for name in ("shard", "pictures", "failed", "problem")}
+
+    def _do(self, shard: int) -> dict[str, Any]:
+        tally = Tally(shard, 0, 0)
+        try:
+            tally = self._worker(shard) if self._worker else tally
+        except AppError as error:
+            self._problem = error.detail
+        return {**vars(tally), "problem": self._problem}
 
 
 def _quieten() -> None:
@@ -162,16 +184,3 @@ def _quieten() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-def _cause(error: BaseException) -> AppError:
-    """What an actor raised, if it is one of ours."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, AppError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    text = " ".join(str(error).split())
-    return ClusterUnavailable(
-        f"Expected the cluster to finish; received: {text[:600]} What is written stays; run the same command again."
-    )
