@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
+from helpers.buffers import assert_same
 from shoe_classifier.ml import replay_buffer
 from shoe_classifier.ml.replay_buffer import Capacity, ReplayBuffer, ReplayBufferBuilder
 
@@ -143,11 +144,3 @@ def test_parts_that_are_trimmed_and_added_end_as_the_whole(data: strategies.Data
         parts = [buffer(rng.permutation(np.flatnonzero(place == number))) for number in np.unique(place)]
         merged = reduce(ReplayBuffer.add, parts[1:], parts[0].trimmed())
         assert_same(merged, buffer(np.arange(count)).trimmed())
-
-
-def assert_same(first: ReplayBuffer, second: ReplayBuffer) -> None:
-    """Compare two buffers, whose samples may stand in any order."""
-    first, second = first[np.argsort(first.keys)], second[np.argsort(second.keys)]
-    for name in ("features", "labels", "held_out", "photo", "shipped", "named", "keys", "has_latent"):
-        assert np.array_equal(getattr(first, name), getattr(second, name)), name
-    assert np.array_equal(first.float_latents(), second.float_latents())

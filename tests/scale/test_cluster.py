@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from helpers.bulk import folder_of, predict, rows_of
@@ -15,7 +16,8 @@ from helpers.supabase_stack import free_port
 from shoe_classifier.errors import ClusterUnavailable, InvalidRequest, StoreUnavailable
 from shoe_classifier.scale import cluster as clusters
 from shoe_classifier.scale import output
-from shoe_classifier.scale.job import Progress
+from shoe_classifier.scale.features import collect, features_of
+from shoe_classifier.scale.job import Progress, Request
 from shoe_classifier.settings import Settings
 
 on_ray = pytest.mark.scale
@@ -97,6 +99,18 @@ def test_a_killed_command_goes_on(cluster: Any, tmp_path: Path, settings: Settin
     assert result.returncode == 0, result.stderr
     assert f"{500 * before:,} of them were there already" in result.stdout
     assert once_each(tmp_path / "out", 9000)
+
+
+@on_ray
+@pytest.mark.slow
+def test_features_equal_those_of_one_process(cluster: Any, tmp_path: Path, settings: Settings) -> None:
+    pictures = folder_of(tmp_path / "pictures", 12, drawn=12)
+    for name, address in (("on ray", cluster.address), ("plain", None)):
+        request = Request("features", features_of, str(pictures), str(tmp_path / name), 1, address)
+        assert collect(request, settings, lambda _: None).done == 12
+    parts = [sorted((tmp_path / name).glob("*/features/part-*")) for name in ("on ray", "plain")]
+    assert [pq.read_table(part) for part in parts[0]] == [pq.read_table(part) for part in parts[1]]
+    assert len(parts[0]) == 3
 
 
 @on_ray

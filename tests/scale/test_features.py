@@ -5,16 +5,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies
+from hypothesis import settings as hypothesis_settings
 
+from helpers.buffers import assert_same
 from helpers.bulk import folder_of
-from helpers.pictures import draw
+from helpers.pictures import SHAPES, draw
 from shoe_classifier.ml import replay_buffer
 from shoe_classifier.ml.backbone import Backbone
+from shoe_classifier.ml.dataset import held_out
 from shoe_classifier.ml.live_model import open_model_file
 from shoe_classifier.ml.preprocessing import decode
-from shoe_classifier.ml.replay_buffer import Capacity
+from shoe_classifier.ml.replay_buffer import NO_LATENT, Capacity, ReplayBuffer, keys_of
 from shoe_classifier.scale import output
-from shoe_classifier.scale.features import collect, feature_parts, features_of, known_hashes
+from shoe_classifier.scale.features import _keep_latents, collect, feature_parts, features_of, known_hashes
 from shoe_classifier.scale.job import Progress, Request
 from shoe_classifier.scale.manifest import Entry
 from shoe_classifier.scale.output import open_output
@@ -100,3 +104,50 @@ def test_only_latents_that_a_buffer_would_keep_are_kept(model_file: Path, monkey
     assert 4 <= sum(row["latent"] is not None for row in rows) <= 6
     assert [row["error"] for row in rows[:-1]] == [None] * 40
     assert "it has changed since" in rows[-1]["error"]
+
+
+@given(data=strategies.data())
+@hypothesis_settings(max_examples=40, deadline=None)
+def test_the_buffer_of_many_shards_is_that_of_one(data: strategies.DataObject) -> None:
+    """The latents that the shards keep are all that the buffer of all pictures keeps."""
+    count, shards = data.draw(strategies.integers(1, 60)), data.draw(strategies.integers(1, 5))
+    rng = np.random.default_rng(data.draw(strategies.integers(0, 2**32 - 1)))
+    rows = [
+        {"sha256": rng.bytes(32).hex(), "label": SHAPES[label], "features": rng.random(2).astype(np.float16)}
+        for label in rng.integers(0, 3, count)
+    ]
+    latents = [rng.random((1, 1, 2)).astype(np.float32) for _ in rows]
+    place = rng.integers(0, shards, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_buffer, "TAUGHT_FEATURES", Capacity(12, 5))
+        patch.setattr(replay_buffer, "HELD_OUT_TAUGHT_FEATURES", Capacity(6, 3))
+        patch.setattr(replay_buffer, "LATENTS", Capacity(7, 3))
+        patch.setattr(replay_buffer, "HELD_OUT_LATENTS", Capacity(4, 2))
+        one, many = [dict(row) for row in rows], [dict(row) for row in rows]
+        _keep_latents(one, list(latents), 0.01)
+        for shard in range(shards):
+            mine = np.flatnonzero(place == shard)
+            _keep_latents([many[i] for i in mine], [latents[i] for i in mine], 0.01)
+        assert_same(buffer_of(many).trimmed(), buffer_of(one).trimmed())
+        assert {i for i, row in enumerate(one) if "latent" in row} <= {
+            i for i, row in enumerate(many) if "latent" in row
+        }
+
+
+def buffer_of(rows: list[dict[str, Any]]) -> ReplayBuffer:
+    """The samples of pictures, with those latents that their rows have."""
+    hashes = [row["sha256"] for row in rows]
+    latents = [np.frombuffer(row["latent"], np.int8).reshape(1, 1, 2) for row in rows if "latent" in row]
+    has_latent = np.array(["latent" in row for row in rows])
+    return ReplayBuffer(
+        features=np.stack([row["features"] for row in rows]),
+        labels=np.array([SHAPES.index(row["label"]) for row in rows], np.int16),
+        held_out=held_out(hashes),
+        photo=np.ones(len(rows), bool),
+        shipped=np.zeros(len(rows), bool),
+        named=np.zeros(len(rows), bool),
+        keys=keys_of(hashes),
+        latents=np.array(latents, np.int8).reshape(-1, 1, 1, 2),
+        latent_rows=np.where(has_latent, np.cumsum(has_latent) - 1, NO_LATENT).astype(np.int32),
+        latent_scale=0.01,
+    )
