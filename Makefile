@@ -16,7 +16,7 @@ APT_INSTALL := apt-get update -qq && apt-get install -y -qq
 
 .PHONY: help run openapi ui demo notebook notebook-outputs install export-packages test test-supabase test-faults \
 	test-scale test-ui tour test-system \
-	programs load compare lint check format lock wheel client collection licences sbom clean
+	programs load compare lint check format lock wheel client collection licences sbom web-runtime clean
 .PHONY: postgresql chromium haproxy
 .DEFAULT_GOAL := help
 
@@ -140,6 +140,18 @@ collection: $(VENV)/run ## Renew the Postman collection in clients/
 # The names that the lock files pin, as far as this platform has them.
 NAMES_IN = $(shell sed -n 's/^\([A-Za-z0-9._-]*\)==.*/\1/p' $(1))
 LICENCES = $(UV) tool run --quiet --from pip-licenses==5.5.5 pip-licenses --format markdown --no-version --with-system --python
+
+WEB := .cache/web-runtime
+RUNTIME := src/shoe_classifier/ml/exports/runtime
+LITERT := $(WEB)/node_modules/@litertjs/core/wasm/litert_wasm_compat_internal
+
+web-runtime: ## Renew what runs the model in exported pages, from LiteRT.js
+	mkdir -p $(WEB) && npm install --silent --no-save --prefix $(WEB) @litertjs/core@2.5.3 esbuild@0.28.2
+	echo 'export { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core"' >$(WEB)/entry.js
+	{ $(WEB)/node_modules/.bin/esbuild --minify --log-level=warning $(LITERT).js && \
+		$(WEB)/node_modules/.bin/esbuild --bundle --minify --log-level=warning --format=iife --global-name=LiteRT \
+		$(WEB)/entry.js; } | gzip --best --no-name >$(RUNTIME)/litert.js.gz
+	gzip --best --no-name <$(LITERT).wasm >$(RUNTIME)/litert.wasm.gz
 
 licences: $(VENV)/full .venv-ui/done ## Renew docs/licences.md, the licences of all dependencies
 	@{ printf '# Licences of the dependencies\n\nAs their metadata name them; `make licences` prints this.\n\n## The service\n\n'; \

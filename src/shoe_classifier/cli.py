@@ -159,7 +159,9 @@ def retrain(
 @app.command()
 def export(
     version: Annotated[str, typer.Argument(help="A version, as GET /models lists them.")],
-    kind: Annotated[ExportFormat, typer.Option("--format", help="For LiteRT, or for ONNX Runtime.")] = "tflite",
+    kind: Annotated[
+        ExportFormat, typer.Option("--format", help="For LiteRT, for ONNX Runtime, or a page for browsers.")
+    ] = "tflite",
     out: Annotated[
         Path | None, typer.Option(help="Where it is written; shoe_classifier-VERSION in this folder.")
     ] = None,

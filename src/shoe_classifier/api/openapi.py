@@ -110,8 +110,9 @@ def listed(*kinds: type[errors.AppError]) -> dict[int | str, dict[str, Any]]:
 
 
 def file_response(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
-    """The response of an endpoint that answers with bytes of one of these types."""
-    return {200: {"description": description, "content": {kind: {"schema": _FILE} for kind in media_types}}}
+    """The response of an endpoint that answers with a file of one of these types."""
+    schemas = {kind: {"type": "string"} if kind == "text/html" else _FILE for kind in media_types}
+    return {200: {"description": description, "content": {kind: {"schema": it} for kind, it in schemas.items()}}}
 
 
 def text_response(description: str, media_type: str) -> dict[int | str, dict[str, Any]]:

@@ -47,6 +47,12 @@ def test_tflite_is_a_zip_as_well(model_file: Path, pictures: Path, monkeypatch: 
         assert archive.read("labels.txt").decode().split() == ["Boot", "Sandal", "Shoe"]
 
 
+def test_a_page_has_it_in_a_script(model_file: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = write("web", model_file, pictures, monkeypatch)
+    description = target.read_text().partition('type="application/json">')[2].partition("</script>")[0]
+    check(json.loads(description), target, model_file)
+
+
 def test_onnx_has_it_among_its_metadata(model_file: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = write("onnx", model_file, pictures, monkeypatch)
     (entry,) = onnx.load(target).metadata_props

@@ -140,7 +140,11 @@ def download_model(
     summary="The model for use elsewhere, with preprocessing, calibration and `unknown` inside",
     response_model=ParityBody,
     responses={
-        **file_response("A LiteRT or ONNX model, or its parity report.", "application/octet-stream"),
+        **file_response(
+            "A LiteRT or ONNX model, or a page that works offline; or the parity report.",
+            "application/octet-stream",
+            "text/html",
+        ),
         **error_responses(
             *READING,
             errors.InvalidRequest,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from shoe_classifier.errors import ExportUnavailable
 
-ExportFormat = Literal["tflite", "onnx"]
+ExportFormat = Literal["tflite", "onnx", "web"]
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,5 @@ class FormatInfo:
 FORMATS: dict[ExportFormat, FormatInfo] = {
     "tflite": FormatInfo("tflite", "application/octet-stream"),
     "onnx": FormatInfo("onnx", "application/octet-stream", ("onnx", "onnxruntime")),
+    "web": FormatInfo("html", "text/html"),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.bundle import Bundle
-from shoe_classifier.ml.exports import litert_graph, parity
+from shoe_classifier.ml.exports import litert_graph, parity, web_page
 from shoe_classifier.ml.exports.answer import DECISIONS
 from shoe_classifier.ml.exports.formats import ExportFormat
 from shoe_classifier.ml.exports.parity import ParityReport
@@ -41,10 +41,10 @@ def write_export(kind: ExportFormat, model: Path, pictures: Path, drawn: int, se
     """
     os.nice(_LOWEST_PRIORITY)
     live = LiveModel(bundles.read(model))
-    graph = _build(kind, live.bundle)
+    graph = build(kind, live.bundle)
     runtime, ask = (parity.open_onnx if kind == "onnx" else parity.open_tflite)(graph)
     report = parity.measure(live, runtime, ask, parity.read_pictures(pictures, live.size[0]), drawn, seconds)
-    target.write_bytes(_pack(kind, graph, describe(live.bundle, report)))
+    target.write_bytes(pack(kind, graph, describe(live.bundle, report)))
     target.with_suffix(".json").write_text(json.dumps(asdict(report)))
 
 
@@ -73,7 +73,8 @@ def describe(bundle: Bundle, report: ParityReport) -> dict[str, Any]:
     }
 
 
-def _build(kind: ExportFormat, bundle: Bundle) -> bytes:
+def build(kind: ExportFormat, bundle: Bundle) -> bytes:
+    """The graph that a format runs: a LiteRT flatbuffer or an ONNX model, without a description."""
     if kind == "onnx":
         from shoe_classifier.ml.exports import onnx_backbone  # the library may be missing
 
@@ -81,9 +82,12 @@ def _build(kind: ExportFormat, bundle: Bundle) -> bytes:
     return litert_graph.export_tflite(bundle)
 
 
-def _pack(kind: ExportFormat, graph: bytes, description: dict[str, Any]) -> bytes:
+def pack(kind: ExportFormat, graph: bytes, description: dict[str, Any]) -> bytes:
+    """The file of an export: a graph of `build`, and what `describe` says about it."""
     if kind == "onnx":
         return _with_properties(graph, description)
+    if kind == "web":
+        return web_page.export_page(graph, description)
     return _with_archive(graph, description)
 
 
