@@ -24,8 +24,19 @@ from shoe_classifier.storage.file_lock import folder_lock
 logger = logging.getLogger(__name__)
 
 
+_WAITING = 2048  # connections, in the queue of the system
+# Of them, accepted in one round of the loop. In a crowd, those beyond the limit make room for each other (see
+# `http_protocol`), and must last for the few rounds that an answer takes.
+_AT_ONCE = 64
+
+
 class _Server(uvicorn.Server):
     """Passes SIGTERM to the app at once: streams end and a retrain stops while requests finish."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_WAITING)  # asyncio has shortened the queue to what it accepts at once
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service: Service = self.config.loaded_app.state.service
@@ -132,6 +143,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         port=settings.port,
         http=Connection,
         log_config=log_config(settings),
+        backlog=_AT_ONCE,
         loop="asyncio",  # uvloop accepts one connection in each round, so that new ones wait long in a crowd
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
