@@ -1,8 +1,10 @@
 """A project that was set up with any earlier text of the migrations is brought to the newest, with its rows."""
 
 import json
+import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -194,6 +196,24 @@ def test_the_counts_follow_every_change(stack: Stack, store: SupabaseStore) -> N
     assert_counts_are_right(stack)
     assert store.label_counts() == {"Cap": LabelCounts(2, 1, 0)}
     assert (store.training_labels(), store.count_unprocessed()) == ({"Cap": 2}, 2)
+
+
+def test_machines_that_send_at_once_do_not_hold_each_other_up(stack: Stack, store: SupabaseStore) -> None:
+    """Each batch changes the same counts, in another order of its rows."""
+    stack.sql(ROWS)
+    row, labels = store.predictions(1, None)[0], [f"label {number}" for number in range(20)]
+
+    def send(machine: int) -> None:
+        for _ in range(5):
+            order = random.Random(machine).sample(labels, len(labels))
+            store.send_rows("Predict", [asdict(replace(row, id=new_id(), predicted_class=label)) for label in order])
+
+    deadlocks = "select deadlocks from pg_stat_database where datname = 'postgres'"
+    before = stack.sql(deadlocks)
+    with ThreadPoolExecutor(4) as machines:
+        list(machines.map(send, range(4)))
+    assert_counts_are_right(stack)
+    assert stack.sql(deadlocks) == before
 
 
 def test_a_publication_may_take_longer_than_other_statements(rebuilt: Stack, store: SupabaseStore) -> None:
