@@ -55,7 +55,9 @@ def features(
 def teach(
     features: Annotated[str, typer.Argument(help="What `scale features` wrote, of labelled pictures.")],
     out: Annotated[Path, typer.Option(help="Where the new model file is written.")] = Path("models/taught.h5"),
-    most: Annotated[int, typer.Option(min=2, help="Pictures to learn from, at most.")] = 200_000,
+    most: Annotated[
+        int, typer.Option(min=2, help="Pictures to learn from, at most; these take 5 GB of memory.")
+    ] = 200_000,
     force: Annotated[bool, typer.Option(help="Write even a model that is worse.")] = False,
 ) -> None:
     """Fit the live model's head to many pictures, by their features, and write the result unless it is worse."""

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import shutil
@@ -10,11 +11,18 @@ import pytest
 
 from helpers.bulk import folder_of, predict, rows_of
 from helpers.service import wait_for
-from shoe_classifier.errors import AppError, ClusterUnavailable, InvalidRequest, NotOffered, StoreUnavailable
+from shoe_classifier.errors import (
+    AppError,
+    ClusterUnavailable,
+    InvalidRequest,
+    NotOffered,
+    StorageFull,
+    StoreUnavailable,
+)
 from shoe_classifier.ml.live_model import LiveModelHolder, open_model_file
 from shoe_classifier.scale import output
 from shoe_classifier.scale.job import Progress
-from shoe_classifier.scale.output import JOB, open_output
+from shoe_classifier.scale.output import JOB, Output, open_output
 from shoe_classifier.settings import Settings
 
 
@@ -146,6 +154,19 @@ def test_a_source_that_vanishes_stops_the_job(pictures: Path, tmp_path: Path, se
     assert predict(settings, pictures, tmp_path / "out").done == 23
 
 
+def test_a_full_disk_is_named(
+    pictures: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "write_part", full)
+        with pytest.raises(StorageFull):
+            predict(settings, pictures, tmp_path / "out")
+    assert predict(settings, pictures, tmp_path / "out").done == 23
+
+
 def test_a_changed_model_file_is_noticed(pictures: Path, tmp_path: Path, settings: Settings) -> None:
     predict(settings, pictures, tmp_path / "out")
     (tmp_path / "out" / "part-000000.parquet").unlink()
@@ -179,7 +200,7 @@ def test_the_command(tmp_path: Path, settings: Settings) -> None:
     command = [sys.executable, "-m", "shoe_classifier", "scale", "predict"]
     result = subprocess.run([*command, "pictures", "out"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "4 pictures of pictures are in out" in result.stdout
+    assert f"4 pictures of {tmp_path}/pictures are in out" in result.stdout
     assert "1 of these have no result" in result.stdout
     wrong = subprocess.run([*command, "none", "out"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (wrong.returncode, "Expected a folder, a ZIP" in wrong.stderr) == (1, True)

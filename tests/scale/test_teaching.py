@@ -74,7 +74,7 @@ def test_a_worse_model_is_not_written(lesson: Path, tmp_path: Path) -> None:
 
 def test_without_features(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(InvalidRequest, match="there are none"):
-        teach(str(tmp_path / "none"), tmp_path / "out.h5", settings, lambda _: None)
+        teach(str(tmp_path / "none"), tmp_path / "out.h5", settings, lambda _: None, most=100)
 
 
 def test_a_fair_share() -> None:

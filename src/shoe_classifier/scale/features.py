@@ -18,7 +18,7 @@ from shoe_classifier.ml.dataset import held_out
 from shoe_classifier.ml.replay_buffer import ReplayBufferBuilder, keys_of
 from shoe_classifier.ml.thumbnails import thumbnails_of
 from shoe_classifier.scale.job import Progress, Request, Show, require_parquet, run
-from shoe_classifier.scale.manifest import STORED, Entry
+from shoe_classifier.scale.manifest import STORED, Entry, whole_name
 from shoe_classifier.scale.output import Output, open_output
 from shoe_classifier.scale.worker import Eye, Fetched, reason_of
 from shoe_classifier.services.factories import live_model_file
@@ -63,7 +63,7 @@ def _pass_for(folder: Output, source: str) -> Output:
         hashes, features = last.below("hashes"), last.below("features")
         began, goes_on = hashes.job(), features.job()
         unfinished = (began and hashes.missing(began)) or (goes_on and features.missing(goes_on))
-        if unfinished and began and began.source == source:
+        if unfinished and began and began.source == whole_name(source):
             return last
     return folder.below(_STEP.format(len(passes)))
 

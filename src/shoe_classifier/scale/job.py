@@ -13,7 +13,7 @@ from typing import Protocol
 from shoe_classifier.errors import InvalidModel, InvalidRequest, NotOffered, StoreUnavailable
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.scale import cluster
-from shoe_classifier.scale.manifest import Entry, Source, open_source
+from shoe_classifier.scale.manifest import Entry, Source, open_source, whole_name
 from shoe_classifier.scale.output import MODEL, Job, Output, open_output
 from shoe_classifier.scale.processes import Processes
 from shoe_classifier.scale.worker import Look, PictureLimits, Tally, Task
@@ -140,14 +140,15 @@ def _begin(request: Request, settings: Settings, source: Source, output: Output)
     version, model = bundles.read(path).version, path.read_bytes()
     sha256 = hashlib.sha256(model).hexdigest()
     entries = source.entries() if request.entries is None else request.entries
-    return output.begin(request.task, request.source, entries, model, version, sha256)
+    return output.begin(request.task, whole_name(request.source), entries, model, version, sha256)
 
 
 def _check_same(job: Job, request: Request, output: Output) -> None:
-    if (job.task, job.source) != (request.task, request.source):
+    source = whole_name(request.source)
+    if (job.task, job.source) != (request.task, source):
         raise InvalidRequest(
             f"Expected a new folder for the output, or that of the same job; {output.address} holds "
-            f"{job.task!r} of {job.source!r}, and this is {request.task!r} of {request.source!r}."
+            f"{job.task!r} of {job.source!r}, and this is {request.task!r} of {source!r}."
         )
 
 

@@ -87,6 +87,11 @@ def open_source(name: str, settings: Settings) -> Source:
     )
 
 
+def whole_name(name: str) -> str:
+    """The name of a source, the same in whatever folder the command runs."""
+    return name if name == STORED or name.startswith(bucket.PREFIX) else str(Path(name).absolute())
+
+
 @dataclass(frozen=True)
 class Folder:
     """Pictures below a folder; the folder that holds a picture is its label."""

@@ -24,8 +24,6 @@ from shoe_classifier.services.factories import live_model_file
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import NONE_OF_THESE, Report
 
-MOST = 200_000  # pictures: about 3 GB of memory
-
 
 @dataclass(frozen=True)
 class Taught:
@@ -46,9 +44,7 @@ class Taught:
     of: int
 
 
-def teach(
-    features: str, target: Path, settings: Settings, report: Report, *, most: int = MOST, force: bool = False
-) -> Taught:
+def teach(features: str, target: Path, settings: Settings, report: Report, *, most: int, force: bool = False) -> Taught:
     """Fit a head to the pictures in a folder of features, and write the new model if the gate accepts it.
 
     Args:

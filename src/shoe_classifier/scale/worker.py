@@ -119,9 +119,14 @@ class Worker:
 
         Raises:
             StoreUnavailable: the source is gone. Nothing of this shard is written.
+            AppError: the output cannot be written, such as on a full disk.
         """
-        table = self._task.look(self._eye, self._fetch(self._task.output.entries(shard)))
-        self._task.output.write_part(shard, table)
+        output = self._task.output
+        table = self._task.look(self._eye, self._fetch(output.entries(shard)))
+        try:
+            output.write_part(shard, table)
+        except OSError as error:
+            raise output.cannot_write(error) from error
         return Tally(shard, table.num_rows, table.num_rows - table["error"].null_count)
 
     def _fetch(self, entries: list[Entry]) -> Iterator[Fetched]:
