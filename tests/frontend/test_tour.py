@@ -80,7 +80,6 @@ def test_the_tour(browser: Browser, shipped: Site) -> None:
     expect(page.get_by_text("Published. The next answer comes").first).to_be_visible(timeout=120_000)
     expect(page.get_by_text("New: hat (too few pictures to test it)")).to_be_visible()
     film.show(3)
-    shoot(page, "tour-verdict")
 
     go(page, "Predict")
     expect(page.get_by_role("heading", name=re.compile("hat · "))).to_be_visible()
