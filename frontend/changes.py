@@ -36,6 +36,11 @@ def can_undo() -> bool:
     return bool(_undos() and _undos()[-1])
 
 
+def make_change(call: Callable[[], object], message: str) -> None:
+    """`change`, for buttons that have nothing else to do."""
+    change(call, message)
+
+
 def undo_button() -> None:
     """Takes the last change back."""
     st.button("Undo", icon=":material/undo:", shortcut="u", on_click=_undo, disabled=not can_undo(), key="undo")

@@ -129,6 +129,14 @@ class Api:
         """Rename a label; to the name of another one, to merge it into that."""
         return self._json("PATCH", f"/labels/{quote(label, safe='')}", json={"name": name})
 
+    def label_changes(self) -> list[Row]:
+        """Renamed, merged and removed labels that no version has learned yet, newest first."""
+        return self._json("GET", "/labels/changes")
+
+    def undo_label_change(self, change_id: str) -> Row:
+        """Take the newest of these changes back."""
+        return self._json("DELETE", f"/labels/changes/{change_id}")
+
     def remove_label(self, label: str) -> Row:
         return self._json("DELETE", f"/labels/{quote(label, safe='')}")
 
@@ -176,6 +184,17 @@ class Api:
     def models(self) -> list[Row]:
         return self._json("GET", "/models")
 
+    def model(self, version: str) -> Row:
+        """One version, with the number of training pictures that it has not learned."""
+        return self._json("GET", f"/models/{version}")
+
+    def start_shadow(self, version: str, predictions: int) -> Row:
+        """Let a version answer the next live pictures silently."""
+        return self._json("POST", f"/models/{version}/shadow", params={"predictions": predictions})
+
+    def end_shadow(self, version: str) -> None:
+        self._call("DELETE", f"/models/{version}/shadow")
+
     def activate(self, version: str) -> Row:
         return self._json("POST", f"/models/{version}/activate")
 
@@ -191,6 +210,10 @@ class Api:
     def monitoring(self, days: int) -> Row:
         """Accuracy, drift and rates of the last days."""
         return self._json("GET", "/monitoring", params={"days": days})
+
+    def test_webhook(self) -> Row:
+        """Send the receiver of webhooks an event that means nothing."""
+        return self._json("POST", "/webhooks/test")
 
     def minutes(self, limit: int) -> list[Row]:
         return self._json("GET", "/system-metrics", params={"limit": limit})

@@ -7,6 +7,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from changes import make_change, show_outcome
 from client import Row
 from components import (
     api,
@@ -97,6 +98,32 @@ def store_problems(store: Row) -> None:
         st.error(f"{store['unrecorded_predictions']} predictions were answered, but could not be recorded.")
 
 
+@st.fragment(run_every=5)
+def webhooks() -> None:
+    """Whether somebody is told of events, and how that went lately."""
+    show_outcome()
+    state = api().status()["webhooks"]
+    if state is None:
+        st.write("Off. `WEBHOOK_URL` and `WEBHOOK_SECRET` name a receiver of events, such as a published retrain.")
+        return
+    if state["gone"]:
+        st.error("The receiver wants no further events (410). They are sent again after the next start.")
+    elif state["last_error"]:
+        st.warning(f"The last delivery failed and is tried again. {escape_markdown(state['last_error'])}")
+    counts = f"{state['delivered']:,} delivered since the start, {state['waiting']:,} waiting"
+    lost = state["given_up"] + state["refused"]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.write(counts + (f", {lost:,} given up." if lost else "."))
+        st.button("Send a test", on_click=make_change, args=(api().test_webhook, "The test is on its way."))
+    if state["recent"]:
+        st.dataframe(
+            [
+                {"time": local_time(row["at"]), "event": row["type"], "result": row["error"] or "delivered"}
+                for row in state["recent"]
+            ]
+        )
+
+
 def traffic(minutes: list[Row]) -> None:
     """Requests and response times by minute; charts show the visitor's time zone."""
     if not minutes:
@@ -168,6 +195,8 @@ with handle_api_errors():
     quality(api().monitoring(30))
     st.header("Service")
     health(status)
+    st.header("Webhooks")
+    webhooks()
     st.header("Traffic")
     traffic(api().minutes(240))
     st.header("Predictions")

@@ -1,10 +1,11 @@
 """Labels: how many pictures each has, how well it is recognised, whether more would help, and its name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import streamlit as st
 
-from changes import change, show_outcome
+from changes import change, make_change, show_outcome, undo_button
 from charts import learning_curve
 from client import Row
 from components import api, count, escape_markdown, handle_api_errors, percent
@@ -15,12 +16,26 @@ def labels() -> None:
     """All labels, and the one that is looked at."""
     show_outcome()
     rows = api().labels()
+    pending(api().label_changes())
     table(rows)
     unbalanced(rows)
     by_name = {row["label"]: row for row in rows}
     chosen = st.selectbox("Look at a label", list(by_name), key="label-looked-at")
     if chosen:
         one(by_name[chosen], [name for name in by_name if name != chosen])
+
+
+def pending(changes: Sequence[Row]) -> None:
+    """What the live model does not follow yet, and the way back: the newest first, also after a reload."""
+    for row in changes[:1]:
+        others = f", and {count(len(changes) - 1, 'earlier change')}" if len(changes) > 1 else ""
+        name = escape_markdown(row["label"])
+        done = f"is called {escape_markdown(row['name'])}" if row["name"] else "is removed"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f":material/schedule: {name} {done}{others}. The next retrain makes it final.")
+            take_back = partial(api().undo_label_change, row["id"])
+            st.button("Take it back", on_click=make_change, args=(take_back, f"{name} is as before."))
+    undo_button()
 
 
 def table(rows: Sequence[Row]) -> None:
@@ -76,7 +91,7 @@ def one(row: Row, others: Sequence[str]) -> None:
             )
         with st.popover("Merge"):
             into = st.selectbox("Into", others, index=None, key=f"merge-{row['label']}")
-            st.write("The pictures of both then share one label. This cannot be undone.")
+            st.write("The pictures of both then share one label. The next retrain makes it final.")
             st.button("Merge", key="merge", disabled=not into, on_click=rename, args=(row["label"], into))
         if st.button(":red[Remove]", icon=":material/delete:"):
             confirm_removal(row)
@@ -91,19 +106,25 @@ def rename(label: str, name: str) -> None:
     """Rename a label, or merge it into another one."""
     client = api()
     merges = name in {row["label"] for row in client.labels()}
-    undo = None if merges else lambda: client.rename_label(name, label)
     done = f"Merged into {escape_markdown(name)}." if merges else f"Renamed to {escape_markdown(name)}."
-    if change(lambda: client.rename_label(label, name), done, undo):
+    if change_label(lambda: client.rename_label(label, name), done):
         st.session_state["label-looked-at"] = name
+
+
+def change_label(call: Callable[[], Row], message: str) -> bool:
+    """Make a change of a label that can be undone until the next retrain."""
+    client, made = api(), list[str]()
+    return change(lambda: made.append(call()["change_id"]), message, lambda: client.undo_label_change(made[-1]))
 
 
 @st.dialog("Remove this label?")
 def confirm_removal(row: Row) -> None:
     name = escape_markdown(row["label"])
-    st.write(f"{name} and its {count(row['pictures'], 'picture')} will be gone. This cannot be undone.")
+    st.write(f"{name} and its {count(row['pictures'], 'picture')} leave. The next retrain makes it final.")
     with st.container(horizontal=True):
         if st.button(f":red[Remove {name}]"):
-            change(lambda: api().remove_label(row["label"]), f"Removed {name}.")
+            client = api()
+            change_label(lambda: client.remove_label(row["label"]), f"Removed {name}.")
             st.session_state.pop("label-looked-at", None)
             st.rerun()
         if st.button("Keep"):

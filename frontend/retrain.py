@@ -1,6 +1,7 @@
 """Retrain: one button, live progress, and the verdict."""
 
 import time
+from datetime import UTC, datetime
 
 import pandas as pd
 import streamlit as st
@@ -42,6 +43,28 @@ def start_form(waiting: int | None) -> None:
     if mode != "quick" and (waiting or 0) > _MANY:
         st.caption("A full retrain of so many pictures takes some minutes. Predictions go on meanwhile.")
     st.button("Retrain", type="primary", disabled=not waiting, on_click=start, args=(mode,))
+
+
+def by_itself(state: Row | None, last: Row | None) -> None:
+    """Whether retrains start by themselves, when the next one does, and how the last one ended."""
+    st.header("By itself")
+    if state is None:
+        st.write("Off. `AUTO_RETRAIN` starts retrains by themselves: `new_pictures:N` or `daily`.")
+        return
+    st.write(f"On: `AUTO_RETRAIN={state['setting']}`. {next_one(state)}")
+    if last:
+        st.write(f"The last retrain, {local_time(last['created_at'], '%-d %b %H:%M')}: {last['state']}.")
+
+
+def next_one(state: Row) -> str:
+    """When the next retrain starts by itself."""
+    pictures = count(state["pictures_to_go"], "more picture") if state["pictures_to_go"] else ""
+    when = ""
+    if state["due_at"] and datetime.fromisoformat(state["due_at"]) > datetime.now(UTC):
+        when = f"not before {local_time(state['due_at'], '%-d %b %H:%M')}"
+    if not pictures and not when:
+        return "The next one starts in a moment."
+    return f"The next one starts {', '.join(filter(None, (f'after {pictures}' if pictures else '', when)))}."
 
 
 def watch(job: Row) -> None:
@@ -96,6 +119,8 @@ with handle_api_errors():
             watch(running)
     else:
         with idle.container():
-            start_form(api().status()["training_data"]["unprocessed"])
+            status = api().status()
+            start_form(status["training_data"]["unprocessed"])
             if jobs:
                 choose_verdict(jobs)
+            by_itself(status["auto_retrain"], jobs[0] if jobs else None)

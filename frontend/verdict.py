@@ -8,6 +8,7 @@ from changes import change, show_outcome
 from charts import confusion, recalls, side_by_side
 from client import Row
 from components import api, escape_markdown, percent, picture, thumbnails, tiles
+from mistakes import mistakes
 
 _ENDINGS = {
     "published": ":material/check_circle: Published. The next answer comes from the new model.",
@@ -86,6 +87,7 @@ def figures(job: Row, after: Row, before: Row) -> None:
         confusion(before, "before")
     with right:
         confusion(after, "after")
+    mistakes(after, job["job_id"])
 
 
 def changed_answers(changed: Row) -> None:

@@ -1,16 +1,24 @@
 """Versions: what was live, how good it was, and how to go back."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
-from changes import change, show_outcome
+from changes import change, make_change, show_outcome
 from charts import confusion, recalls, side_by_side
 from client import Row
-from components import api, escape_markdown, handle_api_errors, local_time
+from components import api, count, escape_markdown, handle_api_errors, local_time
+from mistakes import mistakes
 
 _PERCENTAGES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "calibration error": "ece"}
 _UNUSABLE = ("live", "deleted")
+_CONCLUSIONS = {
+    "better": "It is better",
+    "worse": "It is worse",
+    "no_difference": "No difference that could not be chance",
+    "too_few_reviewed": "Too few reviewed to tell",
+}
 
 
 def table(rows: Sequence[Row]) -> None:
@@ -35,6 +43,9 @@ def table(rows: Sequence[Row]) -> None:
 def actions(row: Row) -> None:
     """Activate and download a version."""
     client, version = api(), row["version"]
+    if row["state"] not in _UNUSABLE and (waiting := client.model(version)["waiting"]):
+        verb = "is" if waiting == 1 else "are"
+        st.info(f"{count(waiting, 'picture')} {verb} not in this version. Used, it leaves them to the next retrain.")
     with st.container(horizontal=True):
         title = "Publish anyway" if row["state"] == "rejected" else "Use this version"
         st.button(title, type="primary", disabled=row["state"] in _UNUSABLE, on_click=use, args=(version,))
@@ -45,6 +56,39 @@ def actions(row: Row) -> None:
             "application/x-hdf5",
             disabled=row["state"] == "deleted",
         )
+
+
+@st.fragment(run_every=5)
+def shadow(version: str) -> None:
+    """Let a version answer live pictures silently, and what came of it."""
+    show_outcome()
+    run = api().status()["shadow"]
+    st.header("Try it silently")
+    if run is None or run["version"] != version:
+        st.write("It answers the next live pictures without anybody seeing it, and is compared with the live version.")
+        if run:
+            st.caption(f"This ends the trial of version {escape_markdown(run['version'])}.")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            wanted = st.number_input("Pictures", 1, 100_000, 200)
+            start = partial(api().start_shadow, version, wanted)
+            st.button("Start", on_click=make_change, args=(start, "It answers silently from now on."))
+        return
+    differ = run["seen"] - run["agreed"]
+    done = f"{run['seen']:,} of {run['wanted']:,} answered"
+    st.progress(run["seen"] / run["wanted"], text=f"{done}, {differ:,} of them differently")
+    st.markdown(in_words(run["verdict"]))
+    with st.container(horizontal=True):
+        st.page_link("review.py", label="Say who is right", icon=":material/fact_check:")
+        st.button("Publish it", on_click=use, args=(version,))
+        st.button("Stop", on_click=make_change, args=(partial(api().end_shadow, version), "The trial has ended."))
+
+
+def in_words(verdict: Row) -> str:
+    """McNemar's test on the reviewed differences."""
+    figures = f"of {count(verdict['reviewed'], 'reviewed difference')}, it was right in {verdict['shadow_right']:,}, "
+    figures += f"the live version in {verdict['live_right']:,}"
+    chance = "" if verdict["p_value"] is None else f" (McNemar's test, p = {verdict['p_value']:.3f})"
+    return f"**{_CONCLUSIONS[verdict['conclusion']]}**: {figures}{chance}."
 
 
 def use(version: str) -> None:
@@ -96,9 +140,13 @@ with handle_api_errors():
     if chosen:
         actions(by_name[chosen])
         st.caption(f"Based on: {escape_markdown(ancestry(rows, by_name[chosen]))}")
+        if by_name[chosen]["state"] not in _UNUSABLE:
+            shadow(chosen)
         others = [name for name in by_name if name != chosen]
         if others:
             other = st.selectbox("Compare with", others)
             compare(by_name[other], by_name[chosen])
         elif by_name[chosen]["metrics"]:
             confusion(by_name[chosen]["metrics"], chosen)
+        if by_name[chosen]["metrics"]:
+            mistakes(by_name[chosen]["metrics"], chosen)

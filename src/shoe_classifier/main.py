@@ -37,6 +37,7 @@ from shoe_classifier.api.routes import (
     review,
     system,
     upload,
+    webhooks,
 )
 from shoe_classifier.ml import preprocessing
 from shoe_classifier.ml.decoding_limits import give_back_large_blocks
@@ -64,7 +65,7 @@ from shoe_classifier.types import publish_nothing
 
 _NOUNS = (
     *(predict, upload, retrain, models, export, records, data_quality, corrections, labels, review),
-    *(monitoring, audit, system, camera),
+    *(monitoring, webhooks, audit, system, camera),
 )
 
 

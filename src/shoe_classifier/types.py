@@ -20,7 +20,7 @@ Phase = Literal[  # in the order of a job; the phase of a finished job equals it
     "queued", "collect", "features", "train", "compile", "judge", "publish",
     "cancelling", "published", "rejected", "failed", "cancelled",
 ]  # fmt: skip
-WebhookEvent = Literal["retrain.published", "retrain.rejected", "drift.raised", "upload.accepted"]
+WebhookEvent = Literal["retrain.published", "retrain.rejected", "drift.raised", "upload.accepted", "test"]
 
 IssueKind = Literal["label", "near_duplicate", "low_quality", "outlier"]  # why a training picture is suspect
 

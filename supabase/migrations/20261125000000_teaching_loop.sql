@@ -304,6 +304,19 @@ create or replace function public.label_counts() returns json language sql stabl
     ) labels;
 $$;
 
+-- The pictures that would wait if a version were live.
+create or replace function public.count_unlearned(version text) returns bigint language sql stable
+set search_path = '' set work_mem = '32MB' as $$
+    with recursive lineage (name) as (
+        select count_unlearned.version
+        union
+        select one.parent from public."Model_Versions" one join lineage on one.version = name where one.parent is not null
+    ), learned as (
+        select training_id from public."Learned_Pictures" known join lineage on known.version = name
+    )
+    select count(*) from public."Training_Data" where not exists (select from learned where training_id = id);
+$$;
+
 -- As before, in time that grows with the rows and not with their square: what was learned is joined, because a list of it
 -- that does not fit into memory is searched anew for each row.
 create or replace function public.set_live_version(wanted text) returns void language plpgsql
@@ -469,6 +482,7 @@ begin
         'expendable_predictions(uuid, uuid, boolean, integer)', 'kept_predictions()', 'picture_sizes(text, integer)',
         'decision_counts(date)', 'count_predictions(text, text, text, date, date)', 'count_pictures(text, text, boolean)',
         'count_predictions_changed()', 'count_pictures_changed()', 'training_labels()', 'set_live_version(text)',
+        'count_unlearned(text)',
         'training_pictures(uuid[])', 'relabel_pictures(uuid[], text)', 'delete_pictures(uuid[])', 'label_counts()',
         'change_label(json)', 'undo_change(uuid)', 'removed_pictures(uuid)', 'settle_changes(uuid)', 'label_changes()',
         'kept_pictures()', 'describe_shoe_classifier()'

@@ -43,6 +43,10 @@ def test_events_arrive_once_and_in_order(settings: Settings, receiver: Receiver)
     assert content["timestamp"].endswith("Z")
     assert headers["webhook-id"].startswith("msg_")
     assert webhooks.state()["waiting"] == 0
+    assert [(attempt["type"], attempt["error"]) for attempt in webhooks.state()["recent"]] == [
+        ("drift.raised", None),
+        ("upload.accepted", None),
+    ]
     webhooks.stop()
 
 

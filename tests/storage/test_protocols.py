@@ -337,6 +337,13 @@ def test_a_rollback_makes_pictures_wait_again_and_rolling_forward_does_not(store
     assert (ids(store.processed()), ids(store.unprocessed())) == (ids(rows[:3]), ids(rows[3:]))
 
 
+def test_what_a_version_has_not_learned_is_counted(store: Store, tmp_path: Path) -> None:
+    rows = added(store, tmp_path, 4)
+    published(store, "v1", rows[:1])
+    published(store, "v2", rows[1:3], parent="v1")
+    assert [store.count_unlearned(name) for name in ("v1", "v2", "none")] == [3, 1, 4]
+
+
 def test_a_version_does_not_know_what_its_siblings_learned(store: Store, tmp_path: Path) -> None:
     rows = added(store, tmp_path, 3)
     published(store, "v1", rows[:1])

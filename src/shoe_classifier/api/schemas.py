@@ -281,7 +281,13 @@ class ShadowBody(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": SHADOW})
 
 
-OneModelBody = _row("OneModelBody", ModelVersion, {**_VERSION, "shadow": None}, shadow=ShadowBody | None)
+OneModelBody = _row(
+    "OneModelBody",
+    ModelVersion,
+    {**_VERSION, "waiting": 0, "shadow": None},
+    waiting=int,
+    shadow=ShadowBody | None,
+)
 
 
 class LabelBody(BaseModel):
@@ -709,6 +715,12 @@ class StatusBody(BaseModel):
     limits: dict[str, int]
 
     model_config = ConfigDict(json_schema_extra={"example": _STATUS})
+
+
+class QueuedBody(BaseModel):
+    detail: str
+
+    model_config = ConfigDict(json_schema_extra={"example": {"detail": "Queued. …"}})
 
 
 class HealthBody(BaseModel):

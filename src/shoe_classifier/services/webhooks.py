@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
 from shoe_classifier.storage.file_lock import FileLock
-from shoe_classifier.storage.webhook_queue import Delivery, WebhookQueue
+from shoe_classifier.storage.webhook_queue import Attempt, Delivery, WebhookQueue
 from shoe_classifier.types import WebhookEvent, new_id, utc_now
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,9 @@ class Webhooks:
 
     def state(self) -> dict[str, Any]:
         """Describe the delivery for `/status`."""
-        return {"waiting": self._queue.waiting(), **self._counts, "gone": self._gone, "last_error": self._last_error}
+        recent = [asdict(attempt) for attempt in self._queue.attempts()]
+        state = {"waiting": self._queue.waiting(), **self._counts, "gone": self._gone, "last_error": self._last_error}
+        return {**state, "recent": recent}
 
     def _wake_up(self) -> None:
         if self._loop:
@@ -142,13 +145,18 @@ class Webhooks:
         except DeliveryFailed as failure:
             self._note_failure(delivery, failure)
             return False
+        self._note(delivery, None)
         self._queue.remove(delivery.id)
         self._counts["delivered"] += 1
         self._last_error = None
         return True
 
+    def _note(self, delivery: Delivery, error: str | None) -> None:
+        self._queue.note(Attempt(orjson.loads(delivery.body)["type"], utc_now(), error))
+
     def _note_failure(self, delivery: Delivery, failure: DeliveryFailed) -> None:
         first, self._last_error = self._last_error is None, str(failure)
+        self._note(delivery, str(failure))
         if failure.gone:
             logger.error("The receiver of webhooks is gone (410); nothing more is sent until the next start.")
             self._gone = True

@@ -230,6 +230,9 @@ class TrainingStore(Protocol):
     def count_unprocessed(self, after: str | None = None) -> int:
         """Count the pictures that `unprocessed` returns; with `after`, only those whose id is greater."""
 
+    def count_unlearned(self, version: str) -> int:
+        """Count the pictures that would wait if this version were live."""
+
 
 class VersionStore(Protocol):
     """The rows of `Model_Versions`, the model files of a shared store, and what each version learned."""

@@ -12,7 +12,11 @@ create table Deliveries (
 ) without rowid;
 create index deliveries_due on Deliveries (due_at);
 """,
+    """
+create table Attempts (id integer primary key, type text not null, at text not null, error text);
+""",
 )
+_ATTEMPTS_KEPT = 10
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,15 @@ class Delivery:
     id: str
     body: str
     attempts: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A delivery that was tried: the `type` of its event, when, and why the receiver did not take it, or None."""
+
+    type: str
+    at: str
+    error: str | None
 
 
 class WebhookQueue:
@@ -65,6 +78,17 @@ class WebhookQueue:
     def remove(self, delivery_id: str) -> None:
         """Forget a delivery."""
         self._db.execute("delete from Deliveries where id = ?", [delivery_id])
+
+    def note(self, attempt: Attempt) -> None:
+        """Keep an attempt in the place of the oldest one."""
+        with self._db.transaction() as db:
+            values = [attempt.type, attempt.at, attempt.error]
+            db.execute("insert into Attempts (type, at, error) values (?, ?, ?)", values)
+            db.execute("delete from Attempts where id <= (select max(id) from Attempts) - ?", [_ATTEMPTS_KEPT])
+
+    def attempts(self) -> list[Attempt]:
+        """Return the latest attempts of all workers, newest first."""
+        return [Attempt(**row) for row in self._db.select("select type, at, error from Attempts order by id desc")]
 
     def waiting(self) -> int:
         """Return how many deliveries wait."""

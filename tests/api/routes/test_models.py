@@ -43,7 +43,7 @@ def test_versions_and_the_way_back(client: httpx.Client, tmp_path: Path) -> None
 
 def test_one_version_and_its_file(client: httpx.Client, tmp_path: Path) -> None:
     row = client.get("/models").json()[0]
-    assert client.get(f"/models/{row['version']}").json() == {**row, "shadow": None}
+    assert client.get(f"/models/{row['version']}").json() == {**row, "waiting": 0, "shadow": None}
     assert row["metrics"]["accuracy"] > 0.5
     file = client.get(f"/models/{row['version']}/file", params={"format": "h5"})
     (tmp_path / "download.h5").write_bytes(file.content)

@@ -31,13 +31,14 @@ def list_models(store: StoreDep) -> list[ModelVersion]:
 
 @router.get(
     "/{version}",
-    summary="One version, with its metrics",
+    summary="One version, with its metrics, and how many training pictures it has not learned",
     response_model=OneModelBody,
     responses=error_responses(*READING, errors.NotFound, *STORED),
     dependencies=[MayRead],
 )
-def get_model(version: str, registry: RegistryDep, shadow: ShadowDep) -> dict[str, Any]:
-    return {**asdict(registry.known(version)), "shadow": shadow.state(version)}
+def get_model(version: str, registry: RegistryDep, store: StoreDep, shadow: ShadowDep) -> dict[str, Any]:
+    row = registry.known(version)
+    return {**asdict(row), "waiting": store.count_unlearned(version), "shadow": shadow.state(version)}
 
 
 @router.get(

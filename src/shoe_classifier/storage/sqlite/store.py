@@ -106,6 +106,13 @@ with recursive lineage (version) as (
 update Training_Data set is_processed = not is_processed
     where is_processed <> (id in (select training_id from Learned_Pictures join lineage using (version)))
 """
+_COUNT_UNLEARNED = """
+with recursive lineage (version) as (
+    select ? union select parent from Model_Versions join lineage using (version) where parent is not null
+)
+select count(*) n from Training_Data
+    where id not in (select training_id from Learned_Pictures join lineage using (version))
+"""
 
 
 class SqliteStore:
@@ -397,6 +404,9 @@ class SqliteStore:
             return self.count_training(TrainingFilter(learnt=False))
         query = "select count(*) n from Training_Data where is_processed = 0 and id > ?"
         return int(self._db.select(query, after)[0]["n"])
+
+    def count_unlearned(self, version: str) -> int:
+        return int(self._db.select(_COUNT_UNLEARNED, version)[0]["n"])
 
     # ------------------------------------------------------------ versions
 

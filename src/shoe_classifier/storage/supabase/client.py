@@ -44,6 +44,7 @@ _FUNCTIONS = {
     "add_training_data": "rows json",
     "labels_of_hashes": "hashes text[]",
     "training_labels": "",
+    "count_unlearned": "version text",
     "relabel_training_data": "row_id uuid, label text",
     "delete_training_data": "row_id uuid",
     "deleted_pictures": "",

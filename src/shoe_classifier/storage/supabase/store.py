@@ -386,6 +386,9 @@ class SupabaseStore:
         newer = [Condition("is_processed", "=", False), Condition("id", ">", after)]
         return self._rows.count(TRAINING_DATA, newer)
 
+    def count_unlearned(self, version: str) -> int:
+        return int(self._client.rpc("count_unlearned", version=version))
+
     # ------------------------------------------------------------ versions
 
     def save_version(self, row: ModelVersion, file: Path | None = None) -> None:

@@ -1,0 +1,34 @@
+"""Health and Retrain: what happens by itself, and who is told."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from helpers.pictures import lesson_zip
+from helpers.receiver import Receiver
+from helpers.service import wait_for
+from helpers.site import Site, go, press
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def receiver(page: Page, site: Site) -> Iterator[Receiver]:
+    """One to which the service sends, until the test is over."""
+    receiver = Receiver()
+    told = {name.upper(): str(value) for name, value in receiver.settings.items()}
+    site.restart(AUTO_RETRAIN="new_pictures:50", **told)
+    yield receiver
+    site.restart()
+    receiver.close()
+
+
+def test_what_happens_by_itself_and_who_is_told(page: Page, site: Site, receiver: Receiver) -> None:
+    go(page, "Retrain")
+    expect(page.get_by_text("The next one starts after 50 more pictures.")).to_be_visible()
+    site.service.client.post("/upload", files={"file": lesson_zip("hat", 8)})
+    go(page, "Health")
+    press(page, "Send a test")
+    wait_for(lambda: "test" in receiver.types)
+    expect(page.get_by_text("2 delivered since the start, 0 waiting.")).to_be_visible()

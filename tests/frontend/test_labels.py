@@ -1,0 +1,40 @@
+"""Labels: rename, merge and remove, each with its way back."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from helpers.pictures import lesson_zip
+from helpers.service import wait_for
+from helpers.site import Site, choose, go, press, settle
+
+pytestmark = pytest.mark.browser
+
+
+def names(site: Site) -> list[str]:
+    return [row["label"] for row in site.service.client.get("/labels").json()]
+
+
+def test_each_change_of_a_label_has_a_way_back(page: Page, site: Site) -> None:
+    for label, count in (("hat", 4), ("cap", 3)):
+        site.service.client.post("/upload", files={"file": lesson_zip(label, count)})
+    before = names(site)
+    go(page, "Labels")
+    choose(page, "Look at a label", "hat")
+    press(page, "Merge")
+    choose(page, "Into", "cap")
+    page.get_by_test_id("stPopoverBody").get_by_role("button", name="Merge", exact=True).click()
+    wait_for(lambda: names(site) == ["Boot", "Sandal", "Shoe", "cap"])
+    expect(page.get_by_text("hat is called cap. The next retrain makes it final.")).to_be_visible()
+    settle(page)
+    page.keyboard.press("u")
+    wait_for(lambda: names(site) == before)
+
+    choose(page, "Look at a label", "cap")
+    press(page, "Remove")
+    page.get_by_role("dialog").get_by_role("button", name="Remove cap").click()
+    wait_for(lambda: "cap" not in names(site))
+    page.reload()
+    press(page, "Take it back")
+    wait_for(lambda: names(site) == before)
+    expect(page.get_by_text("cap is removed")).to_have_count(0)
+    assert len(site.service.client.get("/training-data").json()) == 7
