@@ -1,8 +1,10 @@
 import csv
 import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from shoe_classifier.services.export import ExportFormat, TrainingExport
 from shoe_classifier.services.ingestion import IngestionService, UploadReport
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.sqlite.store import SqliteStore
+from shoe_classifier.types import TrainingPicture
 
 
 class Shop:
@@ -162,3 +165,22 @@ def test_temporary_files_are_gone_when_a_client_goes(shop: Shop) -> None:
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert list((shop.folder.parent / "temp_uploads").iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(empty: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = TrainingPicture("", "images/ab/{}.jpg", "ab", "Boot", True, "train", "zip", "", "")
+
+    def peak(count: int) -> int:
+        rows = (replace(row, image_path=f"images/ab/{number:064}.jpg") for number in range(count))
+        monkeypatch.setattr(empty.store, "training_rows", lambda: rows)
+        monkeypatch.setattr(empty.store, "pictures", lambda paths: (b"a picture" for _ in paths))
+        tracemalloc.start()
+        try:
+            for _ in empty.export.open("zip"):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)
+    assert peak(2500) - peak(500) < 100_000

@@ -6,6 +6,7 @@ sent. A picture that was deleted in between is left out, and named.
 
 import csv
 import io
+import pickle
 import re
 import shutil
 import tempfile
@@ -66,18 +67,27 @@ class TrainingExport:
 
     def _zip(self, rows: IO[bytes]) -> Iterator[bytes]:
         window = _Window()
-        with rows, self._temporary() as manifest, zipfile.ZipFile(window, "w") as archive:
+        with (
+            rows,
+            self._temporary() as manifest,
+            self._temporary() as entries,
+            self._temporary() as end,
+            zipfile.ZipFile(window, "w") as archive,
+        ):
+            archive.filelist = _Entries(entries)  # type: ignore[assignment] # a list of its own takes 1 KB for each
             with _table(manifest) as table:
                 for row, data in self._with_pictures(rows):
                     table.writerow(_line(row, "" if data else _DELETED))
                     if data:
                         archive.writestr(_path(row), data)  # not compressed: pictures are
+                        archive.NameToInfo.clear()  # which only tells names that come twice
                         yield window.take()
             manifest.seek(0)
+            window.move_to(end)
             with archive.open(_deflated(MANIFEST), "w", force_zip64=True) as entry:
                 shutil.copyfileobj(manifest, entry)
             archive.close()
-            yield window.take()
+            yield from _blocks(end)
 
     def _csv(self, rows: IO[bytes]) -> Iterator[bytes]:
         with rows, self._temporary() as manifest:
@@ -130,7 +140,7 @@ class _Window(io.RawIOBase):
 
     def __init__(self) -> None:
         self._taken = 0
-        self._buffer = io.BytesIO()
+        self._buffer: IO[bytes] = io.BytesIO()
 
     def writable(self) -> bool:
         return True
@@ -148,10 +158,35 @@ class _Window(io.RawIOBase):
         return self._buffer.write(data)
 
     def take(self) -> bytes:
-        data = self._buffer.getvalue()
+        self._buffer.seek(0)
+        data = self._buffer.read()
         self._taken += len(data)
         self._buffer = io.BytesIO()
         return data
+
+    def move_to(self, file: IO[bytes]) -> None:
+        """Write into an empty file from now on. All that was written before must have been taken."""
+        self._buffer = file
+
+
+class _Entries:
+    """The entries of an archive for its directory, on disk."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self._count = 0
+
+    def append(self, entry: zipfile.ZipInfo) -> None:
+        pickle.dump(entry, self._file)
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        self._file.seek(0)
+        for _ in range(self._count):
+            yield pickle.load(self._file)  # noqa: S301 - our own file
 
 
 def _decoded(rows: IO[bytes]) -> Iterator[TrainingPicture]:

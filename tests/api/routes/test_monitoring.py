@@ -1,3 +1,4 @@
+import io
 import math
 import re
 from pathlib import Path
@@ -5,8 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from PIL import Image, ImageFilter
 
-from helpers.pictures import SHAPES, draw
+from helpers.pictures import SHAPES, draw, encode
 from helpers.service import running
 from shoe_classifier.settings import Settings
 
@@ -58,6 +60,33 @@ def test_the_service_looks_by_itself(settings: Settings, monkeypatch: pytest.Mon
             if client.get("/monitoring").json()["drift"]["measured_at"]:
                 break
         assert client.get("/monitoring").json()["drift"]["measured_at"]
+
+
+def test_a_new_camera_raises_the_alarm_over_http(client: httpx.Client) -> None:
+    look = client.app.state.service.monitor.look  # type: ignore[attr-defined] # which the service does every ten seconds
+    predict_all(client, [draw(SHAPES[seed % 3], 50_000 + seed) for seed in range(60)])
+    look()
+    ordinary = client.get("/monitoring").json()["drift"]
+    assert ordinary["pictures"] >= 40 and not ordinary["raised"], ordinary
+    predict_all(client, [through_new_camera(draw(SHAPES[seed % 3], 60_000 + seed)) for seed in range(200)])
+    look()
+    raised = client.get("/monitoring").json()["drift"]
+    assert raised["raised"] and raised["score"] > raised["raised_from"], raised
+    assert gauges(client)["shoe_drift_raised"] == 1
+
+
+def predict_all(client: httpx.Client, pictures: list[bytes]) -> None:
+    for picture in pictures:
+        assert client.post("/predict", files={"file": picture}).status_code == 200
+
+
+def through_new_camera(picture: bytes) -> bytes:
+    """Blurred, darker and colder."""
+    blurred = Image.open(io.BytesIO(picture)).convert("RGB").filter(ImageFilter.GaussianBlur(3))
+    colder = Image.merge(
+        "RGB", [band.point(lambda v, k=k: int(v * k)) for band, k in zip(blurred.split(), (0.6, 0.8, 1.0), strict=True)]
+    )
+    return encode(colder)
 
 
 def test_the_example_rules_name_gauges_that_exist(client: httpx.Client) -> None:
