@@ -100,9 +100,14 @@ def store_problems(store: Row) -> None:
 
 @st.fragment(run_every=5)
 def webhooks() -> None:
-    """Whether somebody is told of events, and how that went lately."""
+    """Whether somebody is told of events; refreshed every five seconds."""
     show_outcome()
-    state = api().status()["webhooks"]
+    with handle_api_errors():
+        deliveries(api().status()["webhooks"])
+
+
+def deliveries(state: Row | None) -> None:
+    """Where events go, and how that went lately."""
     if state is None:
         st.write("Off. `WEBHOOK_URL` and `WEBHOOK_SECRET` name a receiver of events, such as a published retrain.")
         return

@@ -60,19 +60,31 @@ def actions(row: Row) -> None:
 
 @st.fragment(run_every=5)
 def shadow(version: str) -> None:
-    """Let a version answer live pictures silently, and what came of it."""
+    """Let a version answer live pictures silently; refreshed every five seconds."""
     show_outcome()
-    run = api().status()["shadow"]
     st.header("Try it silently")
-    if run is None or run["version"] != version:
-        st.write("It answers the next live pictures without anybody seeing it, and is compared with the live version.")
-        if run:
-            st.caption(f"This ends the trial of version {escape_markdown(run['version'])}.")
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            wanted = st.number_input("Pictures", 1, 100_000, 200)
-            start = partial(api().start_shadow, version, wanted)
-            st.button("Start", on_click=make_change, args=(start, "It answers silently from now on."))
-        return
+    with handle_api_errors():
+        run = api().status()["shadow"]
+        if run and run["version"] == version:
+            trial(run)
+        else:
+            start_trial(version, run)
+
+
+def start_trial(version: str, other: Row | None) -> None:
+    """The button that starts a trial, which ends that of another version."""
+    st.write("It answers the next live pictures without anybody seeing it, and is compared with the live version.")
+    if other:
+        st.caption(f"This ends the trial of version {escape_markdown(other['version'])}.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        wanted = st.number_input("Pictures", 1, 100_000, 200)
+        start = partial(api().start_shadow, version, wanted)
+        st.button("Start", on_click=make_change, args=(start, "It answers silently from now on."))
+
+
+def trial(run: Row) -> None:
+    """How far a trial is, what people said about the differences, and its end."""
+    version = run["version"]
     differ = run["seen"] - run["agreed"]
     done = f"{run['seen']:,} of {run['wanted']:,} answered"
     st.progress(run["seen"] / run["wanted"], text=f"{done}, {differ:,} of them differently")

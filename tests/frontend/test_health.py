@@ -7,7 +7,6 @@ from playwright.sync_api import Page, expect
 
 from helpers.pictures import lesson_zip
 from helpers.receiver import Receiver
-from helpers.service import wait_for
 from helpers.site import Site, go, press
 
 pytestmark = pytest.mark.browser
@@ -29,6 +28,5 @@ def test_what_happens_by_itself_and_who_is_told(page: Page, site: Site, receiver
     expect(page.get_by_text("The next one starts after 50 more pictures.")).to_be_visible()
     site.service.client.post("/upload", files={"file": lesson_zip("hat", 8)})
     go(page, "Health")
-    press(page, "Send a test")
-    wait_for(lambda: "test" in receiver.types)
+    press(page, "Send a test", lambda: "test" in receiver.types)
     expect(page.get_by_text("2 delivered since the start, 0 waiting.")).to_be_visible()

@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from helpers.pictures import lesson_zip
 from helpers.service import wait_for
-from helpers.site import Site, choose, go, press, settle
+from helpers.site import Site, choose, click, go, press, settle
 
 pytestmark = pytest.mark.browser
 
@@ -20,21 +20,20 @@ def test_each_change_of_a_label_has_a_way_back(page: Page, site: Site) -> None:
     before = names(site)
     go(page, "Labels")
     choose(page, "Look at a label", "hat")
-    press(page, "Merge")
+    press(page, "Merge", page.get_by_role("combobox", name="Into"))
     choose(page, "Into", "cap")
-    page.get_by_test_id("stPopoverBody").get_by_role("button", name="Merge", exact=True).click()
-    wait_for(lambda: names(site) == ["Boot", "Sandal", "Shoe", "cap"])
+    merge = page.get_by_test_id("stPopoverBody").get_by_role("button", name="Merge", exact=True)
+    click(page, merge, lambda: names(site) == ["Boot", "Sandal", "Shoe", "cap"])
     expect(page.get_by_text("hat is called cap. The next retrain makes it final.")).to_be_visible()
     settle(page)
     page.keyboard.press("u")
     wait_for(lambda: names(site) == before)
 
     choose(page, "Look at a label", "cap")
-    press(page, "Remove")
-    page.get_by_role("dialog").get_by_role("button", name="Remove cap").click()
-    wait_for(lambda: "cap" not in names(site))
+    press(page, "Remove", page.get_by_role("dialog"))
+    remove = page.get_by_role("dialog").get_by_role("button", name="Remove cap")
+    click(page, remove, lambda: "cap" not in names(site))
     page.reload()
-    press(page, "Take it back")
-    wait_for(lambda: names(site) == before)
+    press(page, "Take it back", lambda: names(site) == before)
     expect(page.get_by_text("cap is removed")).to_have_count(0)
     assert len(site.service.client.get("/training-data").json()) == 7

@@ -21,15 +21,13 @@ def test_a_version_says_what_it_lacks_and_is_tried_silently(page: Page, site: Si
     choose(page, "Version", f"{first} (archived)")
     expect(page.get_by_text("40 pictures are not in this version.")).to_be_visible()
     page.get_by_label("Pictures", exact=True).fill("3")
-    press(page, "Start")
-    wait_for(lambda: client.get("/status").json()["shadow"])
+    press(page, "Start", lambda: client.get("/status").json()["shadow"])
     for seed in range(2):
         client.post("/predict", files={"file": draw("hat", seed)})
         wait_for(lambda seed=seed: client.get("/status").json()["shadow"]["seen"] > seed)  # type: ignore[misc]
     expect(page.get_by_text(re.compile(r"^2 of 3 answered, \d of them differently"))).to_be_visible()
     expect(page.get_by_text("Too few reviewed to tell")).to_be_visible()
-    press(page, "Stop")
-    wait_for(lambda: client.get("/status").json()["shadow"] is None)
+    press(page, "Stop", lambda: client.get("/status").json()["shadow"] is None)
 
     confused = [row for row in job["metrics"]["confusion_matrix"] if sum(row) > max(row)]
     expect(page.get_by_role("group", name="Look at the mistakes")).to_have_count(bool(confused))
