@@ -77,9 +77,13 @@ def start_trial(version: str, other: Row | None) -> None:
     if other:
         st.caption(f"This ends the trial of version {escape_markdown(other['version'])}.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        wanted = st.number_input("Pictures", 1, 100_000, 200)
-        start = partial(api().start_shadow, version, wanted)
-        st.button("Start", on_click=make_change, args=(start, "It answers silently from now on."))
+        st.number_input("Pictures", 1, 100_000, 200, key="trial-pictures")
+        st.button("Start", on_click=start, args=(version,))
+
+
+def start(version: str) -> None:
+    wanted = st.session_state["trial-pictures"]  # as it is now: it may have been typed just before the click
+    make_change(lambda: api().start_shadow(version, wanted), "It answers silently from now on.")
 
 
 def trial(run: Row) -> None:
