@@ -16,7 +16,7 @@ def test_a_version_says_what_it_lacks_and_is_tried_silently(page: Page, site: Si
     client = site.service.client
     client.post("/upload", files={"file": lesson_zip("hat", 40)})
     first = client.get("/status").json()["model"]["version"]
-    job = client.post("/retrain", params={"wait": "true", "mode": "quick", "force": "true"}).json()
+    client.post("/retrain", params={"wait": "true", "mode": "quick", "force": "true"})
     go(page, "Versions")
     choose(page, "Version", f"{first} (archived)")
     expect(page.get_by_text("40 pictures are not in this version.")).to_be_visible()
@@ -28,6 +28,3 @@ def test_a_version_says_what_it_lacks_and_is_tried_silently(page: Page, site: Si
     expect(page.get_by_text(re.compile(r"^2 of 3 answered, \d of them differently"))).to_be_visible()
     expect(page.get_by_text("Too few reviewed to tell")).to_be_visible()
     press(page, "Stop", lambda: client.get("/status").json()["shadow"] is None)
-
-    confused = [row for row in job["metrics"]["confusion_matrix"] if sum(row) > max(row)]
-    expect(page.get_by_role("group", name="Look at the mistakes")).to_have_count(bool(confused))
