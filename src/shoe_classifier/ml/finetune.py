@@ -158,12 +158,12 @@ def _samples_to_learn(stored: ReplayBuffer, task: RetrainTask) -> tuple[ReplayBu
         what was learned before, a new one does not count at all.
     """
     dropped = keys_of([*task.forgotten, *task.lesson.hashes])
-    known = stored[~np.isin(stored.keys, dropped)].joined(_photos(task.features[~task.new], stored))
-    lesson = _photos(task.lesson, stored)
+    known = stored[~np.isin(stored.keys, dropped)].joined(samples_of(task.features[~task.new], stored))
+    lesson = samples_of(task.lesson, stored)
     return known, known.joined(lesson if task.latents is None else lesson.joined(task.latents))
 
 
-def _photos(pictures: LabelledFeatures, stored: ReplayBuffer) -> ReplayBuffer:
+def samples_of(pictures: LabelledFeatures, stored: ReplayBuffer) -> ReplayBuffer:
     """Samples without latents: full retrains are given the pictures again."""
     count, keys = len(pictures), keys_of(pictures.hashes)
     return ReplayBuffer(

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,16 +142,6 @@ def _read(
 def _with_latents(lesson: LabelledFeatures, latents: dict[int, Any], stored: ReplayBuffer) -> ReplayBuffer:
     """The samples with latents, by their place in the lesson."""
     places = np.array(sorted(latents), np.int64)
-    taught, count = lesson[places], len(places)
-    return ReplayBuffer(
-        features=taught.features,
-        labels=taught.labels.astype(np.int16),
-        held_out=taught.held_out,
-        photo=np.ones(count, bool),
-        shipped=np.zeros(count, bool),
-        named=np.zeros(count, bool),
-        keys=keys_of(taught.hashes),
-        latents=np.array([latents[place] for place in places], np.int8).reshape(count, *stored.latents.shape[1:]),
-        latent_rows=np.arange(count, dtype=np.int32),
-        latent_scale=stored.latent_scale,
-    )
+    rows = np.array([latents[place] for place in places], np.int8).reshape(-1, *stored.latents.shape[1:])
+    samples = finetune.samples_of(lesson[places], stored)
+    return replace(samples, latents=rows, latent_rows=np.arange(len(places), dtype=np.int32))
