@@ -7,7 +7,8 @@ from typing import NamedTuple
 import streamlit as st
 
 from changes import can_undo, change, show_outcome, undo_button
-from components import count, picture, tiles
+from components import count
+from pictures import picture, tiles
 
 _STATIC = Path(__file__).parent / "static"
 _camera = st.components.v2.component(

@@ -12,7 +12,8 @@ import streamlit as st
 
 from answering import answered
 from client import ApiError, Busy, Prediction, Unreachable
-from components import api, count, escape_markdown, small_jpeg
+from components import api, count, escape_markdown
+from pictures import small_jpeg
 
 _MOST = 500  # pictures that are kept for a visitor
 _SIDE = 360  # pixels of the copies that are shown

@@ -7,16 +7,8 @@ import streamlit as st
 
 from changes import redraw, show_outcome, undo_button
 from client import Row
-from components import (
-    api,
-    choose_label,
-    count,
-    escape_markdown,
-    picture,
-    sha256_of,
-    thumbnails,
-    tiles,
-)
+from components import api, choose_label, count, escape_markdown
+from pictures import picture, sha256_of, thumbnails, tiles
 from stored import Stored, delete, move
 
 _PAGE = 60

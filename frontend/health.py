@@ -9,17 +9,8 @@ import streamlit as st
 
 from changes import make_change, show_outcome
 from client import Row
-from components import (
-    api,
-    data_url,
-    escape_markdown,
-    handle_api_errors,
-    known_labels,
-    local_time,
-    percent,
-    sha256_of,
-    thumbnails,
-)
+from components import api, escape_markdown, handle_api_errors, known_labels, local_time, percent
+from pictures import data_url, sha256_of, thumbnails
 
 _ROWS = 100
 _SIDE = 64  # pixels of a thumbnail

@@ -3,7 +3,8 @@
 import streamlit as st
 
 from client import Row
-from components import api, count, escape_markdown, percent, picture, thumbnails, tiles
+from components import api, count, escape_markdown, percent
+from pictures import picture, thumbnails, tiles
 
 _PAIRS = 12
 _STORED = 500  # held-out pictures of a label that are looked through

@@ -9,21 +9,18 @@ from changes import can_undo, change, redraw, show_outcome, undo_button
 from charts import bars
 from client import ApiError, Prediction
 from components import (
-    PICTURE_TYPES,
     api,
     count,
     escape_markdown,
     handle_api_errors,
     known_labels,
-    large_picture,
     live_model,
     percent,
-    picture,
     service_url,
     show_error,
-    tiles,
 )
 from dropped import Dropped, answer_all, as_csv, groups, in_order, pictures, summary, take_in
+from pictures import PICTURE_TYPES, large_picture, picture, tiles
 from samples import offer_pictures
 
 _AT_ONCE = 60  # pictures of a call, and tiles that are shown

@@ -8,21 +8,8 @@ from answering import answered, label_buttons, none_of_these, save_label, skip
 from changes import redraw, show_outcome, undo_button
 from charts import bars
 from client import Row
-from components import (
-    MODES,
-    api,
-    choose_mode,
-    count,
-    escape_markdown,
-    handle_api_errors,
-    known_labels,
-    large_picture,
-    percent,
-    picture,
-    sha256_of,
-    thumbnails,
-    tiles,
-)
+from components import MODES, api, choose_mode, count, escape_markdown, handle_api_errors, known_labels, percent
+from pictures import large_picture, picture, sha256_of, thumbnails, tiles
 
 _PAGE = 40  # predictions that are fetched at a time
 _SIDE = 480  # pixels of the picture that is asked about
@@ -41,8 +28,13 @@ def review(known: Sequence[str]) -> None:
     """The queue; an answer redraws only this."""
     show_outcome()
     counts = api().review("all", 1)["counts"]
-    titles = {kind: f"{_KINDS[kind]} {sum(counts.values()) if kind == 'all' else counts[kind]}" for kind in _KINDS}
-    kind = st.pills("Why", list(titles), format_func=titles.__getitem__, default="all", required=True)
+    numbers = {"all": sum(counts.values()), **counts}
+    kinds = [kind for kind in _KINDS if kind == "all" or numbers[kind]]
+
+    def title(kind: str) -> str:
+        return f"{_KINDS[kind]} {numbers[kind]}"
+
+    kind = st.pills("Why", kinds, format_func=title, default="all", required=True, key="review-kind")
     items = waiting(str(kind))
     if not items:
         st.success("Nothing to review. Predictions that are worth a look appear here.", icon=":material/done_all:")
@@ -77,8 +69,6 @@ def one(item: Row, known: Sequence[str]) -> None:
     with right:
         if item["similar"] and not st.toggle(f"and {count(item['similar'], 'picture')} like it", value=True):
             ids = ids[:1]
-        suggested = None if item["decision"] == "unknown" else item["suggestion"]
-        label_buttons(known, f"review-{item['prediction_id']}", lambda label: save_label(ids, label), suggested)
         with st.container(horizontal=True):
             st.button(
                 f"Yes, {suggestion}",
@@ -90,6 +80,8 @@ def one(item: Row, known: Sequence[str]) -> None:
             st.button("None of these", shortcut="n", on_click=none_of_these, args=(ids,))
             st.button("Skip", shortcut="s", on_click=skip, args=(ids,))
             undo_button()
+        suggested = None if item["decision"] == "unknown" else item["suggestion"]
+        label_buttons(known, f"review-{item['prediction_id']}", lambda label: save_label(ids, label), suggested)
         if st.toggle("Details"):
             bars(item["probabilities"], "confidence")
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from components import api, escape_markdown, picture, tiles
+from components import api, escape_markdown
 from dropped import take_in
+from pictures import picture, tiles
 
 _FOLDER = Path(__file__).parents[1] / "samples"  # with the sources of the pictures
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from changes import change
-from components import api, count, drop_thumbnails, escape_markdown
+from components import api, count, escape_markdown
+from pictures import drop_thumbnails
 
 
 class Stored(NamedTuple):

@@ -7,18 +7,8 @@ import streamlit as st
 from answering import label_buttons
 from changes import change, redraw, show_outcome, undo_button
 from client import Row
-from components import (
-    MODES,
-    api,
-    choose_mode,
-    count,
-    escape_markdown,
-    large_picture,
-    picture,
-    sha256_of,
-    thumbnails,
-    tiles,
-)
+from components import MODES, api, choose_mode, count, escape_markdown
+from pictures import large_picture, picture, sha256_of, thumbnails, tiles
 from stored import Stored, delete, move
 
 _SHOWN = 60

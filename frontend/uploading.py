@@ -10,20 +10,8 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from camera import Frame, frames, record
 from client import ApiError, Row
-from components import (
-    PICTURE_TYPES,
-    api,
-    choose_label,
-    count,
-    data_url,
-    escape_markdown,
-    picture,
-    sha256_of,
-    show_error,
-    small_jpeg,
-    thumbnails,
-    tiles,
-)
+from components import api, choose_label, count, escape_markdown, show_error
+from pictures import PICTURE_TYPES, data_url, picture, sha256_of, small_jpeg, thumbnails, tiles
 
 File = UploadedFile | Frame
 _REPORT_THUMBNAILS = 100  # rows of an upload result that get one

@@ -7,8 +7,9 @@ import streamlit as st
 from changes import change, show_outcome
 from charts import confusion, recalls, side_by_side
 from client import Row
-from components import api, escape_markdown, percent, picture, thumbnails, tiles
+from components import api, escape_markdown, percent
 from mistakes import mistakes
+from pictures import picture, thumbnails, tiles
 
 _ENDINGS = {
     "published": ":material/check_circle: Published. The next answer comes from the new model.",
