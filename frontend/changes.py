@@ -4,9 +4,11 @@ A click calls back before the page is drawn. What it showed then would replace t
 notice, which the fragment shows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from client import ApiError
 from components import show_error
@@ -46,10 +48,16 @@ def undo_button() -> None:
     st.button("Undo", icon=":material/undo:", shortcut="u", on_click=_undo, disabled=not can_undo(), key="undo")
 
 
-def redraw(fragments: str | Sequence[str], call: Callable[..., object], *args: object) -> None:
-    """Make a change, as a callback, and redraw these fragments instead of the one that holds the button."""
+def draw_again(*fragments: str) -> None:
+    """End a callback with these fragments, by their keys, drawn instead of the one that holds the widget."""
+    with suppress(StreamlitAPIException):  # one of them has gone since the click; then the widget's own is drawn
+        st.rerun(fragments)
+
+
+def then_draw(fragment: str, call: Callable[..., object], *args: object) -> None:
+    """Make a change, as a callback, and draw a fragment again."""
     call(*args)
-    st.rerun(fragments)
+    draw_again(fragment)
 
 
 def show_outcome() -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from changes import redraw, show_outcome, undo_button
+from changes import draw_again, show_outcome, then_draw, undo_button
 from client import Row
 from components import api, choose_label, count, escape_markdown
 from pictures import picture, sha256_of, thumbnails, tiles
@@ -61,7 +61,7 @@ def tile(row: Row, data: bytes | None) -> None:
     label, used = row["shoe_class"], "held out" if row["split"] == "holdout" else ""
     picture(data, f"training picture of {label}")
     _, value = ticks()
-    st.checkbox(escape_markdown(label), value=value, key=_tick(row), on_change=st.rerun, args=("ticked",))
+    st.checkbox(escape_markdown(label), value=value, key=_tick(row), on_change=draw_again, args=("ticked",))
     notes = [note for note in (used, "" if row["is_processed"] else "new") if note]
     if notes:
         st.caption(" · ".join(notes))
@@ -74,7 +74,7 @@ def change_ticked(rows: Sequence[Row], known: Sequence[str]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         everything = len(ticked) < len(rows)
         title = "Select all" if everything else "Select none"
-        st.button(title, on_click=redraw, args=("gallery", tick_all, everything))
+        st.button(title, on_click=then_draw, args=("gallery", tick_all, everything))
         undo_button()
     if not ticked:
         return
@@ -82,7 +82,7 @@ def change_ticked(rows: Sequence[Row], known: Sequence[str]) -> None:
         label = choose_label(known, "move-to", "Move to …")
         pictures = count(len(ticked), "picture")
         move = ("gallery", move_ticked, ticked, label)
-        st.button(f"Move {pictures}", type="primary", disabled=not label, on_click=redraw, args=move)
+        st.button(f"Move {pictures}", type="primary", disabled=not label, on_click=then_draw, args=move)
         if st.button(f":red[Delete {pictures}]", icon=":material/delete:"):
             confirm_deletion(ticked)
 

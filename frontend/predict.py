@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import label_buttons, save_label
-from changes import can_undo, change, redraw, show_outcome, undo_button
+from changes import can_undo, change, draw_again, show_outcome, undo_button
 from charts import bars
 from client import ApiError, Prediction
 from components import (
@@ -135,18 +135,19 @@ def in_short(item: Dropped) -> str:
 def choose(item: Dropped, answer: Prediction, key: str) -> None:
     """Save the pill that was clicked."""
     if label := st.session_state[key]:
-        redraw(_changed(item), save_label, [answer.prediction_id], label)
+        save_label([answer.prediction_id], label)
+        draw_again(*_changed(item))
 
 
 def look_at(item: Dropped) -> None:
     """Open the details of a tile, which then have the keys."""
     st.session_state["opened"] = item.sha256
-    st.rerun(["opened", "ask"])
+    draw_again("opened", "ask")
 
 
 def close() -> None:
     """Give the keys back, and show what was said."""
-    st.rerun(["opened", *_changed(pictures()[st.session_state.pop("opened")])])
+    draw_again("opened", *_changed(pictures()[st.session_state.pop("opened")]))
 
 
 def _tile(item: Dropped) -> str:
@@ -191,7 +192,7 @@ def correction(item: Dropped, answer: Prediction, known: Sequence[str], key: str
         def say(label: str) -> None:
             save_label([answer.prediction_id], label)
             if key == "next":
-                st.rerun(_changed(item))
+                draw_again(*_changed(item))
 
         st.markdown("Not right? Correct it" if answer.decision == "accepted" else "What is it?")
         suggested = None if answer.decision == "unknown" else answer.predicted_class

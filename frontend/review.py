@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import answered, label_buttons, none_of_these, save_label, skip
-from changes import redraw, show_outcome, undo_button
+from changes import draw_again, show_outcome, then_draw, undo_button
 from charts import bars
 from client import Row
 from components import MODES, api, choose_mode, count, escape_markdown, handle_api_errors, known_labels, percent
@@ -95,7 +95,7 @@ def page_of(items: Sequence[Row]) -> None:
         picture(small[sha256_of(item["file_url"])], f"predicted as {item['suggestion']}")
         more = f" + {item['similar']}" if item["similar"] else ""
         title, key = f"{escape_markdown(item['suggestion'])}{more}", f"tick-{item['prediction_id']}"
-        st.checkbox(title, value=_is_likely(item), key=key, on_change=st.rerun, args=("ticked",))
+        st.checkbox(title, value=_is_likely(item), key=key, on_change=draw_again, args=("ticked",))
 
     tiles(items, tile, "review")
 
@@ -108,9 +108,9 @@ def answer_ticked(items: Sequence[Row]) -> None:
     with st.container(horizontal=True):
         confirm = f"Confirm {count(len(ids), 'picture')}"
         args = ("review", confirm_all, ticked)
-        st.button(confirm, type="primary", disabled=not ids, on_click=redraw, args=args)
+        st.button(confirm, type="primary", disabled=not ids, on_click=then_draw, args=args)
         for title, shortcut, say in (("None of these", "n", none_of_these), ("Skip", "s", skip)):
-            st.button(title, shortcut=shortcut, disabled=not ids, on_click=redraw, args=("review", say, ids))
+            st.button(title, shortcut=shortcut, disabled=not ids, on_click=then_draw, args=("review", say, ids))
         undo_button()
 
 

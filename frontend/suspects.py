@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from answering import label_buttons
-from changes import change, redraw, show_outcome, undo_button
+from changes import change, draw_again, show_outcome, then_draw, undo_button
 from client import Row
 from components import MODES, api, choose_mode, count, escape_markdown
 from pictures import large_picture, picture, sha256_of, thumbnails, tiles
@@ -86,7 +86,7 @@ def page_of(items: Sequence[Row]) -> None:
 
     def tile(item: Row) -> None:
         picture(small[sha256_of(item["file_url"])], f"training picture of {item['label']}: {item['reason']}")
-        st.checkbox(proposal_of(item), value=True, key=_tick(item), on_change=st.rerun, args=("ticked",))
+        st.checkbox(proposal_of(item), value=True, key=_tick(item), on_change=draw_again, args=("ticked",))
         st.caption(escape_markdown(item["label"]))
 
     tiles(items, tile, "suspects")
@@ -98,9 +98,9 @@ def fix_ticked(items: Sequence[Row]) -> None:
     ticked = [item for item in items if st.session_state.get(_tick(item), True)]
     with st.container(horizontal=True):
         fix, nothing = f"Fix {count(len(ticked), 'picture')}", not ticked
-        st.button(fix, type="primary", disabled=nothing, on_click=redraw, args=("suspects", accept, ticked))
+        st.button(fix, type="primary", disabled=nothing, on_click=then_draw, args=("suspects", accept, ticked))
         args = ("suspects", keep, ticked)
-        st.button("Keep as they are", shortcut="k", disabled=nothing, on_click=redraw, args=args)
+        st.button("Keep as they are", shortcut="k", disabled=nothing, on_click=then_draw, args=args)
         undo_button()
 
 
