@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,16 @@ def test_nothing_else_reaches_the_builder() -> None:
     opened = {path.name for path in ROOT.iterdir() if admitted(path.name)}
     assert opened == {path for path in needed if "/" not in path}
     assert not any(map(admitted, (".env", ".git/config", "dataset/records.sqlite3", "models/shoe_classifier.h5")))
+
+
+def test_the_package_finds_what_it_is_built_from() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, hatch = pyproject["project"], pyproject["tool"]["hatch"]
+    wheel = hatch["build"]["targets"]["wheel"]
+    needed = [project["readme"], *project["license-files"], hatch["version"]["path"]]
+    there = [path for source, paths in copied("package") if source is None for path in paths]
+    for path in (*needed, *wheel["packages"], *wheel["force-include"]):
+        assert any(path == one or path.startswith(f"{one}/") for one in there), path
 
 
 @pytest.mark.parametrize("image", ["serve", "full"])
