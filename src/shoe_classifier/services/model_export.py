@@ -148,10 +148,11 @@ class ModelExport:
         """Put the newest training pictures into a folder, within limits of time and memory."""
         end, left = time.monotonic() + _COLLECT_SECONDS, _COLLECT_BYTES
         for number, row in enumerate(self._store.training_data(self._pictures.stored, None)):
-            with suppress(NotFound, OSError):  # deleted meanwhile, or damaged: another one will do
+            data = b""
+            with suppress(NotFound, OSError):  # deleted meanwhile, or damaged: the others will do
                 (data,) = self._store.pictures([row.image_path])
-                (folder / f"{number:06}").write_bytes(data)
-                left -= len(data)
+            (folder / f"{number:06}").write_bytes(data)
+            left -= len(data)
             if left < 0 or time.monotonic() > end:
                 break
 

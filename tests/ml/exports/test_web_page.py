@@ -131,6 +131,8 @@ def test_a_file_is_answered_in_words(page: Page, tmp_path: Path) -> None:
     page.get_by_label("Choose a picture").set_input_files(tmp_path / "boot.jpg")
     expect(page.locator("#answer")).to_contain_text("Boot · ")
     expect(page.locator("#bars li")).to_have_count(3)
+    boot, *others = page.locator("#bars i").evaluate_all("(bars) => bars.map((bar) => bar.offsetWidth)")
+    assert boot > 10 * max(others)
     page.get_by_label("Choose a picture").set_input_files(tmp_path / "text.jpg")
     expect(page.locator("#state")).to_have_text("This file is not a picture that the browser can read.")
 
