@@ -173,6 +173,7 @@ ATTACKS: tuple[Attack, ...] = (
 async def attack(port: int, seconds: float, names: list[str]) -> None:
     """Run attacks at the same time, all unless named."""
     running = [asyncio.create_task(one(port)) for one in ATTACKS if not names or one.__name__ in names]
+    await asyncio.sleep(0)  # they begin by drawing their pictures
     await asyncio.sleep(seconds)
     for task in running:
         task.cancel()
