@@ -25,7 +25,7 @@ ALLOWED = {  # for each layer, or module beside the layers, what its modules may
     "scale": FOUNDATION | {"scale", "services", "ml", "storage", "settings"},
     "terminal": FOUNDATION | {"settings"},
     "cli_scale": FOUNDATION | {"terminal", "scale", "services", "ml", "storage", "settings"},
-    "main": FOUNDATION | {"api", "services", "ml", "storage", "settings", "__version__"},
+    "main": FOUNDATION | {"api", "scale", "services", "ml", "storage", "settings", "__version__"},
     "client_errors": set(),
     "cli": FOUNDATION
     | {"client_errors", "cli_scale", "terminal", "main", "api", "services", "ml", "storage", "settings"},

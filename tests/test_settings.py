@@ -42,6 +42,12 @@ def test_half_a_pair_stops_the_start(half: str) -> None:
         load_settings(_env_file=None, **{half: "x"})
 
 
+def test_a_retrain_on_ray_needs_an_address() -> None:
+    with pytest.raises(ConfigurationError, match="RAY_ADDRESS together with RETRAIN_IN=ray; received RETRAIN_IN alone"):
+        load_settings(_env_file=None, retrain_in="ray")
+    assert load_settings(_env_file=None, retrain_in="ray", ray_address="auto").retrain_workers == 2
+
+
 def test_a_read_key_needs_an_api_key() -> None:
     with pytest.raises(ConfigurationError, match="API_KEY together with READ_KEY; received READ_KEY alone"):
         load_settings(_env_file=None, read_key="reader")

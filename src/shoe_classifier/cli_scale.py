@@ -80,6 +80,27 @@ def teach(
     console().print(f"Version {taught.version} is in {out}.", markup=False, soft_wrap=True)
 
 
+@scale.command()
+def retrain(
+    workers: Annotated[int | None, typer.Option(min=1, help="How many; RETRAIN_WORKERS.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, host:port or auto; RAY_ADDRESS.")] = None,
+    force: Annotated[bool, typer.Option(help="Publish even a model that is worse.")] = False,
+) -> None:
+    """Retrain the network on a cluster with all pictures that wait, and publish it to the service of the settings."""
+    from shoe_classifier.scale.retrain import retrain as run
+
+    given = {"retrain_in": "ray", "retrain_workers": workers, "ray_address": address}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+    with progress_bar() as bar:
+        shown = bar.add_task("Starting", total=1.0)
+        job = or_exit(
+            run, settings, force, lambda job: bar.update(shown, description=job.message, completed=job.progress)
+        )
+    console().print(f"{job.state}: {job.message}", markup=False, soft_wrap=True)
+    if job.state != "published":
+        raise typer.Exit(1)
+
+
 def _run(request: Any, work: Any) -> None:
     """Do a job with a progress bar, and say how it ended."""
     settings = read_settings()

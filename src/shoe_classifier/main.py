@@ -42,6 +42,7 @@ from shoe_classifier.api.routes import (
 from shoe_classifier.ml import preprocessing
 from shoe_classifier.ml.decoding_limits import give_back_large_blocks
 from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.scale.finetune import tune_of
 from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.services.corrections import CorrectionService
@@ -131,7 +132,7 @@ def _build_service(settings: Settings) -> Service:
     shadow = Shadow(settings, store, live_model, registry)
     prediction = PredictionService(settings, live_model, store, shadow.observe)
     corrections = CorrectionService(store, ingestion, features)
-    retrainer = Retrainer(settings, store, live_model, files, registry, features, publish)
+    retrainer = Retrainer(settings, store, live_model, files, registry, features, publish, tune_of(settings))
     monitor = Monitor(store, live_model, files, features, prediction.recent, publish)
     return Service(
         settings=settings,

@@ -92,7 +92,8 @@ class Settings(BaseSettings):
         0.01, ge=0, le=1, description="Share of the predictions drawn for review at random; these measure accuracy."
     )
 
-    retrain_in: Literal["thread", "subprocess"] = Field("subprocess", description="Where a full retrain runs.")
+    retrain_in: Literal["thread", "subprocess", "ray"] = Field("subprocess", description="Where a full retrain runs.")
+    retrain_workers: int = Field(2, gt=0, description="Workers of a full retrain in ray.")
     retrain_max_seconds: int = Field(3600, gt=0, description="Longest training time, when the call gives none.")
     full_from_images: int = Field(
         1000, gt=0, description="Number of new pictures from which `auto` tries a full retrain."
@@ -151,6 +152,8 @@ def load_settings(**overrides: object) -> Settings:
             f"Expected SUPABASE_URL and SUPABASE_KEY together; received {there} without {missing}."
         )
     _check_keys(settings)
+    if settings.retrain_in == "ray" and not settings.ray_address:
+        raise ConfigurationError("Expected RAY_ADDRESS together with RETRAIN_IN=ray; received RETRAIN_IN alone.")
     if not _AUTO_RETRAIN.fullmatch(settings.auto_retrain):
         raise ConfigurationError(
             "Expected AUTO_RETRAIN to be off, daily or new_pictures:N with a whole number N from 1; "

@@ -48,10 +48,10 @@ def _patiently(start: Callable[[], Any]) -> Any:
     return start()
 
 
-def actors_of(cluster: Any) -> list[int]:
-    """The ids of the processes in which actors of Ray Data run."""
+def actors_of(cluster: Any, kind: str = "MapWorker") -> list[int]:
+    """The ids of the processes in which actors run; without another kind, those of Ray Data."""
     raylets = {info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]}
-    return [pid for pid, parent in _processes() if parent in raylets and "MapWorker" in _title(pid)]
+    return [pid for pid, parent in _processes() if parent in raylets and kind in _title(pid)]
 
 
 def kill(pid: int) -> None:

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -69,3 +71,8 @@ def test_freezing_counts_residual_blocks(blocks: int, frozen: set[str]) -> None:
     architecture.freeze(model, blocks)
     found = {layer.name.split("_")[0] for layer in model.layers if layer.weights and not layer.trainable}
     assert found == frozen
+
+
+def test_a_gpu_is_not_hidden_and_its_memory_is_taken_as_needed() -> None:
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") != "-1"
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"

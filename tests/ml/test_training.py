@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -139,6 +140,7 @@ def test_tuning_reports_epochs_and_loss() -> None:
     events: list[TrainingEvent] = []
     tune(events.append)
     assert {event.phase for event in events} == {"train"}
+    assert events[0].message.startswith("Epoch 1 of 2 on the CPU, loss ")
     assert {event.epochs for event in events} == {2}
     assert sorted({event.epoch or 0 for event in events}) == [1, 2]
     assert all(event.loss is not None and np.isfinite(event.loss) for event in events)
@@ -150,6 +152,29 @@ def test_tuning_ends_when_its_time_is_over() -> None:
     events: list[TrainingEvent] = []
     tune(events.append, seconds=-1)
     assert [event.epoch for event in events] == [1]
+
+
+def test_a_gpu_that_fails_gives_way_to_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned: list[keras.Model] = []
+
+    def tune(model: keras.Model, *ignored: object) -> None:
+        tuned.append(model)
+        if len(tuned) == 1:
+            raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+        model.get_layer("top").bias.assign(np.full(8, 7.0))
+
+    model = tiny_network()
+    model.save(tmp_path / "model.h5", include_optimizer=False)
+    wanted = replace(tuning_of(random_pictures(4, 32, 2), random_latents(model, 0)), source=tmp_path / "model.h5")
+    monkeypatch.setattr(training, "tune", tune)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        training.tune_here(model, wanted, quiet)
+    tuned.clear()
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    training.tune_here(model, wanted, quiet)
+    assert len(tuned) == 2
+    assert tuned[1] is not model
+    assert model.get_layer("top").bias.numpy().tolist() == [7.0] * 8
 
 
 def test_distillation_holds_features_where_they_were() -> None:

@@ -97,7 +97,7 @@ def tune_here(model: Any, tuning: Tuning, report: Report) -> None:
     """Tune on this machine."""
     from shoe_classifier.ml import training
 
-    training.tune(model, tuning, report)
+    training.tune_here(model, tuning, report)
 
 
 def finetune(task: RetrainTask, report: Report, tune: Tune = tune_here) -> GateEvidence:

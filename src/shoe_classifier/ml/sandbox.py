@@ -4,6 +4,7 @@ A crafted file can crash the HDF5 library, and TensorFlow takes seconds and 450 
 while the service carries on. `python -m shoe_classifier.ml.sandbox` is that child.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,7 +38,10 @@ def run_sandboxed(
         SandboxError: with the reason.
     """
     command = [sys.executable, "-m", "shoe_classifier.ml.sandbox", task, *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}  # a GPU helps none of them, and starting it takes time
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as child:
         started(child)
         try:
             _, output = child.communicate(timeout=seconds)

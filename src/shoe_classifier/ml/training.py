@@ -126,7 +126,7 @@ def _learn(learner: _Learner, batches: Batches, course: _Course, strategy: tf.di
         return strategy.run(_step, (learner, batch, seed, late))
 
     variables = [*learner.weights, *learner.optimizer.variables]
-    device = _device()
+    device = _device(learner, strategy)
     for epoch in range(course.checkpoint.restore(variables) if course.checkpoint else 0, course.epochs):
         losses: list[float] = []
         for done in range(course.steps):
@@ -149,7 +149,8 @@ def _step(learner: _Learner, batch: Batch, seed: tf.Tensor, late: tf.Tensor) -> 
         loss = learner.loss(batch, seed)
     workers = tf.distribute.get_replica_context()
     gradients = tape.gradient(loss, learner.weights)
-    *gradients, loss, late = workers.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, loss, late])
+    sums = [*gradients, loss, tf.identity(late)]  # an argument as it is would be on no device, which it must be
+    *gradients, loss, late = workers.all_reduce(tf.distribute.ReduceOp.SUM, sums)
     # The optimizer's own clipping comes before it adds up the gradients of all workers, so it would clip parts of them.
     # It adds up these parts once more.
     parts = [tf.clip_by_norm(gradient, _CLIP_NORM) / workers.num_replicas_in_sync for gradient in gradients]
@@ -163,10 +164,16 @@ def _epoch_event(epoch: int, epochs: int, done: float, loss: float, device: str)
     return TrainingEvent("train", (epoch + done) / epochs, message, epoch=epoch + 1, epochs=epochs, loss=float(loss))
 
 
-def _device() -> str:
+def many_workers() -> tf.distribute.Strategy:
+    """A strategy for `tune` on all processes that TF_CONFIG names. Call it before TensorFlow computes anything."""
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _device(learner: _Learner, strategy: tf.distribute.Strategy) -> str:
     """What computes, for people."""
-    gpus = tf.config.list_logical_devices("GPU")
-    return "the GPU" if gpus else "the CPU"
+    device = "GPU" if "GPU" in learner.weights[0].value.device else "CPU"
+    workers = strategy.num_replicas_in_sync
+    return f"the {device}" if workers == 1 else f"the {device}s of {workers} workers"
 
 
 class _CheckpointFile:
@@ -341,6 +348,20 @@ def tune(model: keras.Model, tuning: Tuning, report: Report, strategy: tf.distri
         tuning.epochs, tuning.steps, report, _REPORT_STEPS, lambda: time.monotonic() > tuning.deadline, checkpoint
     )
     _learn(learner, tuning_batches(tuning.pictures, tuning.latents, tuning.batch), course, strategy)
+
+
+def tune_here(model: keras.Model, tuning: Tuning, report: Report) -> None:
+    """Tune on this machine: on its GPU, if it has one, or on the CPU, if the GPU fails, as for lack of memory."""
+    try:
+        tune(model, tuning, report)
+    except tf.errors.OpError:
+        if not tf.config.list_logical_devices("GPU"):
+            raise
+        logger.warning("The GPU failed; the training begins anew on the CPU.", exc_info=True)
+        with tf.device("/CPU:0"):
+            again = architecture.load(tuning.source)
+            tune(again, tuning, report)
+        architecture.upper(model).set_weights(architecture.upper(again).get_weights())
 
 
 class _UpperLayers:

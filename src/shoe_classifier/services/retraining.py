@@ -22,8 +22,10 @@ from shoe_classifier.errors import (
 )
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
+from shoe_classifier.ml.finetune import tune_here
 from shoe_classifier.ml.label_changes import LAST_CHANGE
 from shoe_classifier.ml.live_model import LiveModelHolder
+from shoe_classifier.ml.tuning import Tune
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.services.labels import pending_changes
@@ -66,7 +68,9 @@ class Retrainer:
         registry: ModelRegistry,
         features: FeatureExtractor,
         publish: Publish = publish_nothing,
+        tune: Tune = tune_here,
     ):
+        """`tune` is what full retrains tune with."""
         self._host_lock = FileLock(settings.dataset_dir / "retrain.lock")  # between the workers of this machine
         self._settings = settings
         self._store = store
@@ -74,7 +78,7 @@ class Retrainer:
         self._files = files
         self._registry = registry
         self._tell = publish
-        self._trainer = CandidateTrainer(settings, store, holder, files.live, features)
+        self._trainer = CandidateTrainer(settings, store, holder, files.live, features, tune)
         self._lock = threading.Lock()
         self._progress: JobProgress | None = None
         self._thread: threading.Thread | None = None
