@@ -16,6 +16,7 @@ from shoe_classifier.types import TrainingEvent
 
 pytestmark = [
     pytest.mark.scale,
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:::ray", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SIZE = 32
