@@ -153,10 +153,13 @@ web-runtime: ## Renew what runs the model in exported pages, from LiteRT.js
 		$(WEB)/entry.js; } | gzip --best --no-name >$(RUNTIME)/litert.js.gz
 	gzip --best --no-name <$(LITERT).wasm >$(RUNTIME)/litert.wasm.gz
 
-licences: $(VENV)/full .venv-ui/done ## Renew docs/licences.md, the licences of all dependencies
+licences: $(VENV)/dev .venv-ui/done .venv-scale/done ## Renew docs/licences.md, the licences of all dependencies
 	@{ printf '# Licences of the dependencies\n\nAs their metadata name them; `make licences` prints this.\n\n## The service\n\n'; \
 		$(LICENCES) $(BIN)/python --packages $(call NAMES_IN,requirements.txt); printf '\n## The page\n\n'; \
-		$(LICENCES) .venv-ui/bin/python --packages $(call NAMES_IN,frontend/requirements.txt); } >docs/licences.md
+		$(LICENCES) .venv-ui/bin/python --packages $(call NAMES_IN,frontend/requirements.txt); printf '\n## Exports\n\n'; \
+		$(LICENCES) $(BIN)/python --packages onnx onnxruntime; \
+		printf '\nExported pages hold LiteRT.js: [Apache 2.0](../$(RUNTIME)/LICENSE).\n\n## A Ray cluster\n\n'; \
+		$(LICENCES) .venv-scale/bin/python --packages $(call NAMES_IN,requirements-scale.txt); } >docs/licences.md
 
 sbom: $(BIN)/uv ## Write dist/sbom.cdx.json, a software bill of materials in the CycloneDX form
 	@mkdir -p $(dir $(SBOM))
