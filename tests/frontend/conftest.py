@@ -14,7 +14,7 @@ from helpers.site import Site, serve
 def browser(playwright: Playwright) -> Iterator[Browser]:
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # which the browser draws itself
     browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", *camera])
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=60_000)
     yield browser
     browser.close()
 
@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Iterator
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """One for all tests, so that what each page loads is in the browser's cache."""
     context = browser.new_context(viewport={"width": 1280, "height": 1250})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     yield context
     context.close()
 
