@@ -21,7 +21,10 @@ from shoe_classifier.scale.job import Progress, Request
 from shoe_classifier.settings import Settings
 
 on_ray = pytest.mark.scale
-pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::ray", "ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(900),  # a busy machine starts a node in minutes
+]
 
 
 @pytest.fixture(autouse=True)
