@@ -58,17 +58,18 @@ def actions(row: Row) -> None:
         )
 
 
-@st.fragment(run_every=5)
 def shadow(version: str) -> None:
-    """Let a version answer live pictures silently; refreshed every five seconds."""
-    show_outcome()
+    """Let a version answer live pictures silently."""
     st.header("Try it silently")
-    with handle_api_errors():
-        run = api().status()["shadow"]
-        if run and run["version"] == version:
-            trial(run)
-        else:
-            start_trial(version, run)
+    run = api().status()["shadow"]
+    if run is None or run["version"] != version:
+        start_trial(version, run)
+        return
+    progress(version)
+    with st.container(horizontal=True):
+        st.page_link("review.py", label="Say who is right", icon=":material/fact_check:")
+        st.button("Publish it", on_click=use, args=(version,))
+        st.button("Stop", on_click=make_change, args=(partial(api().end_shadow, version), "The trial has ended."))
 
 
 def start_trial(version: str, other: Row | None) -> None:
@@ -86,17 +87,17 @@ def start(version: str) -> None:
     make_change(lambda: api().start_shadow(version, wanted), "It answers silently from now on.")
 
 
-def trial(run: Row) -> None:
-    """How far a trial is, what people said about the differences, and its end."""
-    version = run["version"]
-    differ = run["seen"] - run["agreed"]
-    done = f"{run['seen']:,} of {run['wanted']:,} answered"
-    st.progress(run["seen"] / run["wanted"], text=f"{done}, {differ:,} of them differently")
-    st.markdown(in_words(run["verdict"]))
-    with st.container(horizontal=True):
-        st.page_link("review.py", label="Say who is right", icon=":material/fact_check:")
-        st.button("Publish it", on_click=use, args=(version,))
-        st.button("Stop", on_click=make_change, args=(partial(api().end_shadow, version), "The trial has ended."))
+@st.fragment(run_every=5)
+def progress(version: str) -> None:
+    """How far a trial is, and what people said about the differences; refreshed every five seconds."""
+    with handle_api_errors():
+        run = api().status()["shadow"]
+        if run is None or run["version"] != version:
+            return
+        differ = run["seen"] - run["agreed"]
+        done = f"{run['seen']:,} of {run['wanted']:,} answered"
+        st.progress(run["seen"] / run["wanted"], text=f"{done}, {differ:,} of them differently")
+        st.markdown(in_words(run["verdict"]))
 
 
 def in_words(verdict: Row) -> str:
