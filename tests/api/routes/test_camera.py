@@ -28,6 +28,9 @@ def page(client: httpx.Client, playwright: Playwright) -> Iterator[Page]:
 def test_frames_are_classified_and_not_kept(page: Page, client: httpx.Client) -> None:
     expect(page.locator("#answer")).not_to_be_empty()
     expect(page.locator("#bars li")).to_have_count(3)
+    page.wait_for_function(
+        "[...document.querySelectorAll('#bars li')].some(row => parseFloat(row.children[1].style.width) > 0)"
+    )
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Go on")).to_be_visible()
     assert client.get("/predictions").json() == []
