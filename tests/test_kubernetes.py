@@ -125,8 +125,12 @@ def test_predictions_that_wait_outlive_the_pod() -> None:
 def test_memory_and_disk_are_enough_for_the_limits_of_the_service() -> None:
     container, mebi = containers("replicas")[0], 1 << 20
     wanted = settings(container)
-    needed = 120 * mebi + 100 * mebi + wanted.max_decoding_bytes + wanted.max_body_memory_bytes  # idle, a quick retrain
-    assert int(container["resources"]["requests"]["memory"].removesuffix("Mi")) * mebi >= needed
+    request, limit = (
+        int(container["resources"][kind]["memory"].removesuffix("Mi")) * mebi for kind in ("requests", "limits")
+    )
+    decoding = limit // 4  # as MAX_DECODING_BYTES is by default
+    needed = 120 * mebi + 100 * mebi + decoding + wanted.max_body_memory_bytes  # idle, a quick retrain
+    assert request >= needed
     claim = REPLICAS["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
     models = (wanted.keep_versions + wanted.keep_rejected + 2) * 18_000_000
     assert int(claim.removesuffix("Gi")) << 30 >= wanted.outbox_max_bytes + wanted.store_cache_bytes + models

@@ -55,7 +55,7 @@ CALLS = [
     ("POST", "/retrain", {}, 409),
     ("POST", "/retrain", {"params": {"mode": "other"}}, 422),
     ("POST", "/retrain", {"params": {"max_seconds": "1e999"}}, 422),
-    ("POST", "/retrain", {"headers": form("x" * 257)}, 422),
+    ("POST", "/retrain", {"headers": form("x" * 257), "content": b"x"}, 422),
     ("POST", "/retrain", {"headers": {"Content-Type": "text/plain"}, "content": b"x"}, 422),
     ("PATCH", "/training-data/none", {"content": b"\xff"}, 422),
     ("PATCH", "/training-data/none", {"content": b'{"label": "\\ud800"}'}, 422),

@@ -160,6 +160,8 @@ def test_it_retrains_by_itself_and_tells(settings: Settings, monkeypatch: pytest
         name: job[name] for name in ("job_id", "mode", "message")
     }
     assert status["auto_retrain"]["setting"] == "new_pictures:3"
+    recent = status["webhooks"].pop("recent")
+    assert {attempt["type"] for attempt in recent} == {first["type"], second["type"]}
     assert status["webhooks"] == {
         "waiting": 0, "delivered": 2, "given_up": 0, "refused": 0, "gone": False, "last_error": None,
     }  # fmt: skip

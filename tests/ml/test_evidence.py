@@ -40,7 +40,7 @@ NOTHING_LEFT_OUT = LeftOut(np.zeros(0, np.int64), np.zeros((0, len(SHAPES) + 1),
 
 def of_the_same_model(live: Bundle, buffer: ReplayBuffer, new: LabelledFeatures) -> GateEvidence:
     """The evidence for a candidate that is the live model itself, after it was shown `new`."""
-    after = buffer.add(finetune._photos(new, buffer))
+    after = buffer.add(finetune.samples_of(new, buffer))
     return gather_evidence(live, buffer, after, live, after, NOTHING_LEFT_OUT, new, list(live.labels))
 
 
@@ -64,7 +64,7 @@ def test_anchors_are_the_pictures_held_out_before(live: Bundle, buffer: ReplayBu
     buffer.named[judged[:10]] = False
     mixed = buffer[np.random.default_rng(0).permutation(len(buffer))]
     new = pictures(live, ("Boot", "Boot", 40))
-    after = mixed.joined(finetune._photos(new, buffer))
+    after = mixed.joined(finetune.samples_of(new, buffer))
     found = gather_evidence(live, buffer, after, live, after, NOTHING_LEFT_OUT, new, list(SHAPES)).anchors
     assert len(found.labels) == len(judged)
     assert np.array_equal(np.bincount(found.labels), np.bincount(buffer.labels[judged]))
@@ -99,7 +99,7 @@ def test_what_the_live_model_does_not_know_contradicts_it(live: Bundle, buffer: 
 def test_new_labels_contradict_nothing(live: Bundle, buffer: ReplayBuffer) -> None:
     new = pictures(live, ("Boot", "hat", 40), ("Shoe", "Shoe", 10))
     new = replace(new, labels=np.where(new.labels == 0, 3, new.labels))
-    after = buffer.add(finetune._photos(new, buffer))
+    after = buffer.add(finetune.samples_of(new, buffer))
     wider = replace(live, labels=(*SHAPES, "hat"))
     found = gather_evidence(live, buffer, after, wider, after, NOTHING_LEFT_OUT, new, [*SHAPES, "hat"])
     assert found.with_old_label == 10
@@ -135,7 +135,7 @@ def test_a_first_label_is_cross_validated_too(buffer: ReplayBuffer) -> None:
 
 def test_changes_name_the_pictures(live: Bundle, buffer: ReplayBuffer) -> None:
     new = pictures(live, ("Boot", "Boot", 40))
-    after = buffer.add(finetune._photos(new, buffer))
+    after = buffer.add(finetune.samples_of(new, buffer))
     turned = replace(
         live, head=replace(live.head, kernel=live.head.kernel[:, [1, 0, 2]], bias=live.head.bias[[1, 0, 2]])
     )

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_deleted_pictures_are_forgotten_here_too(machine: Machine) -> None:
     assert machine.features.known(machine.holder.teachable, rows).keys() == {row.sha256 for row in rows[1:]}
 
 
-def test_none_of_these_is_no_label_but_the_background(machine: Machine) -> None:
+def test_none_of_these_is_no_label_but_the_background(machine: Machine, tmp_path: Path) -> None:
     machine.upload(NONE_OF_THESE, 3, start=100)
     lesson = collect(machine)
     nothing = [row.shoe_class == NONE_OF_THESE for row in lesson.rows]
@@ -109,7 +110,7 @@ def test_none_of_these_is_no_label_but_the_background(machine: Machine) -> None:
     assert sum(nothing) == 3
     assert set(lesson.learned.values()) == {"hat", NONE_OF_THESE}
     collector = LessonCollector(machine.settings, machine.store, machine.holder, machine.features)
-    pictures = collector.load_pictures(lesson, lambda event: None)
+    pictures = collector.load_pictures(lesson, lambda event: None, tmp_path / "pictures")
     assert pictures.labels.tolist() == lesson.features.labels.tolist()
 
 
