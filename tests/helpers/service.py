@@ -23,12 +23,13 @@ _WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 def make_settings(folder: Path, **overrides: Any) -> Settings:
+    """Settings of a service in a folder, in which chance draws no prediction for review."""
     return Settings(
         _env_file=None,  # type: ignore[call-arg]
         models_dir=folder / "models",
         dataset_dir=folder / "dataset",
         temp_uploads_dir=folder / "temp_uploads",
-        **overrides,
+        **{"review_random_share": 0.0, **overrides},
     )
 
 
