@@ -290,7 +290,7 @@ def views(batch: Batch, outputs: int, config: TrainingConfig, seed: tf.Tensor) -
     Returns:
         Pictures `float32 (b, image_size, image_size, 3)`, RGB 0-255, and labels `float32 (b, outputs)`, 0..1.
     """
-    sizes = {name: len(labels) for name, (_, labels, _) in batch.items()}
+    sizes = {name: labels.shape[0] for name, (_, labels, _) in batch.items()}  # not `len`, in a graph
 
     def draws(number: int, size: int) -> Draws:
         return Draws(tf.random.experimental.stateless_fold_in(seed, number), tf.range(size), size)
