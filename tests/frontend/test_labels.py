@@ -4,8 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from helpers.pictures import lesson_zip
-from helpers.service import wait_for
-from helpers.site import Site, choose, click, go, press, settle
+from helpers.site import Site, choose, click, go, key, press
 
 pytestmark = pytest.mark.browser
 
@@ -24,10 +23,7 @@ def test_each_change_of_a_label_has_a_way_back(page: Page, site: Site) -> None:
     choose(page, "Into", "cap")
     merge = page.get_by_test_id("stPopoverBody").get_by_role("button", name="Merge", exact=True)
     click(page, merge, lambda: names(site) == ["Boot", "Sandal", "Shoe", "cap"])
-    expect(page.get_by_text("hat is called cap. The next retrain makes it final.")).to_be_visible()
-    settle(page)
-    page.keyboard.press("u")
-    wait_for(lambda: names(site) == before)
+    key(page, "u", lambda: names(site) == before)
 
     choose(page, "Look at a label", "cap")
     press(page, "Remove", page.get_by_role("dialog"))
