@@ -140,6 +140,9 @@ class TrainingPicture:
     uploaded_at: str
 
 
+VERSIONS_FOLDER = "versions"  # where model files lie that are not live, on a disk and in a bucket
+
+
 @dataclass(frozen=True)
 class ModelVersion:
     """A row of `Model_Versions`.

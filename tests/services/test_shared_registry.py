@@ -9,7 +9,7 @@ from helpers.service import make_settings
 from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.services.model_registry import version_row
+from shoe_classifier.services.model_registry import KeepPolicy, version_row
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import RetrainJob
 
@@ -69,6 +69,16 @@ def test_all_machines_follow(one: Machine, two: Machine) -> None:
     one.registry.follow()
     assert one.story() == Story(first, first, first, 0)
     assert one.registry.file_of("v2").exists()
+
+
+def test_what_another_machine_deletes_leaves_this_disk_too(one: Machine, two: Machine) -> None:
+    one.registry._keep = KeepPolicy(versions=1)  # type: ignore[attr-defined]
+    two.registry.restore()
+    for version in ("v2", "v3", "v4"):
+        publish(one, version)
+        two.registry.follow()
+    for machine in (one, two):
+        assert [file.stem for file in machine.files.archive.iterdir() if file.stem != "v4"] == ["v3"]
 
 
 def test_the_first_machine_brings_its_model_and_a_later_one_only_offers_it(

@@ -16,7 +16,7 @@ from shoe_classifier.files import replacing, sha256_of
 from shoe_classifier.ml.live_model import LiveModelHolder, Model, ModelInfo
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import ModelVersion, RetrainJob, to_iso
+from shoe_classifier.types import VERSIONS_FOLDER, ModelVersion, RetrainJob, to_iso
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class ModelRegistry(Protocol):
         """
 
     def remove_unpublished(self) -> None:
-        """Delete rejected candidates that are too old or too many, and candidates that a killed process left.
+        """Delete rejected candidates that are too old or too many, and what a killed process or others have left here.
 
         A failure is logged, and what is left is deleted the next time.
         """
@@ -178,6 +178,7 @@ class RegistryBase(ABC):
                 if all(job.finished for job in self._store.jobs(1, None)):
                     for row in _expired([row for row in rows if row.version != self._serving], self._keep):
                         self._drop(row)
+                self._remove_deleted(rows)
             except Exception:  # of any kind, such as a store that does not answer: this is no reason not to serve
                 logger.exception("Candidates that are not kept could not be deleted.")
 
@@ -309,6 +310,12 @@ class RegistryBase(ABC):
         self._files.file_of(row.version).unlink(missing_ok=True)
         self._store.drop_model(row)
 
+    def _remove_deleted(self, rows: list[ModelVersion]) -> None:
+        """Remove this machine's files of deleted versions, whichever machine has deleted them."""
+        for row in rows:
+            if row.state == "deleted":
+                self._files.file_of(row.version).unlink(missing_ok=True)
+
     def _prune(self, previous: str) -> None:
         """Delete the oldest archived files, but not that of the version that was live until now."""
         try:
@@ -334,7 +341,7 @@ def version_row(bundle: ModelInfo, sha256: str, state: str) -> ModelVersion:
         metrics=bundle.metrics,
         parent=bundle.parent,
         state=state,
-        file_path=f"versions/{bundle.version}.h5",
+        file_path=f"{VERSIONS_FOLDER}/{bundle.version}.h5",
         created_at=bundle.created_at,
     )
 

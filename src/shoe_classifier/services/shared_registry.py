@@ -92,6 +92,7 @@ class SharedModelRegistry(RegistryBase):
             self._serve(model, identity_of(self._files.live))
         finally:
             candidate.unlink(missing_ok=True)
+        self._remove_deleted(self._store.versions())
 
     def _replace(self, candidate: Path, model: LiveModel, previous: str | None) -> None:
         identity = identity_of(candidate)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from shoe_classifier.files import fsync, remove_leftovers, replacing
+from shoe_classifier.types import VERSIONS_FOLDER
 
 _PACKAGED = Path(__file__).parent.parent / "shipped"  # where an installed wheel has it; a checkout has models/shipped
 _CANDIDATE = re.compile(r"\.candidate-.+?(?:\.(?P<writer>\d+))?\.h5")  # `.candidate-<name>.<pid>.h5`
@@ -21,7 +22,7 @@ class ModelFiles:
 
     def __init__(self, live: Path):
         self.live = live
-        self.archive = live.parent / "versions"
+        self.archive = live.parent / VERSIONS_FOLDER
 
     @property
     def shipped(self) -> Path:

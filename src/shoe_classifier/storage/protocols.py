@@ -119,7 +119,7 @@ class PredictionStore(Protocol):
 
     def forget_unused(self) -> None:
         """Delete from this machine's disk what killed processes left of pictures, and pictures that no row uses any
-        more, whichever machine deleted them.
+        more, whichever machine deleted them; of a shared store, also old model files that no version keeps.
         """
 
 

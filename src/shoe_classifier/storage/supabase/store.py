@@ -4,7 +4,6 @@ Predictions and minutes go through an outbox on this machine's disk and never wa
 write directly, and may be repeated.
 """
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -16,12 +15,13 @@ from typing import Any
 import orjson
 import uuid_utils
 
-from shoe_classifier.errors import InvalidModel, NotFound, RetrainRunning, StoreUnavailable
+from shoe_classifier.errors import NotFound, RetrainRunning, StoreUnavailable
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.filters import Condition, Days, conditions_of, split_days
 from shoe_classifier.storage.supabase.cache import PictureCache
-from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
+from shoe_classifier.storage.supabase.client import SupabaseClient
+from shoe_classifier.storage.supabase.model_bucket import ModelBucket
 from shoe_classifier.storage.supabase.outbox import RELEASED, Outbox
 from shoe_classifier.storage.supabase.outbox_relay import OutboxRelay
 from shoe_classifier.storage.supabase.picture_bucket import PictureBucket
@@ -90,6 +90,7 @@ class SupabaseStore:
         self._outbox = Outbox(folder / "outbox.sqlite3", settings.outbox_max_rows, settings.outbox_max_bytes)
         cache = PictureCache(folder / "cache", settings.store_cache_bytes)
         self._pictures = PictureBucket(self._client, self._bucket, self._outbox, cache, settings.file_url_seconds)
+        self._models = ModelBucket(self._client)
         self._rows = RowReader(self._client)
         self._relay = OutboxRelay(self._outbox, self, FileLock(folder / "outbox.lock"))
 
@@ -250,6 +251,7 @@ class SupabaseStore:
     def forget_unused(self) -> None:
         self._pictures.forget_unused()
         self._outbox.scrub()
+        self._models.delete_unlisted()
 
     # ------------------------------------------------------------ audit log
 
@@ -393,27 +395,16 @@ class SupabaseStore:
 
     def save_version(self, row: ModelVersion, file: Path | None = None) -> None:
         if file:
-            self._send_model(row, file)
+            self._models.send(row, file)
         query = self._client.table("Model_Versions").upsert(asdict(row), returning="minimal")
         self._client.call(query.execute)
 
     def prepare_publication(self, row: ModelVersion, file: Path, learned: Mapping[str, str]) -> None:
-        self._send_model(row, file)
+        self._models.send(row, file)
         self._client.rpc("prepare_publication", candidate=asdict(row), learned=dict(learned))
 
-    def _send_model(self, row: ModelVersion, file: Path) -> None:
-        models = self._client.bucket(MODELS_BUCKET)
-        options = {"content-type": "application/x-hdf5", "upsert": "true"}
-        self._client.call(lambda: models.upload(row.file_path, file, options))
-
     def fetch_model(self, row: ModelVersion, target: Path) -> None:
-        models = self._client.bucket(MODELS_BUCKET)
-        data = self._client.call(lambda: models.download(row.file_path))
-        if hashlib.sha256(data).hexdigest() != row.sha256:
-            raise InvalidModel(
-                f"Expected the file of version {row.version!r} as it was published; the bucket holds another one."
-            )
-        target.write_bytes(data)
+        self._models.fetch(row, target)
 
     def drop_model(self, row: ModelVersion) -> bool:
         change = self._client.table("Model_Versions").update({"state": "deleted"})
@@ -424,7 +415,7 @@ class SupabaseStore:
             learned = self._client.table("Learned_Pictures").delete(returning="minimal").eq("version", row.version)
             self._client.call(learned.execute)
         if changed:
-            self._client.call(lambda: self._client.bucket(MODELS_BUCKET).remove([row.file_path]))
+            self._models.delete(row)
         return bool(changed)
 
     def versions(self) -> list[ModelVersion]:
