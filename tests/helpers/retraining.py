@@ -24,6 +24,7 @@ from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.sqlite.store import SqliteStore
+from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.types import Report, RetrainJob, TrainingEvent, utc_now
 
 PICTURES = 4
@@ -119,12 +120,12 @@ class Story:
 
 
 class Machine:
-    """One machine on the folders of some settings."""
+    """One machine on the folders of some settings, and on their Supabase project if they name one."""
 
     def __init__(self, settings: Settings, *, shared: bool, patience_seconds: float = 0.0):
         self.settings = settings
         settings.dataset_dir.mkdir(parents=True, exist_ok=True)
-        self.real_store = SharedSqliteStore(settings.dataset_dir) if shared else SqliteStore(settings.dataset_dir)
+        self.real_store = _open_store(settings, shared)
         self.store = cast(Any, Faults(self.real_store))
         self.files = cast(Any, Faults(ModelFiles(settings.live_model)))
         self.holder = LiveModelHolder(settings.max_image_pixels)
@@ -180,6 +181,12 @@ class Machine:
     def close(self) -> None:
         self.features.close()
         self.real_store.close()
+
+
+def _open_store(settings: Settings, shared: bool) -> SqliteStore | SupabaseStore:
+    if settings.supabase_url:
+        return SupabaseStore(settings)
+    return SharedSqliteStore(settings.dataset_dir) if shared else SqliteStore(settings.dataset_dir)
 
 
 def derive_version(source: Path, target: Path, version: str) -> Path:

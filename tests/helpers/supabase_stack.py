@@ -18,8 +18,9 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ TABLES = (
     "Prediction_Counts",
     "Training_Counts",
 )
+
+Buckets = dict[str, dict[str, tuple[str, bytes]]]  # media type and content of each file, by bucket and key
+Dump = tuple[str, Buckets]
 
 
 def token(role: str, secret: str = SECRET) -> str:
@@ -132,15 +136,15 @@ class Stack:
 
     def sql(self, statements: str) -> str:
         """Run SQL as the owner of the database; returns what psql prints, unaligned."""
-        command = ["psql", "-h", "127.0.0.1", "-p", str(self._port), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-qtA"]
-        result = subprocess.run(
-            [str(self._programs / command[0]), *command[1:]],
-            input=statements.encode(),
-            capture_output=True,
-            check=False,
-        )
+        return self._client("psql", "-v", "ON_ERROR_STOP=1", "-qtA", stdin=statements).strip()
+
+    def _client(self, program: str, *arguments: str, stdin: str = "") -> str:
+        """Run a client program of PostgreSQL; returns what it prints."""
+        address = ["-h", "127.0.0.1", "-p", str(self._port), "-U", "postgres"]
+        command = [str(self._programs / program), *address, *arguments]
+        result = subprocess.run(command, input=stdin.encode(), capture_output=True, check=False)
         assert result.returncode == 0, result.stderr.decode()
-        return result.stdout.decode().strip()
+        return result.stdout.decode()
 
     def rebuild(self, migrations: Sequence[Path] = MIGRATIONS) -> None:
         """Set the project up as the documents say, and wait until PostgREST has seen it."""
@@ -163,6 +167,18 @@ class Stack:
         """As on the first day."""
         self.sql("truncate " + ", ".join(f'public."{name}"' for name in TABLES))
         self.gateway.reset()
+
+    def dump(self) -> Dump:
+        """All rows and files as they are now."""
+        buckets = {name: dict(files) for name, files in self.gateway.buckets.items()}
+        return self._client("pg_dump", "--data-only", "--schema=public", "postgres"), buckets
+
+    def load(self, dump: Dump) -> None:
+        """Bring back all rows and files."""
+        self.empty()
+        rows, buckets = dump
+        self.sql(f"set session_replication_role = replica;\n{rows}")  # without the triggers that count rows
+        self.gateway.buckets = {name: dict(files) for name, files in buckets.items()}
 
     def count(self, table: str, where: str = "true") -> int:
         return int(self.sql(f'select count(*) from public."{table}" where {where}'))
@@ -188,6 +204,11 @@ class Gateway:
     Attributes:
         delay: seconds before anything is done.
         lose: how many of the next writes are done, but not answered.
+        away_at: a part of a method and path; from the next such call on, all are answered with 502.
+        away_after: that call is done all the same.
+        away: whether that call has come.
+        age: of all files, as far as Storage says.
+        observer: called before and after each call that may write.
         refuse: a status with which Storage answers all uploads.
         calls: how often each method and path came.
         files: what lies in the buckets.
@@ -203,9 +224,16 @@ class Gateway:
 
     def reset(self) -> None:
         self.delay, self.lose, self.refuse = 0.0, 0, 0
+        self.away_at, self.away_after, self.away = "", False, False
+        self.age = timedelta()
+        self.observer: Callable[[], None] = lambda: None
         self.calls: Counter[str] = Counter()
-        self.buckets: dict[str, dict[str, tuple[str, bytes]]] = {"uploads": {}, "models": {}}
+        self.buckets: Buckets = {"uploads": {}, "models": {}}
         self.public: set[str] = set()
+
+    def come_back(self) -> None:
+        """Answer again."""
+        self.away_at, self.away = "", False
 
     @property
     def files(self) -> dict[str, tuple[str, bytes]]:
@@ -248,16 +276,25 @@ class Gateway:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            self.calls[f"{scope['method']} {scope['path']}"] += 1
+            call = f"{scope['method']} {scope['path']}"
+            self.calls[call] += 1
             await asyncio.sleep(self.delay)
-            if scope["method"] == "GET" or self.lose <= 0:
+            if self.away or (self.away_at and self.away_at in call):
+                if self.away_after and not self.away:
+                    await app(scope, receive, _discard)
+                self.away = True
+                await JSONResponse({"message": "upstream"}, 502)(scope, receive, send)
+                return
+            if scope["method"] == "GET":
                 await app(scope, receive, send)
                 return
+            if self.lose <= 0:
+                self.observer()
+                await app(scope, receive, send)
+                self.observer()
+                return
             self.lose -= 1
-
-            async def nothing(message: Any) -> None: ...
-
-            await app(scope, receive, nothing)
+            await app(scope, receive, _discard)
             with contextlib.suppress(RuntimeError):  # an answer that ends before its end: the line is cut
                 await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -331,7 +368,8 @@ class Gateway:
         keys = self.buckets[request.path_params["bucket"]]
         names = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
         found = [name for name in sorted(names) if asked.get("search", "") in name and "/" not in name]
-        return JSONResponse([{"name": name} for name in found[: asked["limit"]]])
+        changed = (datetime.now(UTC) - self.age).isoformat().replace("+00:00", "Z")
+        return JSONResponse([{"name": name, "updated_at": changed} for name in found[: asked["limit"]]])
 
     async def _sign(self, request: Request) -> Response:
         if denied := self._denied(request):
@@ -358,6 +396,9 @@ class Gateway:
         files = self.buckets[request.path_params["bucket"]]
         gone = [key for key in (await request.json())["prefixes"] if files.pop(key, None)]
         return JSONResponse([{"name": key} for key in gone])
+
+
+async def _discard(message: Any) -> None: ...
 
 
 def _problem(status: str, error: str, message: str) -> Response:
