@@ -47,9 +47,9 @@ def test_more_pictures_are_another_state(quality: DataQualityService, machine: M
 
 
 def test_a_check_that_fails_is_followed_by_one_that_does_not(quality: DataQualityService, machine: Machine) -> None:
-    machine.store.fail("processed", OSError("the disk is away"), call=1)
+    machine.store.fail("label_changes", OSError("the disk is away"), call=1)
     wait_for(lambda: checked(quality))
-    assert machine.store.calls["processed"] >= 2
+    assert machine.store.calls["label_changes"] >= 2
 
 
 def test_pictures_without_a_file_are_left_out(quality: DataQualityService, machine: Machine) -> None:

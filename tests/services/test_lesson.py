@@ -10,6 +10,7 @@ from shoe_classifier.errors import Cancelled
 from shoe_classifier.ml.features import features_of
 from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.preprocessing import decode
+from shoe_classifier.services import lesson as lesson_module
 from shoe_classifier.services.lesson import Lesson, LessonCollector
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import NONE_OF_THESE, TrainingEvent
@@ -91,6 +92,20 @@ def test_what_was_learned_before_takes_no_more_than_half_of_the_time(machine: Ma
     machine.features.forget([row.sha256 for row in machine.store.training_data(10, None)])
     lesson = collect(machine, seconds=-1)
     assert lesson.new.tolist() == [False] + [True] * 3
+
+
+def test_of_many_pictures_that_were_learned_before_the_newest_count(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.upload("Boot", 3, start=100)
+    machine.retrain()
+    boots = machine.store.training_data(3, None)[::-1]
+    machine.upload("cap", 3, start=200)
+    monkeypatch.setattr(lesson_module, "_MOST_EARLIER", 4)
+    monkeypatch.setattr(lesson_module, "_PAGE", 2)
+    rows = [row for row in collect(machine).rows if row.is_processed]
+    assert [row.shoe_class for row in rows] == ["hat", "Boot", "Boot", "Boot"]
+    assert [row.sha256 for row in rows[1:]] == [row.sha256 for row in boots]
 
 
 def test_deleted_pictures_are_forgotten_here_too(machine: Machine) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.rows import learned_rows
 from helpers.service import make_settings, wait_for
 from shoe_classifier.errors import NotFound
 from shoe_classifier.services.factories import open_store
@@ -242,7 +243,7 @@ def test_training_rows_and_their_pictures(store: Store, tmp_path: Path) -> None:
     assert store.training_data(5, None) == rows[:-6:-1]
     assert store.training_data(100, rows[5].id) == rows[4::-1]
     assert list(store.pictures([row.image_path for row in rows])) == [f"picture {i}".encode() for i in range(12)]
-    assert (store.unprocessed(), store.processed(), store.count_unprocessed()) == (rows, [], 12)
+    assert (store.unprocessed(), learned_rows(store), store.count_unprocessed()) == (rows, [], 12)
 
 
 def test_the_same_picture_is_added_once(store: Store, tmp_path: Path) -> None:
@@ -291,13 +292,13 @@ def test_preparing_a_version_again_does_not_take_it_out_of_service(store: Store,
     published(store, "v1", rows)
     prepare(store, "v1", rows)
     live = store.live_version()
-    assert live and live.version == "v1" and store.processed() == [replace(rows[0], is_processed=True)]
+    assert live and live.version == "v1" and learned_rows(store) == [replace(rows[0], is_processed=True)]
 
 
 def test_a_published_job_takes_its_version_live_with_what_it_learned(store: Store, tmp_path: Path) -> None:
     rows = added(store, tmp_path, 3)
     done = published(store, "v1", rows[:2])
-    assert (ids(store.processed()), ids(store.unprocessed())) == (ids(rows[:2]), [rows[2].id])
+    assert (ids(learned_rows(store)), ids(store.unprocessed())) == (ids(rows[:2]), [rows[2].id])
     assert store.job(done.job_id) == done
     live = store.live_version()
     assert live and live.version == "v1" and store.last_live() == "sha-v1"
@@ -311,7 +312,7 @@ def test_a_rejected_job_leaves_all_as_it_was(store: Store, tmp_path: Path) -> No
     prepare(store, "v2", rows, parent="v1")
     store.finish_job(replace(job, state="rejected", model_version="v2"))
     live = store.live_version()
-    assert live and live.version == "v1" and ids(store.processed()) == [rows[0].id]
+    assert live and live.version == "v1" and ids(learned_rows(store)) == [rows[0].id]
 
 
 def test_a_job_cannot_publish_a_version_that_was_not_prepared(store: Store) -> None:
@@ -330,11 +331,11 @@ def test_a_rollback_makes_pictures_wait_again_and_rolling_forward_does_not(store
     published(store, "v1", rows[:1])
     published(store, "v2", rows[1:2], parent="v1")
     published(store, "v3", rows[2:3], parent="v2")
-    assert ids(store.processed()) == ids(rows[:3])
+    assert ids(learned_rows(store)) == ids(rows[:3])
     store.set_live("v1")
-    assert (ids(store.processed()), ids(store.unprocessed())) == (ids(rows[:1]), ids(rows[1:]))
+    assert (ids(learned_rows(store)), ids(store.unprocessed())) == (ids(rows[:1]), ids(rows[1:]))
     store.set_live("v3")
-    assert (ids(store.processed()), ids(store.unprocessed())) == (ids(rows[:3]), ids(rows[3:]))
+    assert (ids(learned_rows(store)), ids(store.unprocessed())) == (ids(rows[:3]), ids(rows[3:]))
 
 
 def test_what_a_version_has_not_learned_is_counted(store: Store, tmp_path: Path) -> None:
@@ -350,7 +351,7 @@ def test_a_version_does_not_know_what_its_siblings_learned(store: Store, tmp_pat
     published(store, "v2", rows[1:2], parent="v1")
     store.set_live("v1")
     published(store, "v3", rows[2:3], parent="v1")
-    assert ids(store.processed()) == [rows[0].id, rows[2].id]
+    assert ids(learned_rows(store)) == [rows[0].id, rows[2].id]
 
 
 def test_a_picture_relabelled_during_a_job_is_not_learned(store: Store, tmp_path: Path) -> None:
@@ -361,7 +362,7 @@ def test_a_picture_relabelled_during_a_job_is_not_learned(store: Store, tmp_path
     prepare(store, "v1", rows)
     store.relabel(rows[1].id, "Shoe")
     store.finish_job(replace(job, state="published", model_version="v1"))
-    assert (ids(store.processed()), ids(store.unprocessed())) == ([rows[2].id], ids(rows[:2]))
+    assert (ids(learned_rows(store)), ids(store.unprocessed())) == ([rows[2].id], ids(rows[:2]))
 
 
 def test_a_relabelled_picture_waits_whatever_version_is_live(store: Store, tmp_path: Path) -> None:
@@ -384,7 +385,7 @@ def test_a_picture_deleted_during_a_job_is_no_obstacle(store: Store, tmp_path: P
     prepare(store, "v1", rows)
     store.delete_training(rows[1])
     store.finish_job(replace(job, state="published", model_version="v1"))
-    assert ids(store.processed()) == [rows[2].id] == ids(store.training_data(10, None))
+    assert ids(learned_rows(store)) == [rows[2].id] == ids(store.training_data(10, None))
 
 
 def test_the_epochs_of_a_job_are_kept(store: Store) -> None:
@@ -629,7 +630,7 @@ def test_a_merge_is_undone(store: Store, tmp_path: Path) -> None:
     assert store.undo_change(change.id) == 2
     labels = {row.id: row.shoe_class for row in store.training_data(10, None)}
     assert labels == {boots[0].id: "Boot", boots[1].id: "Hat", shoe.id: "Shoe"}
-    assert [row.id for row in store.processed()] == [boots[0].id]
+    assert [row.id for row in learned_rows(store)] == [boots[0].id]
     assert [row.shoe_class for row in store.kept_pictures()] == ["Boot"]
     assert (store.label_changes(), store.undo_change(change.id)) == ([], None)
 

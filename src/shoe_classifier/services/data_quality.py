@@ -203,7 +203,7 @@ class DataQualityService:
         from threadpoolctl import threadpool_limits
 
         live, state = self._holder.teachable, self._state()
-        rows = sorted([*self._store.processed(), *self._store.unprocessed()], key=lambda row: row.id)[-_MOST_PICTURES:]
+        rows = self._store.training_data(_MOST_PICTURES, None)[::-1]
         known = self._features_of(live, rows)
         rows = [row for row in rows if row.sha256 in known]
         if not rows:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from shoe_classifier.services.labels import PendingChanges, pending_changes
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import NONE_OF_THESE, PictureFeatures, Report, TrainingEvent, TrainingPicture
+from shoe_classifier.types import NONE_OF_THESE, PictureFeatures, Report, TrainingEvent, TrainingFilter, TrainingPicture
 
 _MOST_EARLIER = 20_000  # pictures learned before, about 100 MB of features; of older ones the replay buffer has samples
+_PAGE = 1000  # rows
 _NAMED_PICTURES = 3  # unreadable pictures that a message names
 
 
@@ -97,14 +99,18 @@ class LessonCollector:
         unreadable = [row for row in waiting if row.sha256 not in found]
         if unreadable and not readable:
             raise _unreadable(unreadable)
-        kept = {*changes.labels, NONE_OF_THESE}
-        earlier = [row for row in self._store.processed() if row.shoe_class in kept][-_MOST_EARLIER:]
+        earlier = self._learned_before({*changes.labels, NONE_OF_THESE})
         found |= self._features_of(earlier, live, report, (time.monotonic() + deadline) / 2)
         rows = [*(row for row in earlier if row.sha256 in found), *readable]
         taught = (row.shoe_class for row in readable if row.shoe_class != NONE_OF_THESE)
         labels = list(dict.fromkeys([*changes.labels, *taught]))
         features = _columns(rows, found, labels, live.backbone.feature_count)
         return Lesson(rows, features, labels, unreadable, forgotten, changes)
+
+    def _learned_before(self, labels: set[str]) -> list[TrainingPicture]:
+        """The newest learned pictures with these labels, oldest first, without holding all that there are."""
+        newest = (row for row in newest_learned(self._store) if row.shoe_class in labels)
+        return [*islice(newest, _MOST_EARLIER)][::-1]
 
     def load_pictures(self, lesson: Lesson, report: Report, file: Path) -> LabelledPictures:
         """Decode the pictures of a lesson at the network's own size into a file, for a full retrain.
@@ -133,6 +139,14 @@ class LessonCollector:
         found = self._features.known(live, rows)
         missing = [row for row in rows if row.sha256 not in found]
         return found | self._features.compute(live, stored_pictures(self._store, missing), len(missing), report, until)
+
+
+def newest_learned(store: Store) -> Iterator[TrainingPicture]:
+    """Yield the pictures that the live version or one of its ancestors learned, newest first, page by page."""
+    before = None
+    while rows := store.training_data(_PAGE, before, TrainingFilter(learnt=True)):
+        yield from rows
+        before = rows[-1].id
 
 
 def stored_pictures(store: Store, rows: list[TrainingPicture]) -> Iterator[tuple[TrainingPicture, bytes]]:

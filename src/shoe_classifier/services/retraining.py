@@ -221,7 +221,8 @@ class Retrainer:
 
     def _check_waiting(self, without: Sequence[str], live: bundles.Bundle) -> None:
         """Raise `InvalidLabel` and `NoNewData` as `start` does."""
-        waiting = {row.shoe_class for row in self._store.unprocessed()} if without else set()
+        counts = self._store.label_counts() if without else {}
+        waiting = {label for label, count in counts.items() if count.learnt < count.pictures}
         if unknown := sorted(set(without) - waiting):
             raise InvalidLabel(f"Expected labels of waiting pictures in 'without'; received {unknown[0][:80]!r}.")
         there_are = waiting - set(without) if without else self._store.count_unprocessed()

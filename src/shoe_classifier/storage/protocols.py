@@ -224,9 +224,6 @@ class TrainingStore(Protocol):
     def unprocessed(self) -> list[TrainingPicture]:
         """Return the pictures that neither the live version nor any of its ancestors learned, oldest first."""
 
-    def processed(self) -> list[TrainingPicture]:
-        """Return the pictures that the live version or one of its ancestors learned, oldest first."""
-
     def count_unprocessed(self, after: str | None = None) -> int:
         """Count the pictures that `unprocessed` returns; with `after`, only those whose id is greater."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.rows import learned_rows
 from shoe_classifier.errors import ConfigurationError
 from shoe_classifier.storage.sqlite.database import Database
 from shoe_classifier.storage.sqlite.migrations import RECORDS, _apply, migrate
@@ -70,7 +71,7 @@ def test_a_file_of_0_1_0_keeps_all_its_rows(tmp_path: Path) -> None:
                 "2026-11-20T10:00:00.000Z",
             ),
         ]  # fmt: skip
-        assert store.processed() == [
+        assert learned_rows(store) == [
             TrainingPicture(
                 f"{ID}11", "images/cd/cd01.jpg", "cd01", "Boot", True, "train", "zip", f"{ID}20",
                 "2026-11-19T10:00:00.000Z",
@@ -109,9 +110,9 @@ def test_the_live_version_knows_what_0_1_0_had_processed(tmp_path: Path) -> None
     write_0_1_0(tmp_path)
     with closing(SqliteStore(tmp_path)) as store:
         store.set_live("v1")
-        assert (store.processed(), store.count_unprocessed()) == ([], 3)
+        assert (learned_rows(store), store.count_unprocessed()) == ([], 3)
         store.set_live("v2")
-        assert ([row.sha256 for row in store.processed()], store.count_unprocessed()) == (["cd01", "cd02"], 1)
+        assert ([row.sha256 for row in learned_rows(store)], store.count_unprocessed()) == (["cd01", "cd02"], 1)
 
 
 def test_after_a_rollback_it_is_still_the_live_one(tmp_path: Path) -> None:
@@ -119,15 +120,15 @@ def test_after_a_rollback_it_is_still_the_live_one(tmp_path: Path) -> None:
     write_0_1_0(tmp_path, then=f"update Model_Versions set state = {states};")
     with closing(SqliteStore(tmp_path)) as store:
         store.set_live("v1")
-        assert len(store.processed()) == 2
+        assert len(learned_rows(store)) == 2
 
 
 def test_without_a_live_version_the_newest_one_knows_it(tmp_path: Path) -> None:
     write_0_1_0(tmp_path, then="update Model_Versions set state = 'archived';")
     with closing(SqliteStore(tmp_path)) as store:
-        assert len(store.processed()) == 2
+        assert len(learned_rows(store)) == 2
         store.set_live("v2")
-        assert len(store.processed()) == 2
+        assert len(learned_rows(store)) == 2
 
 
 def test_without_any_version_it_is_learned_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.rows import learned_rows
 from helpers.service import make_settings, wait_for
 from helpers.supabase_stack import MIGRATIONS, ROOT, Stack
 from shoe_classifier.errors import NotFound, StoreUnavailable
@@ -82,15 +83,15 @@ def test_an_earlier_project_is_upgraded(rebuilt: Stack, store: SupabaseStore, ea
     assert len(store.minutes(10)) == 1
     done = store.job(f"{ID}31")
     assert done and (done.state, done.model_version, done.loss) == ("published", "v2", None)
-    assert [row.sha256 for row in store.processed()] == ["cd01", "cd02"]
+    assert [row.sha256 for row in learned_rows(store)] == ["cd01", "cd02"]
     store.set_live("v1")
-    assert store.processed() == []
+    assert learned_rows(store) == []
     store.set_live("v2")
-    assert [row.sha256 for row in store.processed()] == ["cd01", "cd02"]
+    assert [row.sha256 for row in learned_rows(store)] == ["cd01", "cd02"]
     job = RetrainJob()
     assert store.start_job(job)
     store.finish_job(replace(job, state="published", model_version="v1"))
-    assert store.processed() == []
+    assert learned_rows(store) == []
 
 
 def test_without_a_live_version_the_newest_one_knows_what_was_processed(rebuilt: Stack, store: SupabaseStore) -> None:
@@ -102,7 +103,7 @@ def test_without_a_live_version_the_newest_one_knows_what_was_processed(rebuilt:
     )
     rebuilt.await_schema()
     store.set_live("v2")
-    assert [row.sha256 for row in store.processed()] == ["cd01", "cd02"]
+    assert [row.sha256 for row in learned_rows(store)] == ["cd01", "cd02"]
 
 
 def test_an_upgraded_project_has_the_schema_of_a_new_one(rebuilt: Stack) -> None:

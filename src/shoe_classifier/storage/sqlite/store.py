@@ -292,7 +292,10 @@ class SqliteStore:
         return self._sum("Training_Counts", conditions_of(which))
 
     def training_rows(self) -> Iterator[TrainingPicture]:
-        query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data order by id"
+        return self._stream_training("")
+
+    def _stream_training(self, where: str) -> Iterator[TrainingPicture]:
+        query = f"select {', '.join(TRAINING_DATA.columns)} from Training_Data {where} order by id"
         return (_decode(TRAINING_DATA, row) for row in self._db.stream(query))
 
     def training_picture(self, row_id: str) -> TrainingPicture | None:
@@ -394,10 +397,7 @@ class SqliteStore:
         return self._select(KEPT_PICTURES, "")
 
     def unprocessed(self) -> list[TrainingPicture]:
-        return self._select(TRAINING_DATA, "where is_processed = 0 order by id")
-
-    def processed(self) -> list[TrainingPicture]:
-        return self._select(TRAINING_DATA, "where is_processed = 1 order by id")
+        return [*self._stream_training("where is_processed = 0")]
 
     def count_unprocessed(self, after: str | None = None) -> int:
         if after is None:

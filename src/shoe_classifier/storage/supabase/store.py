@@ -379,9 +379,6 @@ class SupabaseStore:
     def unprocessed(self) -> list[TrainingPicture]:
         return self._rows.all(TRAINING_DATA, "is_processed", False)
 
-    def processed(self) -> list[TrainingPicture]:
-        return self._rows.all(TRAINING_DATA, "is_processed", True)
-
     def count_unprocessed(self, after: str | None = None) -> int:
         if after is None:
             return self.count_training(TrainingFilter(learnt=False))
