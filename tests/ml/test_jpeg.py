@@ -19,6 +19,14 @@ def test_restart_markers_and_stuffed_bytes_end_no_scan() -> None:
     assert count_scans(draw("Boot", 1, (200, 200), restart_marker_blocks=3, quality=100)) == 1
 
 
+def test_a_sequential_file_of_more_scans_is_refused_by_the_decoder_after_the_first() -> None:
+    data = draw("Boot", 1)
+    bomb = data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 200 + data[-2:]
+    assert count_scans(bomb) == 1
+    with pytest.raises(OSError, match="broken"):
+        Image.open(io.BytesIO(bomb)).load()
+
+
 def test_without_ac_scans_an_eighth_of_the_size_stays_the_same() -> None:
     whole = draw("Boot", 1, (640, 480), progressive=True)
     reduced = keep_dc_scans(whole)
