@@ -1,6 +1,8 @@
 """Runs the app under uvicorn."""
 
+import asyncio
 import contextlib
+import gc
 import logging.config
 import shutil
 import signal
@@ -28,6 +30,7 @@ _WAITING = 2048  # connections, in the queue of the system
 # Of them, accepted in one round of the loop. In a crowd, those beyond the limit make room for each other (see
 # `http_protocol`), and must last for the few rounds that an answer takes.
 _AT_ONCE = 64
+_SETTLED_SECONDS = 10.0  # after which the start has imported and loaded what stays
 
 
 class _Server(uvicorn.Server):
@@ -37,6 +40,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(_WAITING)  # asyncio has shortened the queue to what it accepts at once
+        # To search for garbage in what stays would hold up all requests for up to 0.1 s, again and again.
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, gc.freeze)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service: Service = self.config.loaded_app.state.service
