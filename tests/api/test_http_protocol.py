@@ -48,8 +48,53 @@ def test_headers_that_trickle_get_no_more_time(service: Process) -> None:
 
 def test_endless_headers_are_refused(service: Process) -> None:
     with connect(service) as line:
-        line.sendall(b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000)
-        assert read_to_the_end(line).startswith(b"HTTP/1.1 400")
+        line.sendall(b"GET /health HTTP/1.1\r\nX: " + b"a" * 1_000_000)
+        answer = read_to_the_end(line)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.endswith(b'"code":"invalid_request"}')
+
+
+FORM = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+ENDLESS = FORM + b"Transfer-Encoding: chunked\r\n\r\n"
+CHUNK = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+
+
+@pytest.mark.parametrize("head", [FORM + b"Content-Length: 20000000\r\n\r\n", ENDLESS])
+def test_who_sends_all_before_reading_gets_the_refusal(start: Callable[..., Process], head: bytes) -> None:
+    with connect(start(MAX_IMAGE_BYTES="1000000")) as line:
+        line.sendall(head)
+        for _ in range(200):  # 13 MB, of which the first is refused
+            line.sendall(CHUNK)
+        answer = read_to_the_end(line)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert answer.endswith(b'"code":"too_large"}')
+
+
+def test_who_sends_without_end_after_a_refusal_is_cut_off(start: Callable[..., Process]) -> None:
+    sent = 0
+    with connect(start(MAX_IMAGE_BYTES="1000000")) as line:
+        line.sendall(ENDLESS)
+        with pytest.raises(OSError):
+            while sent < 100 << 20:
+                line.sendall(CHUNK)
+                sent += len(CHUNK)
+
+
+def test_who_goes_on_slowly_after_a_refusal_is_cut_off(start: Callable[..., Process]) -> None:
+    with connect(start(MAX_IMAGE_BYTES="1000000")) as line:
+        line.sendall(FORM + b"Content-Length: 20000000\r\n\r\n")
+        with pytest.raises(OSError):
+            for _ in range(200):
+                line.sendall(b"a")
+                time.sleep(0.1)
+
+
+def test_a_client_that_waits_for_leave_to_send_gets_it(service: Process) -> None:
+    with connect(service) as line:
+        line.sendall(FORM + b"Expect: 100-continue\r\nContent-Length: 6\r\n\r\n")
+        assert line.recv(65536).startswith(b"HTTP/1.1 100")
+        line.sendall(b"--b--\r")
+        assert line.recv(65536).startswith(b"HTTP/1.1 4")
 
 
 def test_a_connection_lasts_over_many_requests(service: Process) -> None:

@@ -4,17 +4,24 @@ import asyncio
 from collections import deque
 from typing import ClassVar
 
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shoe_classifier.api.dependencies import Service
+from shoe_classifier.errors import InvalidRequest
 
 _SPARE = 512  # connections above the limit, which /health may need; the oldest of them makes room for the next
+# Of what a client still sends after its answer, read and thrown away: more than a picture may have.
+_LINGER_SECONDS, _LINGER_BYTES = 5.0, 16 << 20
 
 
 class Connection(HttpToolsProtocol):
     """Closes a connection that waits for its client: for headers that are late or too large, or to read an answer.
 
     uvicorn would wait for ever. Bodies that are read have limits of their own, in `multipart`.
+
+    A client that is answered while it still sends may read the answer before the connection ends: closed at once, the
+    connection would be reset, often before that. So it is half closed, and read for a while.
     """
 
     _spares: ClassVar[deque["Connection"]] = deque()  # those above the limit in this process, oldest first
@@ -24,6 +31,8 @@ class Connection(HttpToolsProtocol):
     _header_bytes = 0  # since the last byte of a body, so that they include trailers
     _body_arrived = False
     _spare = False
+    _lingering: asyncio.TimerHandle | None = None
+    _ignored = 0  # bytes since the answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -34,13 +43,17 @@ class Connection(HttpToolsProtocol):
             self._become_spare()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._looking:
-            self._looking.cancel()
+        for timer in (self._looking, self._lingering):
+            if timer:
+                timer.cancel()
         if self._spare and self in self._spares:
             self._spares.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            self._ignore(len(data))
+            return
         self._body_arrived = False
         super().data_received(data)
         self._header_bytes = 0 if self._body_arrived else self._header_bytes + len(data)
@@ -55,15 +68,44 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._waiting_since = None
         super().on_headers_complete()
+        self.cycle.transport = _Answering(self)  # type: ignore[assignment] # all that it needs
 
     def on_body(self, body: bytes) -> None:
         self._body_arrived = True
         super().on_body(body)
 
     def on_response_complete(self) -> None:
+        if self._lingering:
+            return
         super().on_response_complete()
         if self.cycle.response_complete:  # otherwise it has begun with the next request
             self._waiting_since = self.loop.time()
+
+    def send_400_response(self, msg: str) -> None:
+        body = orjson.dumps({"detail": msg, "code": InvalidRequest.code})
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head.encode() + body)
+        if self.cycle and not self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def end(self) -> None:
+        """Close the connection after an answer."""
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        self._lingering = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def _ignore(self, count: int) -> None:
+        self._ignored += count
+        if self._ignored > _LINGER_BYTES:
+            self.transport.close()
 
     def resume_writing(self) -> None:
         self._unread = 0
@@ -101,3 +143,14 @@ class Connection(HttpToolsProtocol):
     def _abort(self, reason: str) -> None:
         self._service.metrics.count_refusal(reason)
         self.transport.abort()
+
+
+class _Answering:
+    """What answering a request needs of a transport."""
+
+    def __init__(self, connection: Connection):
+        self._connection = connection
+        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
+
+    def close(self) -> None:
+        self._connection.end()

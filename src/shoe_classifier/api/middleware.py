@@ -1,7 +1,5 @@
 """ASGI layers around the framework: counting, one spelling of paths, errors, and a short way for predictions."""
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -14,9 +12,6 @@ from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.errors import Overloaded, RequestTimeout, TooLarge
 
 _ALWAYS_ANSWERED = ("/health", "/ready", "/metrics")
-_LINGER_SECONDS = 1.0
-_LINGER_BYTES = 1 << 20
-
 
 WAITED = "shoe_classifier.waited"  # in a request's scope: seconds for which its client asked to wait
 
@@ -88,10 +83,7 @@ class HandleErrors:
             response = await handle_error(Request(scope), error)
             if reason := _reason(error):
                 self._metrics.count_refusal(reason)
-            if isinstance(error, Overloaded):
-                await _answer_before_the_body(response, receive, send)
-            else:
-                await response(scope, receive, send)
+            await response(scope, receive, send)
 
 
 class ReserveConnections:
@@ -132,21 +124,3 @@ def _reason(error: Exception) -> str | None:
     if isinstance(error, Overloaded):
         return error.reason
     return error.code if isinstance(error, RequestTimeout | TooLarge) else None
-
-
-async def _answer_before_the_body(response: Response, receive: Receive, send: Send) -> None:
-    """Answer, then read a little more before the connection is closed.
-
-    Closing it while the client still sends would reset it, often before the client has read the answer.
-    """
-    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
-    await send({"type": "http.response.body", "body": response.body, "more_body": True})
-    received = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while received < _LINGER_BYTES:
-                message = await receive()
-                received += len(message.get("body", b""))
-                if not message.get("more_body"):
-                    break
-    await send({"type": "http.response.body", "body": b""})
