@@ -35,6 +35,11 @@ def escape_markdown(text: object) -> str:
     return re.sub(r"(?i)(www)(\\\.)", "\\1\u2060\\2", escaped)
 
 
+def cell(text: object) -> str:
+    """Text that users typed as a cell of a table, whose CSV makes no formula of it in a spreadsheet."""
+    return f"'{text}" if str(text)[:1] in tuple("=+-@\t\r") else str(text)
+
+
 def local_time(timestamp: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """An ISO 8601 timestamp of the service in the visitor's time zone, as charts show it, too."""
     moment = datetime.fromisoformat(timestamp)

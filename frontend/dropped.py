@@ -12,7 +12,7 @@ import streamlit as st
 
 from answering import answered
 from client import ApiError, Busy, Prediction, Unreachable
-from components import api, count, escape_markdown
+from components import api, cell, count, escape_markdown
 from pictures import small_jpeg
 
 _MOST = 500  # pictures that are kept for a visitor
@@ -100,9 +100,9 @@ def as_csv() -> str:
     for item in pictures().values():
         if isinstance(answer := item.answer, Prediction):
             row = [answer.predicted_class, f"{answer.confidence:.4f}", answer.decision, item.said, answer.model_version]
-            writer.writerow([item.name, *row, ""])
+            writer.writerow([*map(cell, [item.name, *row]), ""])
         else:
-            writer.writerow([item.name, "", "", "", "", "", answer.detail if answer else ""])
+            writer.writerow([cell(item.name), "", "", "", "", "", answer.detail if answer else ""])
     return out.getvalue()
 
 

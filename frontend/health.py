@@ -9,7 +9,7 @@ import streamlit as st
 
 from changes import make_change, show_outcome
 from client import Row
-from components import api, escape_markdown, handle_api_errors, known_labels, local_time, percent
+from components import api, cell, escape_markdown, handle_api_errors, known_labels, local_time, percent
 from pictures import data_url, sha256_of, thumbnails
 
 _ROWS = 100
@@ -153,7 +153,7 @@ def predictions(labels: list[str]) -> None:
         [
             {
                 "picture": data_url(small[sha256_of(row["image_path"])]) if row["image_path"] else None,
-                "label": row["predicted_class"],
+                "label": cell(row["predicted_class"]),
                 "confidence": row["confidence_score"],
                 "decision": row["decision"],
                 "ms": row["response_time"],

@@ -8,7 +8,7 @@ import streamlit as st
 from changes import change, make_change, show_outcome, undo_button
 from charts import learning_curve
 from client import Row
-from components import api, count, escape_markdown, handle_api_errors, percent
+from components import api, cell, count, escape_markdown, handle_api_errors, percent
 
 
 @st.fragment
@@ -42,12 +42,12 @@ def table(rows: Sequence[Row]) -> None:
     st.dataframe(
         [
             {
-                "label": row["label"],
+                "label": cell(row["label"]),
                 "taught by you": row["pictures"],
                 "built in": row["built_in"],
                 "recall": row["recall"],
                 "test pictures": row["recall_samples"],
-                "most confused with": row["most_confused_with"] or "–",
+                "most confused with": cell(row["most_confused_with"] or "–"),
                 "enough?": enough(row),
             }
             for row in rows

@@ -10,7 +10,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from camera import Frame, frames, record
 from client import ApiError, Row
-from components import api, choose_label, count, escape_markdown, show_error
+from components import api, cell, choose_label, count, escape_markdown, show_error
 from pictures import PICTURE_TYPES, data_url, picture, sha256_of, small_jpeg, thumbnails, tiles
 
 File = UploadedFile | Frame
@@ -98,7 +98,7 @@ def skipped_rows(reports: list[Row], files: Sequence[File]) -> list[Row]:
             rows.append(
                 {
                     "picture": data_url(small_jpeg(data, _SIDE)) if data else None,
-                    "file": item["name"],
+                    "file": cell(item["name"]),
                     "reason": _REASONS.get(item["reason"], item["reason"]),
                     "details": item["detail"],
                 }

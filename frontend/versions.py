@@ -8,7 +8,7 @@ import streamlit as st
 from changes import change, make_change, show_outcome
 from charts import confusion, recalls, side_by_side
 from client import Row
-from components import api, count, escape_markdown, handle_api_errors, local_time
+from components import api, cell, count, escape_markdown, handle_api_errors, local_time
 from mistakes import mistakes
 
 _PERCENTAGES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "calibration error": "ece"}
@@ -30,7 +30,7 @@ def table(rows: Sequence[Row]) -> None:
                 "state": row["state"],
                 **{title: (row["metrics"] or {}).get(name) for title, name in _PERCENTAGES.items()},
                 "test pictures": (row["metrics"] or {}).get("samples"),
-                "labels": ", ".join(row["labels"]),
+                "labels": cell(", ".join(row["labels"])),
                 "based on": row["parent"] or "–",
                 "created": local_time(row["created_at"]),
             }

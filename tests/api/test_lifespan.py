@@ -15,7 +15,10 @@ from shoe_classifier import main
 from shoe_classifier.api import lifespan
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.errors import StoreUnavailable
+from shoe_classifier.files import sha256_of
+from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.live_model import Readiness
+from shoe_classifier.services.model_registry import version_row
 from shoe_classifier.settings import Settings, load_settings
 from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.types import MinuteMetrics
@@ -57,6 +60,8 @@ def test_a_store_that_is_set_up_wrong_keeps_the_service_from_being_ready(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: type[Misconfigured]
 ) -> None:
     store = kind(settings.dataset_dir)
+    live = version_row(bundles.read(settings.live_model), sha256_of(settings.live_model), "live")
+    store.save_version(live)  # it could be followed at once
     with service_with(store, settings, monkeypatch) as client:
         for checks in (2, 10, 20):  # as long as that is so, however often the live version could have been followed
             wait_for(lambda checks=checks: store.checked >= checks)

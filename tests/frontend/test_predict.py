@@ -42,7 +42,7 @@ def test_many_pictures_are_summed_up_and_filtered(page: Page, site: Site, tmp_pa
     answers = site.service.client.post("/predict/batch", files=sent).json()["results"]
     sure = Counter(answer["predicted_class"] for answer in answers if answer["decision"] == "accepted")
     before = site.get("/status")["requests"]["count"]
-    drop(page, files(tmp_path, *pictures, ("broken.jpg", draw("Boot", 1)[:200])))
+    drop(page, files(tmp_path, *pictures, ("=1+broken.jpg", draw("Boot", 1)[:200])))
     summary = re.compile(f"^24 pictures: {sure['Boot']} Boot, {sure['Shoe']} Shoe, .*1 not readable")
     expect(page.get_by_role("heading", name=summary)).to_be_visible()
     assert site.get("/status")["requests"]["count"] - before < 12, "Expected one call for all."
@@ -65,6 +65,7 @@ def test_many_pictures_are_summed_up_and_filtered(page: Page, site: Site, tmp_pa
         main(page).get_by_role("button", name="CSV", exact=True).click()
     rows = Path(download.value.path()).read_text().splitlines()
     assert len(rows) == 25
+    assert any(row.startswith("'=1+broken.jpg,") for row in rows)  # no spreadsheet computes it
     assert sum(",Shoe," in row for row in rows) >= sure["Shoe"]
     summed_up = page.get_by_text("24 pictures")
     press(page, "Clear", lambda: not summed_up.count())

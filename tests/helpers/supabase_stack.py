@@ -211,6 +211,7 @@ class Gateway:
         observer: called before and after each call that may write.
         refuse: a status with which Storage answers all uploads.
         calls: how often each method and path came.
+        most_at_once: calls that waited for `delay` at the same time.
         files: what lies in the buckets.
     """
 
@@ -228,6 +229,7 @@ class Gateway:
         self.age = timedelta()
         self.observer: Callable[[], None] = lambda: None
         self.calls: Counter[str] = Counter()
+        self._at_once = self.most_at_once = 0
         self.buckets: Buckets = {"uploads": {}, "models": {}}
         self.public: set[str] = set()
 
@@ -278,7 +280,10 @@ class Gateway:
                 return
             call = f"{scope['method']} {scope['path']}"
             self.calls[call] += 1
+            self._at_once += 1
+            self.most_at_once = max(self._at_once, self.most_at_once)
             await asyncio.sleep(self.delay)
+            self._at_once -= 1
             if self.away or (self.away_at and self.away_at in call):
                 if self.away_after and not self.away:
                     await app(scope, receive, _discard)

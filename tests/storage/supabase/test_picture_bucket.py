@@ -69,9 +69,11 @@ def test_pictures_come_in_order_and_are_fetched_once(bucket: PictureBucket, gate
     paths = [picture_path(f"{number:064}", ".jpg") for number in range(50)]
     for number, path in enumerate(paths):
         gateway.buckets["uploads"][path] = ("image/jpeg", str(number).encode())
+    gateway.delay = 0.05
     for _ in range(2):
         assert list(bucket.pictures(paths)) == [str(number).encode() for number in range(50)]
     assert downloads(gateway) == 50
+    assert gateway.most_at_once > 2  # one by one, a new disk would wait long for its pictures
 
 
 def test_a_missing_picture_fails_in_its_turn(bucket: PictureBucket, gateway: Gateway) -> None:
