@@ -8,7 +8,7 @@ import streamlit as st
 
 from changes import can_undo, change, show_outcome, undo_button
 from components import count
-from pictures import picture, tiles
+from tiles import Tile, tiles
 
 _STATIC = Path(__file__).parent / "static"
 _camera = st.components.v2.component(
@@ -45,7 +45,7 @@ def record() -> None:
             st.button(f"Discard {count(len(frames()), 'recorded picture')}", icon=":material/close:", on_click=discard)
         if can_undo():
             undo_button()
-    tiles(frames(), lambda frame: picture(frame.data, frame.name), "recorded")
+    tiles([Tile(frame.name, frame.data, frame.name) for frame in frames()], "recorded")
 
 
 def discard() -> None:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -92,14 +92,15 @@ def summary() -> str:
     return f"{count(len(pictures()), 'picture')}: {', '.join(parts)}"
 
 
-def as_csv() -> str:
-    """A row for each picture."""
+def as_csv(items: Mapping[str, Dropped], said: Mapping[str, str]) -> str:
+    """A row for each picture, with what was said by prediction. Also runs outside a visit, for a download."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["file", "label", "confidence", "decision", "your label", "model version", "error"])
-    for item in pictures().values():
+    for item in items.values():
         if isinstance(answer := item.answer, Prediction):
-            row = [answer.predicted_class, f"{answer.confidence:.4f}", answer.decision, item.said, answer.model_version]
+            row = [answer.predicted_class, f"{answer.confidence:.4f}", answer.decision]
+            row += [said.get(answer.prediction_id, ""), answer.model_version]
             writer.writerow([*map(cell, [item.name, *row]), ""])
         else:
             writer.writerow([cell(item.name), "", "", "", "", "", answer.detail if answer else ""])

@@ -8,8 +8,9 @@ import streamlit as st
 from changes import draw_again, show_outcome, then_draw, undo_button
 from client import Row
 from components import api, choose_label, count, escape_markdown
-from pictures import picture, sha256_of, thumbnails, tiles
+from pictures import sha256_of, thumbnails
 from stored import Stored, delete, move
+from tiles import Tile, tickable_tiles, ticked_of
 
 _PAGE = 60
 _SPLITS = {"train": "For training", "holdout": "Held out"}
@@ -35,7 +36,8 @@ def gallery(known: Sequence[str]) -> None:
     st.header(count(total or len(rows), "picture"))
     change_ticked(rows, known)
     small = thumbnails([sha256_of(row["image_path"]) for row in rows])
-    tiles(rows, lambda row: tile(row, small[sha256_of(row["image_path"])]), "gallery")
+    shown = [tile(row, small[sha256_of(row["image_path"])]) for row in rows]
+    tickable_tiles(shown, _grid(), _ticked_at_first(rows), partial(draw_again, "ticked"))
     turn_pages(rows)
 
 
@@ -53,24 +55,22 @@ def choose_filters(known: Sequence[str]) -> dict[str, str | None]:
     filters = {"label": label, "split": split, "learnt": learnt}
     if st.session_state.get("filters") != filters:
         st.session_state["filters"], st.session_state["cursors"] = filters, [None]
+        tick_all(False)
     return filters
 
 
-def tile(row: Row, data: bytes | None) -> None:
-    """A picture that can be ticked, with what it is used for."""
+def tile(row: Row, data: bytes | None) -> Tile:
+    """A picture with its label and what it is used for."""
     label, used = row["shoe_class"], "held out" if row["split"] == "holdout" else ""
-    picture(data, f"training picture of {label}")
-    _, value = ticks()
-    st.checkbox(escape_markdown(label), value=value, key=_tick(row), on_change=draw_again, args=("ticked",))
     notes = [note for note in (used, "" if row["is_processed"] else "new") if note]
-    if notes:
-        st.caption(" · ".join(notes))
+    return Tile(row["id"], data, f"training picture of {label}", label, " · ".join(notes))
 
 
 @st.fragment(key="ticked")
 def change_ticked(rows: Sequence[Row], known: Sequence[str]) -> None:
     """Move or delete the pictures that are ticked."""
-    ticked = [row for row in rows if st.session_state.get(_tick(row), ticks()[1])]
+    ids = ticked_of(_grid(), _ticked_at_first(rows))
+    ticked = [row for row in rows if row["id"] in ids]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         everything = len(ticked) < len(rows)
         title = "Select all" if everything else "Select none"
@@ -97,8 +97,12 @@ def tick_all(value: bool) -> None:
     st.session_state["ticks"] = (ticks()[0] + 1, value)
 
 
-def _tick(row: Row) -> str:
-    return f"tick-{ticks()[0]}-{row['id']}"
+def _grid() -> str:
+    return f"gallery-{ticks()[0]}"
+
+
+def _ticked_at_first(rows: Sequence[Row]) -> list[str]:
+    return [row["id"] for row in rows] if ticks()[1] else []
 
 
 def move_ticked(rows: Sequence[Row], label: str) -> None:
@@ -125,5 +129,11 @@ def stored(row: Row) -> Stored:
 def turn_pages(rows: Sequence[Row]) -> None:
     cursors = st.session_state["cursors"]
     with st.container(horizontal=True):
-        st.button("Newer", disabled=len(cursors) == 1, on_click=cursors.pop)
-        st.button("Older", disabled=len(rows) < _PAGE, on_click=cursors.append, args=(rows[-1]["id"],))
+        st.button("Newer", disabled=len(cursors) == 1, on_click=turn_to, args=(cursors[:-1],))
+        st.button("Older", disabled=len(rows) < _PAGE, on_click=turn_to, args=([*cursors, rows[-1]["id"]],))
+
+
+def turn_to(cursors: list[str | None]) -> None:
+    """Show another page, on which nothing is ticked."""
+    st.session_state["cursors"] = cursors
+    tick_all(False)

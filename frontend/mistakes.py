@@ -4,7 +4,8 @@ import streamlit as st
 
 from client import Row
 from components import api, count, escape_markdown, percent
-from pictures import picture, thumbnails, tiles
+from pictures import thumbnails
+from tiles import Tile, tiles
 
 _PAIRS = 12
 _STORED = 500  # held-out pictures of a label that are looked through
@@ -46,11 +47,11 @@ def pictures_of(metrics: Row, label: str, predicted: str, number: int, key: str)
     shown = [row for row in named if row["picture"] in hashes]
     small = thumbnails([hashes[row["picture"]] for row in shown])
 
-    def tile(row: Row) -> None:
-        picture(small[hashes[row["picture"]]], f"{label}, called {predicted}")
-        st.caption(f"{escape_markdown(predicted)} · {percent(row['confidence'])}")
+    def tile(row: Row) -> Tile:
+        title = f"{predicted} · {percent(row['confidence'])}"
+        return Tile(row["picture"], small[hashes[row["picture"]]], f"{label}, called {predicted}", title)
 
-    tiles(shown, tile, f"mistakes-{key}")
+    tiles([tile(row) for row in shown], f"mistakes-{key}")
     if missing := number - len(shown):
         # Metrics name the most confident mistakes only, and pictures of the model's first training are not kept.
         st.caption(f"{count(missing, 'further picture')} cannot be shown.")

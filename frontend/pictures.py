@@ -1,11 +1,11 @@
-"""Pictures as the page shows them: thumbnails of stored ones, small copies, and grids of tiles."""
+"""Pictures as the page shows them: thumbnails of stored ones, and small copies of others."""
 
 import base64
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import Literal
 
 import streamlit as st
 from PIL import Image, ImageOps
@@ -14,13 +14,11 @@ from client import ApiError, Unreachable
 from components import api
 
 PICTURE_TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
-_TILE = 112  # pixels; three fit side by side on a phone
 _MAX_PIXELS = 50_000_000  # of a picture that this page decodes
 _FETCH_THREADS = 8
 _MAX_THUMBNAILS = 3000  # of 5 to 10 kB each
 
 Thumbnails = dict[str, bytes | None]
-T = TypeVar("T")
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -28,7 +26,7 @@ def _thumbnail_cache() -> OrderedDict[tuple[str, str, int], bytes]:
     return OrderedDict()  # shared by all visitors, who see the same pictures
 
 
-def thumbnails(hashes: Sequence[str], width: int = 160) -> Thumbnails:
+def thumbnails(hashes: Sequence[str], width: int = 240) -> Thumbnails:
     """JPEGs of at most `width` pixels by SHA-256, fetched in parallel; None for those that cannot be shown."""
     client, cache = api(), _thumbnail_cache()
 
@@ -71,14 +69,6 @@ def large_picture(data: bytes | None, alt_text: str, key: str = "page") -> None:
     """Show the picture that a page asks about; style.css leaves room for the answers on the same screen."""
     with st.container(key=f"asked-{key}"):
         picture(data, alt_text, "content")
-
-
-def tiles(items: Iterable[T], show: Callable[[T], None], key: str) -> None:
-    """Items in a grid of tiles, as many in a row as there is room for: three on a phone."""
-    with st.container(horizontal=True, gap="xsmall", key=f"tiles-{key}"):  # style.css makes the pictures square
-        for item in items:
-            with st.container(width=_TILE, gap="xsmall"):
-                show(item)
 
 
 def small_jpeg(data: bytes, side: int) -> bytes | None:

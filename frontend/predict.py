@@ -1,10 +1,11 @@
 """Predict: pictures in, answers out; one click or one key corrects or confirms one."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
-from answering import label_buttons, save_label
+from answering import answered, label_buttons, save_label
 from changes import can_undo, change, draw_again, show_outcome, undo_button
 from charts import bars
 from client import ApiError, Prediction
@@ -20,8 +21,9 @@ from components import (
     show_error,
 )
 from dropped import Dropped, answer_all, as_csv, groups, in_order, pictures, summary, take_in
-from pictures import PICTURE_TYPES, large_picture, picture, tiles
+from pictures import PICTURE_TYPES, large_picture, picture
 from samples import offer_pictures
+from tiles import Tile, tiles
 
 _AT_ONCE = 60  # pictures of a call, and tiles that are shown
 _USUAL_LIMIT_MB = 15  # of a picture, until the service has said it
@@ -37,8 +39,8 @@ _SHORT = {"accepted": "{label} · {confidence}", "uncertain": "{label}? · {conf
 def results(known: Sequence[str]) -> None:
     """Answers to one picture or many; a click redraws only the parts that it changes."""
     items = in_order(pictures().values())
+    outcome()
     if len(items) == 1:
-        show_outcome()
         card(items[0], known, "one", keys=True)
         toolbar()
         return
@@ -49,7 +51,7 @@ def results(known: Sequence[str]) -> None:
     items = [item for item in items if chosen in (None, item.group)]
     ask(items, known)
     st.session_state["tiles"] = min(st.session_state.get("tiles", _AT_ONCE), max(_AT_ONCE, len(items)))
-    tiles(items[: st.session_state["tiles"]], lambda item: st.fragment(tile, key=_tile(item))(item), "answers")
+    grid(items[: st.session_state["tiles"]])
     if len(items) > st.session_state["tiles"]:
         st.button(f"Show {len(items) - st.session_state['tiles']} more", on_click=show_more)
     opened(known)
@@ -58,9 +60,9 @@ def results(known: Sequence[str]) -> None:
 @st.fragment(key="ask")
 def ask(items: Sequence[Dropped], known: Sequence[str]) -> None:
     """The first picture that a person should look at."""
-    show_outcome()
     with st.container():
         if item := next((item for item in items if item.is_open), None):
+            st.session_state["asked"] = item.sha256
             card(item, known, "next", keys="opened" not in st.session_state)
 
 
@@ -68,7 +70,13 @@ def ask(items: Sequence[Dropped], known: Sequence[str]) -> None:
 def opened(known: Sequence[str]) -> None:
     """The details of the tile that was clicked."""
     if item := pictures().get(st.session_state.get("opened", "")):
-        st.dialog(in_short(item), width="medium", on_dismiss=close)(dialog)(item, known)
+        st.dialog(escape_markdown(in_short(item)), width="medium", on_dismiss=close)(dialog)(item, known)
+
+
+@st.fragment(key="outcome")
+def outcome() -> None:
+    """What the last click did."""
+    show_outcome()
 
 
 def show_more() -> None:
@@ -80,9 +88,8 @@ def toolbar() -> None:
     """What can be done with all of them."""
     with st.container(horizontal=True):
         undo_button()
-        st.download_button(
-            "CSV", as_csv(), "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore"
-        )
+        table = partial(as_csv, pictures(), answered())  # made on click only
+        st.download_button("CSV", table, "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore")
         st.button("Clear", icon=":material/close:", on_click=clear)
 
 
@@ -93,70 +100,56 @@ def clear() -> None:
     st.rerun()
 
 
-def tile(item: Dropped) -> None:
-    """A small picture with its answer, which opens the details; for an unsure one, the likeliest labels."""
-    picture(item.small, describe(item))
-    if not isinstance(answer := item.answer, Prediction):
-        st.caption(f"{escape_markdown(item.name)}: {escape_markdown(answer.detail if answer else '')}")
-        return
-    st.button(
-        in_short(item),
-        key=f"open-{item.sha256}",
-        type="tertiary",
-        on_click=look_at,
-        args=(item,),
-    )
-    if item.said:
-        st.caption(f"Saved as {escape_markdown(item.said)}")
+@st.fragment(key="grid")
+def grid(items: Sequence[Dropped]) -> None:
+    """All answers as small pictures; a click on one opens its details, a click on a label answers."""
+    tiles([tile(item) for item in items], "answers", look_at, choose)
+
+
+def tile(item: Dropped) -> Tile:
+    """A small picture with its answer; for an unsure one, the likeliest labels."""
+    answer, note, choices = item.answer, "", list[str]()
+    if not isinstance(answer, Prediction):
+        note = answer.detail if answer else ""
+    elif item.said:
+        note = f"Saved as {item.said}"
     elif item.is_open and answer.decision == "uncertain":
-        likely = sorted(answer.probabilities, key=answer.probabilities.__getitem__, reverse=True)[:2]
-        key = f"pills-{answer.prediction_id}"
-        what = f"What is in {item.name}?"
-        st.pills(
-            what,
-            likely,
-            format_func=escape_markdown,
-            key=key,
-            label_visibility="collapsed",
-            on_change=choose,
-            args=(item, answer, key),
-        )
+        choices = sorted(answer.probabilities, key=answer.probabilities.__getitem__, reverse=True)[:2]
+    return Tile(item.sha256, item.small, describe(item), in_short(item), note, choices)
 
 
 def in_short(item: Dropped) -> str:
-    """The answer in one or two words, as Markdown."""
+    """The answer in one or two words."""
     answer = item.answer
     if not isinstance(answer, Prediction):
-        return escape_markdown(item.name)
-    label, confidence = escape_markdown(answer.predicted_class), percent(answer.confidence)
-    return _SHORT[answer.decision].format(label=label, confidence=confidence)
+        return item.name
+    return _SHORT[answer.decision].format(label=answer.predicted_class, confidence=percent(answer.confidence))
 
 
-def choose(item: Dropped, answer: Prediction, key: str) -> None:
-    """Save the pill that was clicked."""
-    if label := st.session_state[key]:
-        save_label([answer.prediction_id], label)
+def choose(sha256: str, label: str) -> None:
+    """Save the label that was clicked under a picture."""
+    item = pictures()[sha256]
+    if isinstance(item.answer, Prediction):
+        save_label([item.answer.prediction_id], label)
         draw_again(*_changed(item))
 
 
-def look_at(item: Dropped) -> None:
-    """Open the details of a tile, which then have the keys."""
-    st.session_state["opened"] = item.sha256
+def look_at(sha256: str) -> None:
+    """Open the details of a picture, which then have the keys."""
+    st.session_state["opened"] = sha256
     draw_again("opened", "ask")
 
 
 def close() -> None:
     """Give the keys back, and show what was said."""
-    draw_again("opened", *_changed(pictures()[st.session_state.pop("opened")]))
-
-
-def _tile(item: Dropped) -> str:
-    return f"tile-{item.sha256}"
+    st.session_state.pop("opened")
+    draw_again("opened", "ask", "outcome", "toolbar", "grid")
 
 
 def _changed(item: Dropped) -> list[str]:
     """The fragments that show what was said about a picture."""
-    return ["toolbar", "ask", _tile(item)]
+    asked = ["ask"] if st.session_state.get("asked") == item.sha256 else []
+    return ["outcome", "toolbar", *asked, "grid"]
 
 
 def dialog(item: Dropped, known: Sequence[str]) -> None:

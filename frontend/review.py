@@ -1,6 +1,7 @@
 """Review: predictions worth a look, one by one with one key each, or a page of them at once."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -9,7 +10,8 @@ from changes import draw_again, show_outcome, then_draw, undo_button
 from charts import bars
 from client import Row
 from components import MODES, api, choose_mode, count, escape_markdown, handle_api_errors, known_labels, percent
-from pictures import large_picture, picture, sha256_of, thumbnails, tiles
+from pictures import large_picture, sha256_of, thumbnails
+from tiles import Tile, tickable_tiles, ticked_of
 
 _PAGE = 40  # predictions that are fetched at a time
 _SIDE = 480  # pixels of the picture that is asked about
@@ -91,19 +93,19 @@ def page_of(items: Sequence[Row]) -> None:
     answer_ticked(items)
     small = thumbnails([sha256_of(item["file_url"]) for item in items])
 
-    def tile(item: Row) -> None:
-        picture(small[sha256_of(item["file_url"])], f"predicted as {item['suggestion']}")
-        more = f" + {item['similar']}" if item["similar"] else ""
-        title, key = f"{escape_markdown(item['suggestion'])}{more}", f"tick-{item['prediction_id']}"
-        st.checkbox(title, value=_is_likely(item), key=key, on_change=draw_again, args=("ticked",))
+    def tile(item: Row) -> Tile:
+        more = f" + {item['similar']} like it" if item["similar"] else ""
+        picture, alt_text = small[sha256_of(item["file_url"])], f"predicted as {item['suggestion']}"
+        return Tile(item["prediction_id"], picture, alt_text, item["suggestion"] + more)
 
-    tiles(items, tile, "review")
+    tickable_tiles([tile(item) for item in items], "review", _likely(items), partial(draw_again, "ticked"))
 
 
 @st.fragment(key="ticked")
 def answer_ticked(items: Sequence[Row]) -> None:
     """What can be said about those that are ticked; a tick redraws only this."""
-    ticked = [i for i in items if st.session_state.get(f"tick-{i['prediction_id']}", _is_likely(i))]
+    chosen = ticked_of("review", _likely(items))
+    ticked = [item for item in items if item["prediction_id"] in chosen]
     ids = [prediction_id for item in ticked for prediction_id in (item["prediction_id"], *item["similar_ids"])]
     with st.container(horizontal=True):
         confirm = f"Confirm {count(len(ids), 'picture')}"
@@ -114,8 +116,8 @@ def answer_ticked(items: Sequence[Row]) -> None:
         undo_button()
 
 
-def _is_likely(item: Row) -> bool:
-    return bool(item["decision"] != "unknown")
+def _likely(items: Sequence[Row]) -> list[str]:
+    return [item["prediction_id"] for item in items if item["decision"] != "unknown"]
 
 
 def confirm_all(items: Sequence[Row]) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from components import api, escape_markdown
+from components import api
 from dropped import take_in
-from pictures import picture, tiles
+from tiles import Tile, tiles
 
 _FOLDER = Path(__file__).parents[1] / "samples"  # with the sources of the pictures
 
@@ -19,7 +19,7 @@ def offer_pictures() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("No picture at hand? Try one of these:")
         st.button("Try all", on_click=_drop, args=(files,))
-    tiles(files, _tile, "samples")
+    tiles([_tile(file) for file in files], "samples", look_at=lambda name: _drop([_FOLDER / name]))
 
 
 def offer_lesson() -> None:
@@ -39,10 +39,9 @@ def offer_lesson() -> None:
         )
 
 
-def _tile(file: Path) -> None:
+def _tile(file: Path) -> Tile:
     name = file.stem.replace("-", " ")
-    picture(file.read_bytes(), name)
-    st.button(escape_markdown(name), key=f"sample-{file.stem}", type="tertiary", on_click=_drop, args=([file],))
+    return Tile(file.name, file.read_bytes(), "", name)
 
 
 def _drop(files: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """Training pictures that may be wrong, the worst first, and what to do with each."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -8,8 +9,9 @@ from answering import label_buttons
 from changes import change, draw_again, show_outcome, then_draw, undo_button
 from client import Row
 from components import MODES, api, choose_mode, count, escape_markdown
-from pictures import large_picture, picture, sha256_of, thumbnails, tiles
+from pictures import large_picture, sha256_of, thumbnails
 from stored import Stored, delete, move
+from tiles import Tile, tickable_tiles, ticked_of, tiles
 
 _SHOWN = 60
 _SIDE = 480  # pixels of the picture that is asked about
@@ -19,7 +21,7 @@ _KINDS = {
     "low_quality": "Quality",
     "outlier": "Unlike the others",
 }
-_ACTIONS = {"relabel": "Move to {label}", "delete": ":red[Delete]", "keep": "Keep as it is"}
+_ACTIONS = {"relabel": "Move to {label}", "delete": "Delete", "keep": "Keep as it is"}
 
 
 @st.fragment(key="suspects")
@@ -63,20 +65,21 @@ def one(item: Row, known: Sequence[str]) -> None:
         st.caption(escape_markdown(item["reason"]))
     with right:
         with st.container(horizontal=True):
-            st.button(proposal_of(item), type="primary", shortcut="Enter", on_click=accept, args=([item],))
+            proposal = escape_markdown(proposal_of(item))
+            st.button(proposal, type="primary", shortcut="Enter", on_click=accept, args=([item],))
             if item["proposal"]["action"] != "keep":
                 st.button(_ACTIONS["keep"], shortcut="k", on_click=keep, args=([item],))
             st.button(":red[Delete]", shortcut="d", on_click=delete, args=([stored(item)],))
             undo_button()
         label_buttons(known, f"fix-{item['id']}", lambda label: move([stored(item)], label), item["proposal"]["label"])
 
-        def neighbour(row: Row) -> None:
-            picture(small[sha256_of(row["file_url"])], f"similar picture of {row['label']}")
-            st.caption(escape_markdown(row["label"]))
+        def neighbour(row: Row) -> Tile:
+            sha256 = sha256_of(row["file_url"])
+            return Tile(sha256, small[sha256], f"similar picture of {row['label']}", row["label"])
 
         if item["neighbours"]:
             st.markdown("Most similar pictures")
-            tiles(item["neighbours"], neighbour, "neighbours")
+            tiles([neighbour(row) for row in item["neighbours"]], "neighbours")
 
 
 def page_of(items: Sequence[Row]) -> None:
@@ -84,18 +87,19 @@ def page_of(items: Sequence[Row]) -> None:
     fix_ticked(items)
     small = thumbnails([sha256_of(item["file_url"]) for item in items])
 
-    def tile(item: Row) -> None:
-        picture(small[sha256_of(item["file_url"])], f"training picture of {item['label']}: {item['reason']}")
-        st.checkbox(proposal_of(item), value=True, key=_tick(item), on_change=draw_again, args=("ticked",))
-        st.caption(escape_markdown(item["label"]))
+    def tile(item: Row) -> Tile:
+        alt_text = f"training picture of {item['label']}: {item['reason']}"
+        return Tile(_id(item), small[sha256_of(item["file_url"])], alt_text, proposal_of(item), item["label"])
 
-    tiles(items, tile, "suspects")
+    ids = [_id(item) for item in items]
+    tickable_tiles([tile(item) for item in items], "suspects", ids, partial(draw_again, "ticked"))
 
 
 @st.fragment(key="ticked")
 def fix_ticked(items: Sequence[Row]) -> None:
     """What can be done with those that are ticked; a tick redraws only this."""
-    ticked = [item for item in items if st.session_state.get(_tick(item), True)]
+    ids = ticked_of("suspects", [_id(item) for item in items])
+    ticked = [item for item in items if _id(item) in ids]
     with st.container(horizontal=True):
         fix, nothing = f"Fix {count(len(ticked), 'picture')}", not ticked
         st.button(fix, type="primary", disabled=nothing, on_click=then_draw, args=("suspects", accept, ticked))
@@ -104,14 +108,14 @@ def fix_ticked(items: Sequence[Row]) -> None:
         undo_button()
 
 
-def _tick(item: Row) -> str:
-    return f"tick-{item['kind']}-{item['id']}"
+def _id(item: Row) -> str:
+    return f"{item['kind']}-{item['id']}"  # a picture may be suspect for several reasons
 
 
 def proposal_of(item: Row) -> str:
-    """What is proposed, as the title of a button."""
+    """What is proposed, in words."""
     proposal = item["proposal"]
-    return _ACTIONS[proposal["action"]].format(label=escape_markdown(proposal["label"] or ""))
+    return _ACTIONS[proposal["action"]].format(label=proposal["label"])
 
 
 def accept(items: Sequence[Row]) -> None:

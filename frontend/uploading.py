@@ -11,7 +11,8 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from camera import Frame, frames, record
 from client import ApiError, Row
 from components import api, cell, choose_label, count, escape_markdown, show_error
-from pictures import PICTURE_TYPES, data_url, picture, sha256_of, small_jpeg, thumbnails, tiles
+from pictures import PICTURE_TYPES, data_url, sha256_of, small_jpeg, thumbnails
+from tiles import Tile, tiles
 
 File = UploadedFile | Frame
 _REPORT_THUMBNAILS = 100  # rows of an upload result that get one
@@ -135,7 +136,11 @@ def show_report(report: Row, skipped: list[Row]) -> None:
         st.switch_page("retrain.py")
     rows = [row for row in api().training_data(_SHOWN)[0] if row["upload_id"] in report["ids"]]
     small = thumbnails([sha256_of(row["image_path"]) for row in rows])
-    tiles(rows, lambda row: picture(small[sha256_of(row["image_path"])], f"added as {row['shoe_class']}"), "added")
+
+    def tile(row: Row) -> Tile:
+        return Tile(row["id"], small[sha256_of(row["image_path"])], f"added as {row['shoe_class']}", row["shoe_class"])
+
+    tiles([tile(row) for row in rows], "added")
 
 
 def _is_zip(file: File) -> bool:

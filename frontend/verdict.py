@@ -9,7 +9,8 @@ from charts import confusion, recalls, side_by_side
 from client import Row
 from components import api, escape_markdown, percent
 from mistakes import mistakes
-from pictures import picture, thumbnails, tiles
+from pictures import thumbnails
+from tiles import Tile, tiles
 
 _ENDINGS = {
     "published": ":material/check_circle: Published. The next answer comes from the new model.",
@@ -103,11 +104,11 @@ def changed_answers(changed: Row) -> None:
     st.write("Still wrong:")
     small = thumbnails([item["sha256"] for item in wrong])
 
-    def tile(item: Row) -> None:
-        picture(small[item["sha256"]], f"{item['label']}: was predicted as {item['before']}, now as {item['after']}")
-        st.caption(f"{escape_markdown(item['label'])}, called {escape_markdown(item['after'])}")
+    def tile(item: Row) -> Tile:
+        alt_text = f"{item['label']}: was predicted as {item['before']}, now as {item['after']}"
+        return Tile(item["sha256"], small[item["sha256"]], alt_text, f"{item['label']}, called {item['after']}")
 
-    tiles(wrong, tile, "changed")
+    tiles([tile(item) for item in wrong], "changed")
 
 
 def _right_of(label: str, metrics: Row) -> str:
