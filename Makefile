@@ -33,7 +33,7 @@ TENSORFLOW = if [ ! -e $(VENV)/full ]; then \
 		nice $(MAKE) --silent install >$(VENV)/full.log 2>&1 & fi;
 
 # Listens on this machine only, as the service's writing calls do without a key; ADDRESS=0.0.0.0 opens it to others.
-PAGE := cd frontend && exec ../.venv-ui/bin/streamlit run app.py --server.address $(or $(ADDRESS),127.0.0.1)
+PAGE := cd frontend && exec ../.venv-ui/bin/python serve.py --server.address $(or $(ADDRESS),127.0.0.1)
 
 ui: .venv-ui/done ## Start the page on http://127.0.0.1:8501, for the service at API_URL
 	@$(PAGE)

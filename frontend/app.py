@@ -1,4 +1,4 @@
-"""The page of the shoe classifier: `streamlit run app.py`, with `API_URL` and `API_KEY` in the environment."""
+"""The page of the shoe classifier; `API_URL` and `API_KEY` of the environment name the service."""
 
 from pathlib import Path
 

@@ -41,7 +41,7 @@ class Site:
         self.service = service
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = ["streamlit", "run", "app.py", "--server.port", str(self.port), "--server.address", "127.0.0.1"]
+        command = ["python", "serve.py", "--server.port", str(self.port), "--server.address", "127.0.0.1"]
         environment = {**os.environ, "API_URL": f"http://127.0.0.1:{service.port}", "HOME": str(folder)}
         with (folder / "page.log").open("wb") as log:
             self.process = subprocess.Popen(
