@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import random
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,6 +37,7 @@ from shoe_classifier.types import (
     TrainingPicture,
     new_id,
     picture_path,
+    to_iso,
     utc_now,
 )
 
@@ -354,6 +356,25 @@ def test_a_version_does_not_know_what_its_siblings_learned(store: Store, tmp_pat
     assert ids(learned_rows(store)) == [rows[0].id, rows[2].id]
 
 
+def test_whichever_version_goes_live_knows_what_its_ancestors_learned(store: Store, tmp_path: Path) -> None:
+    rows, rng = added(store, tmp_path, 12), random.Random(0)
+    parents: dict[str, str | None] = {}
+    learned: dict[str, set[str]] = {}
+    for number in range(7):
+        name, parent = f"v{number}", rng.choice([*parents, None])
+        lesson = rng.sample(rows, 3)
+        published(store, name, lesson, parent=parent)
+        parents[name], learned[name] = parent, {row.id for row in lesson}
+    for name in rng.choices([*parents], k=12):
+        store.set_live(name)
+        known, ancestor = set[str](), name
+        while ancestor:
+            known |= learned[ancestor]
+            ancestor = parents[ancestor] or ""
+        assert set(ids(store.processed())) == known
+        assert store.count_unprocessed() == len(rows) - len(known)
+
+
 def test_a_picture_relabelled_during_a_job_is_not_learned(store: Store, tmp_path: Path) -> None:
     rows = added(store, tmp_path, 3)
     job = RetrainJob()
@@ -568,6 +589,44 @@ def test_filters_choose_predictions_by_what_they_say_and_when(store: Store) -> N
     sent(store, 3)  # of the last days
     for which, expected in chosen.items():
         wait_for(lambda: store.count_matching(which) == len(expected))  # noqa: B023 - it ends within the round
+        assert store.predictions(10, None, which) == expected[::-1], which
+
+
+def test_pages_of_rare_predictions_walk_through_the_days(store: Store) -> None:
+    """Some ids were made the day before their rows' times."""
+    midnights = [datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2, 3, 9)]
+    moments = [day + timedelta(seconds=seconds) for day in midnights for seconds in (-1, 0, 1, 40_000)]
+    rows = []
+    for number, moment in enumerate(moments):
+        digits = f"{int(moment.timestamp() * 1000):012x}"
+        row_id = f"{digits[:8]}-{digits[8:]}-7000-8000-{number:012x}"
+        decision: Decision = "unknown" if number % 3 else "accepted"
+        row = replace(prediction("Boot" if number % 2 else "Shoe"), id=row_id, decision=decision)
+        later = to_iso(moment + timedelta(seconds=1))
+        rows.append(replace(row, model_version=f"v{number // 6}", created_at=later))
+        store.add_prediction(rows[-1], None)
+    wait_for(lambda: drained(store))
+    since, until = rows[3].created_at, rows[12].created_at
+    for which in (
+        PredictionFilter(version="v1"),
+        PredictionFilter(label="Boot", decision="unknown"),
+        PredictionFilter(label="Shoe", version="v2"),
+        PredictionFilter(label="Boot", decision="unknown", since=since, until=until),
+        PredictionFilter(label="Shoe", decision="accepted", version="v0"),
+        PredictionFilter(label="Hat", decision="unknown"),
+    ):
+        expected = [
+            row
+            for row in reversed(rows)
+            if which.label in (None, row.predicted_class)
+            and which.decision in (None, row.decision)
+            and which.version in (None, row.model_version)
+            and (which.since is None or since <= row.created_at < until)
+        ]
+        found: list[PredictionRecord] = []
+        while page := store.predictions(2, found[-1].id if found else None, which):
+            found += page
+        assert found == expected, which
 
 
 def test_filters_choose_training_pictures(store: Store, tmp_path: Path) -> None:

@@ -106,6 +106,22 @@ with recursive lineage (version) as (
 update Training_Data set is_processed = not is_processed
     where is_processed <> (id in (select training_id from Learned_Pictures join lineage using (version)))
 """
+_CHANGE_PROCESSED = """
+with recursive known (version) as (
+    select :version union select parent from Model_Versions join known using (version) where parent is not null
+), known_before (version) as (
+    select :before union select parent from Model_Versions join known_before using (version) where parent is not null
+), differing as (
+    select version from (select version from known union select version from known_before)
+        where version not in (select version from known intersect select version from known_before)
+)
+update Training_Data set is_processed = not is_processed
+    where id in (select training_id from Learned_Pictures where version in (select version from differing))
+        and is_processed <> exists (
+            select 1 from Learned_Pictures
+                where training_id = Training_Data.id and version in (select version from known)
+        )
+"""
 _COUNT_UNLEARNED = """
 with recursive lineage (version) as (
     select ? union select parent from Model_Versions join lineage using (version) where parent is not null
@@ -604,6 +620,10 @@ def _bring_back(db: sqlite3.Connection, row: ChangedPicture) -> None:
 def _set_live(db: sqlite3.Connection, version: str) -> None:
     if not db.execute("select 1 from Model_Versions where version = ?", [version]).fetchone():
         raise NotFound(f"Expected a stored version; received {version!r}.")
+    live = db.execute("select version from Model_Versions where state = 'live' and version <> ?", [version]).fetchone()
     db.execute("update Model_Versions set state = 'archived' where state = 'live' and version <> ?", [version])
     db.execute("update Model_Versions set state = 'live' where version = ?", [version])
-    db.execute(_RECOMPUTE_PROCESSED)
+    if live:
+        db.execute(_CHANGE_PROCESSED, {"version": version, "before": live["version"]})
+    else:  # whatever the pictures say, they are right then
+        db.execute(_RECOMPUTE_PROCESSED)

@@ -15,7 +15,7 @@ from shoe_classifier.storage.supabase.api_errors import MIGRATE, no_answer, tran
 from shoe_classifier.storage.tables import TABLES
 
 PICTURES_BUCKET, MODELS_BUCKET = "uploads", "models"  # those that the migrations create
-REVISION = 3  # of supabase/migrations
+REVISION = 4  # of supabase/migrations
 # Columns that only Supabase has.
 _MORE_COLUMNS = {"Retrain_Jobs": ("claimed_by", "heartbeat_at"), "System_Metrics": ("id",)}
 _COLUMNS = {
@@ -72,6 +72,9 @@ _FUNCTIONS = {
     "count_predictions": "label text, decided text, version text, first date, last date",
     "count_pictures": "label text, wanted_split text, learnt boolean",
     "decision_counts": "first date",
+    "page_of_predictions": "label text, decided text, version text, since timestamp with time zone,"
+    " until timestamp with time zone, before uuid, max_rows integer",
+    "first_id_at": "moment timestamp without time zone",
     "describe_shoe_classifier": "",
 }
 _ATTEMPTS = 3

@@ -5,7 +5,7 @@ write directly, and may be repeated.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property
@@ -160,14 +160,32 @@ class SupabaseStore:
     def predictions(
         self, limit: int, before: str | None, which: PredictionFilter = EVERY_PREDICTION
     ) -> list[PredictionRecord]:
-        return self._newest(PREDICT, limit, before, conditions_of(which))
+        def stored() -> list[PredictionRecord]:
+            if which.version or (which.label and which.decision):
+                return self._rare_predictions(limit, before, which)
+            return self._rows.newest(PREDICT, limit, before, conditions_of(which))
+
+        return self._newest(PREDICT, limit, before, conditions_of(which), stored)
+
+    def _rare_predictions(self, limit: int, before: str | None, which: PredictionFilter) -> list[PredictionRecord]:
+        """What the indexes of a label and of a decision do not find quickly."""
+        filters = {"label": which.label, "decided": which.decision, "version": which.version}
+        times = {"since": which.since, "until": which.until}
+        rows = self._client.rpc("page_of_predictions", **filters, **times, before=before, max_rows=limit)
+        return [decode(PREDICT, row) for row in rows]
 
     def _newest(
-        self, table: Table[Row], limit: int, before: str | None, conditions: Sequence[Condition] = ()
+        self,
+        table: Table[Row],
+        limit: int,
+        before: str | None,
+        conditions: Sequence[Condition],
+        stored: Callable[[], list[Row]],
     ) -> list[Row]:
+        """Join what is queued with what `stored` finds in the project."""
         # The outbox first: a row that is sent in between is then found twice instead of not at all.
         queued = self._outbox.newest(table.name, limit, before, conditions)
-        rows = {getattr(row, table.key): row for row in self._rows.newest(table, limit, before, conditions)}
+        rows = {getattr(row, table.key): row for row in stored()}
         for row in queued:
             rows.setdefault(row[table.key], decode(table, row))
         return [rows[key] for key in sorted(rows, reverse=True)[:limit]]
@@ -259,7 +277,7 @@ class SupabaseStore:
         self._outbox.add("Audit_Log", orjson.dumps(row).decode(), row.id)
 
     def audit_log(self, limit: int, before: str | None) -> list[AuditEntry]:
-        return self._newest(AUDIT_LOG, limit, before)
+        return self._newest(AUDIT_LOG, limit, before, (), lambda: self._rows.newest(AUDIT_LOG, limit, before))
 
     def trim_audit(self, refused: int) -> None:
         query = self._client.table("Audit_Log").select("id").in_("status", [401, 403]).order("id", desc=True)
