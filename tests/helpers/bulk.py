@@ -1,7 +1,8 @@
 """Folders of pictures, and jobs over them."""
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from helpers.pictures import SHAPES, draw
 from shoe_classifier.scale.bulk import predictions_of
 from shoe_classifier.scale.job import Progress, Request, run
+from shoe_classifier.scale.worker import Eye, Fetched
 from shoe_classifier.settings import Settings
 
 
@@ -29,8 +31,23 @@ def folder_of(folder: Path, count: int, drawn: int = 9) -> Path:
 def predict(
     settings: Settings, source: object, out: object, show: Callable[[Progress], None] = lambda _: None, **options: Any
 ) -> Progress:
-    request = Request("predict", predictions_of, str(source), str(out), **{"actors": 1, **options})
-    return run(request, settings, show)
+    options = {"look": predictions_of, "actors": 1, **options}
+    return run(Request("predict", source=str(source), out=str(out), **options), settings, show)
+
+
+DEADLY = b"a picture that kills its decoder"
+
+
+def predictions_unless_deadly(eye: Eye, pictures: Iterator[Fetched]) -> Any:
+    """Predictions, by a decoder that a picture can kill."""
+
+    def decoded() -> Iterator[Fetched]:
+        for picture in pictures:
+            if picture.data == DEADLY:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield picture
+
+    return predictions_of(eye, decoded())
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:

@@ -65,6 +65,10 @@ class Bucket:
                 bucket.files[unquote(self.path).removeprefix(PREFIX).partition("?")[0]] = data
                 self._answer(200, b"")
 
+            def do_DELETE(self) -> None:
+                bucket.files.pop(unquote(self.path).removeprefix(PREFIX).partition("?")[0], None)
+                self._answer(204, b"")
+
             def _answer(self, status: int, data: bytes) -> None:
                 status = 503 if bucket.broken else status
                 self.send_response(status)

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.bulk import folder_of, predict, rows_of
+from helpers import bulk
+from helpers.bulk import DEADLY, folder_of, predict, predictions_unless_deadly, rows_of
 from helpers.ray_cluster import actors_of, add_node, kill, ray_cluster
 from helpers.service import wait_for
 from helpers.supabase_stack import free_port
@@ -102,6 +103,23 @@ def test_a_killed_command_goes_on(cluster: Any, tmp_path: Path, settings: Settin
     assert result.returncode == 0, result.stderr
     assert f"{500 * before:,} of them were there already" in result.stdout
     assert once_each(tmp_path / "out", 9000)
+
+
+@on_ray
+@pytest.mark.slow
+def test_a_picture_that_kills_its_decoder_becomes_a_row(cluster: Any, tmp_path: Path, settings: Settings) -> None:
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(bulk)  # nodes do not have the tests' own modules
+    pictures = folder_of(tmp_path / "pictures", 30)
+    (pictures / "Boot" / "00001.jpg").write_bytes(DEADLY)
+    end = predict(
+        settings, pictures, tmp_path / "out", address=cluster.address, actors=2, look=predictions_unless_deadly
+    )
+    assert (end.done, end.failed) == (31, 1)
+    errors = {row["path"]: row["error"] for row in rows_of(tmp_path / "out")}
+    assert "2 processes that tried it were killed" in errors.pop("Boot/00001.jpg")
+    assert set(errors.values()) == {None}
 
 
 @on_ray

@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.scale,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:::ray", "ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(900),  # a busy machine starts TensorFlow in minutes, and here it starts five times
 ]
 SIZE = 32
 

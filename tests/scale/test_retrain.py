@@ -43,6 +43,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.mark.scale
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a busy machine starts TensorFlow in minutes
 def test_a_retrain_on_a_cluster_is_published_to_the_service(cluster: Any, on_ray: Settings) -> None:
     service = Machine(on_ray, shared=False).start()
     service.upload()

@@ -4,6 +4,7 @@ A shard is a few hundred pictures. Its file appears whole or not at all, so the 
 however a worker, a machine or the job as a whole ended.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +21,7 @@ from shoe_classifier.scale.manifest import Entry
 # Readers of Parquet folders skip names with an underscore.
 JOB, MANIFEST, MODEL = "_job.json", "_manifest.parquet", "_model.h5"
 SHARD_PICTURES = 500
-_PART = "part-{:06d}.parquet"
+_PART, _BEGUN = "part-{:06d}.parquet", "_begun-{:06d}.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Job:
     model_sha256: str
     pictures: int
     shards: int
+
+
+# Of each process that has begun a shard, at which of its pictures it was; None if it did not say so.
+Attempts = list[int | None]
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,13 @@ class Output:
             data: bytes = stream.read()
             return data
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a file, which appears whole or not at all, replacing one of the same name."""
         if self.in_bucket:
             with self._files.open_output_stream(name) as stream:
                 stream.write(data)
             return
-        with replacing(self.folder / name) as part:
+        with replacing(self.folder / name, durable=durable) as part:
             part.write_bytes(data)
 
     def job(self) -> Job | None:
@@ -156,6 +161,28 @@ class Output:
         """The shards that are still to be done."""
         done = self.names()
         return [shard for shard in range(job.shards) if part_name(shard) not in done]
+
+    def begun(self) -> dict[int, Attempts]:
+        """The shards that processes have begun and not ended."""
+        prefix = _BEGUN.partition("{")[0]
+        shards = [int(Path(name).stem.removeprefix(prefix)) for name in self.names() if name.startswith(prefix)]
+        return {shard: attempts for shard in shards if (attempts := self.attempts(shard))}
+
+    def attempts(self, shard: int) -> Attempts:
+        """The processes that have begun a shard and not ended it."""
+        try:
+            attempts: Attempts = json.loads(self.read(_BEGUN.format(shard)))
+        except FileNotFoundError:
+            return []
+        return attempts
+
+    def note_attempts(self, shard: int, attempts: Attempts) -> None:
+        """Keep what `attempts` returns. A process that is killed leaves it behind; a power cut may take it away."""
+        if attempts:
+            self.write(_BEGUN.format(shard), json.dumps(attempts).encode(), durable=False)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self._files.delete_file(_BEGUN.format(shard))
 
     def count(self, shards: Iterable[int]) -> int:
         """How many pictures some shards have."""

@@ -5,24 +5,28 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shoe_classifier.errors import AppError, InvalidModel, StoreUnavailable
+from shoe_classifier.errors import AppError, ClusterUnavailable, InvalidModel, StoreUnavailable
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml import preprocessing
 from shoe_classifier.ml.live_model import LiveModel, open_model_file
 from shoe_classifier.scale.manifest import Entry, Source
-from shoe_classifier.scale.output import Output
+from shoe_classifier.scale.output import Attempts, Output
 from shoe_classifier.services.picture_features import in_order
 from shoe_classifier.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _FETCHES = 8  # pictures fetched at once, so that the processor need not wait for a network
+_DEATHS = 2  # of processes at the same picture, after which it is left out
+_DEADLY = f"Expected a picture that can be decoded; {_DEATHS} processes that tried it were killed."
+_MOST_DEADLY = 20  # of a shard's pictures: of more, the machine is to blame and not they
 
 
 @dataclass(frozen=True)
@@ -115,19 +119,49 @@ class Worker:
         self._eye = _open(model, task.limits)
 
     def __call__(self, shard: int) -> Tally:
-        """Do a shard and write its file.
+        """Do a shard and write its file. A picture that has ended two processes becomes a row that says so.
 
         Raises:
             StoreUnavailable: the source is gone. Nothing of this shard is written.
+            ClusterUnavailable: too many of its pictures have ended processes.
             AppError: the output cannot be written, such as on a full disk.
         """
         output = self._task.output
-        table = self._task.look(self._eye, self._fetch(output.entries(shard)))
         try:
-            output.write_part(shard, table)
+            with self._begun(shard) as earlier:
+                pictures = self._fetch(output.entries(shard))
+                table = self._task.look(self._eye, self._spared(shard, pictures, earlier) if earlier else pictures)
+                output.write_part(shard, table)
         except OSError as error:
             raise output.cannot_write(error) from error
         return Tally(shard, table.num_rows, table.num_rows - table["error"].null_count)
+
+    @contextmanager
+    def _begun(self, shard: int) -> Iterator[Attempts]:
+        """Note that a shard is begun during the block; yields the attempts of processes that were killed at it."""
+        output = self._task.output
+        left = earlier = output.attempts(shard)
+        output.note_attempts(shard, [*earlier, None])
+        try:
+            yield earlier
+            left = []
+        finally:
+            output.note_attempts(shard, left)
+
+    def _spared(self, shard: int, pictures: Iterator[Fetched], earlier: Attempts) -> Iterator[Fetched]:
+        """Pass pictures on, and note which one is looked at; those that have ended processes get an error instead."""
+        deadly = [number for number in set(earlier) if number is not None and earlier.count(number) >= _DEATHS]
+        if len(deadly) > _MOST_DEADLY:
+            raise ClusterUnavailable(
+                f"Expected pictures that a process survives; {len(deadly)} of shard {shard} ended {_DEATHS} each, as "
+                "the system ends them when memory is short. What is written stays; run the same command again."
+            )
+        for number, picture in enumerate(pictures):
+            if number in deadly:
+                yield replace(picture, data=b"", error=_DEADLY)
+                continue
+            self._task.output.note_attempts(shard, [*earlier, number])
+            yield picture
 
     def _fetch(self, entries: list[Entry]) -> Iterator[Fetched]:
         with ThreadPoolExecutor(_FETCHES, "fetch") as threads:
