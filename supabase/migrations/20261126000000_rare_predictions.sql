@@ -52,7 +52,7 @@ do $$
 begin
     if exists (
         select from pg_catalog.pg_class index join pg_catalog.pg_am method on method.oid = index.relam
-        where index.oid = pg_catalog.to_regclass('public.predict_version') and method.amname <> 'brin'
+        where index.oid = pg_catalog.to_regclass('public.predict_version') and method.amname = 'btree'
     ) then
         drop index public.predict_version;
     end if;
