@@ -133,7 +133,7 @@ def _build_service(settings: Settings) -> Service:
     prediction = PredictionService(settings, live_model, store, shadow.observe)
     corrections = CorrectionService(store, ingestion, features)
     retrainer = Retrainer(settings, store, live_model, files, registry, features, publish, tune_of(settings))
-    monitor = Monitor(store, live_model, files, features, prediction.recent, publish)
+    monitor = Monitor(settings, store, live_model, files, features, prediction.recent, publish)
     return Service(
         settings=settings,
         store=store,

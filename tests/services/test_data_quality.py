@@ -46,6 +46,24 @@ def test_more_pictures_are_another_state(quality: DataQualityService, machine: M
     assert quality.issues(None, EVERY_PICTURE, 10)["pictures"] == PICTURES + 1
 
 
+def test_all_workers_tell_the_same_and_a_restart_checks_nothing_again(
+    quality: DataQualityService, machine: Machine
+) -> None:
+    other = DataQualityService(machine.settings, machine.store, machine.holder, machine.features)
+    wait_for(lambda: checked(quality))
+    machine.upload("Boot", 1, start=50)
+    other.check_soon()
+    quality.check_soon()
+    wait_for(lambda: checked(quality))
+    found = quality.issues(None, EVERY_PICTURE, 10)
+    assert found == other.issues(None, EVERY_PICTURE, 10) and found["pictures"] == PICTURES + 1
+    assert other.curves() == quality.curves()
+    other.stop()
+    again = DataQualityService(machine.settings, machine.store, machine.holder, machine.features)
+    assert again.issues(None, EVERY_PICTURE, 10) == found
+    again.stop()
+
+
 def test_a_check_that_fails_is_followed_by_one_that_does_not(quality: DataQualityService, machine: Machine) -> None:
     machine.store.fail("label_changes", OSError("the disk is away"), call=1)
     wait_for(lambda: checked(quality))

@@ -27,6 +27,7 @@ class Watch:
 
     def __init__(self, settings: Settings):
         settings.dataset_dir.mkdir(exist_ok=True)
+        self.settings = settings
         self.store = SqliteStore(settings.dataset_dir)
         self.holder = LiveModelHolder(settings.max_image_pixels)
         self.holder.swap(open_model_file(settings.live_model, trusted=True))
@@ -41,8 +42,10 @@ class Watch:
         self.told.append(f"{event} {data['raised']}")
 
     def start(self, recent: RecentFeatures) -> Monitor:
-        """A monitor that has seen nothing yet."""
-        self.monitors.append(Monitor(self.store, self.holder, self._files, self.extractor, recent, self.tell))
+        """Another worker's monitor."""
+        self.monitors.append(
+            Monitor(self.settings, self.store, self.holder, self._files, self.extractor, recent, self.tell)
+        )
         return self.monitors[-1]
 
     def predict(self, first: int, count: int, *, new_camera: bool = False) -> None:
@@ -106,13 +109,31 @@ def test_after_a_start_features_come_from_the_stored_pictures_a_few_in_each_look
 ) -> None:
     watch.predict(0, 60)
     watch.monitor.look()
+    measured = watch.monitor.drift.drift
+    (watch.settings.dataset_dir / "monitoring.json").unlink()
     monkeypatch.setattr("shoe_classifier.services.monitoring._COMPUTED", 30)
     restarted = watch.start(RecentFeatures())
     restarted.look()
     assert "there are 30" in restarted.drift.detail
     restarted.look()
-    measured, again = watch.monitor.drift.drift, restarted.drift.drift
+    again = restarted.drift.drift
     assert measured and again and again.pictures == 60 and abs(measured.score - again.score) < 0.02
+
+
+def test_all_workers_tell_the_same_and_one_of_them_raises_the_alarm(watch: Watch) -> None:
+    other = watch.start(RecentFeatures())
+    watch.predict(0, 60, new_camera=True)
+    watch.monitor.look()
+    assert other.report(1)["drift"] == watch.monitor.report(1)["drift"] and other.drift.raised
+    other.look()
+    watch.predict(60, 1, new_camera=True)
+    other.look()
+    watch.monitor.look()
+    assert other.report(1)["drift"] == watch.monitor.report(1)["drift"]
+    assert (other.drifted, other.newest()) == (watch.monitor.drifted, watch.monitor.newest())
+    assert watch.told == ["drift.raised True"]
+    restarted = watch.start(RecentFeatures())
+    assert restarted.drift == other.drift
 
 
 def test_the_same_picture_counts_once(watch: Watch) -> None:

@@ -40,7 +40,7 @@ class Studio:
 
     def queue(self) -> ReviewQueue:
         machine, recent = self.machine, self.prediction.recent
-        monitor = Monitor(machine.store, machine.holder, machine.files, machine.features, recent)
+        monitor = Monitor(self.settings, machine.store, machine.holder, machine.files, machine.features, recent)
         return ReviewQueue(machine.store, machine.holder, recent, monitor, self.shadow.disputed)
 
     def version(self, name: str, labels: tuple[str, ...] = SHAPES) -> str:

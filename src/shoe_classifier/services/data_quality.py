@@ -25,6 +25,7 @@ from shoe_classifier.services.lesson import stored_pictures
 from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.services.training_process import LOWEST_PRIORITY
 from shoe_classifier.settings import Settings
+from shoe_classifier.storage.outcome_file import OutcomeFile
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import (
     Appearance,
@@ -55,7 +56,7 @@ class DataCheck:
         curves: the learning curves, by label.
     """
 
-    state: Any = None
+    state: str = ""
     checked_at: str | None = None
     rows: list[TrainingPicture] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -66,7 +67,7 @@ class DataCheck:
 class DataQualityService:
     """Checks the training data after each upload, and when someone asks and it has changed.
 
-    The outcome is kept in memory: it can be computed again at any time.
+    The outcome is the same for all workers of this machine, whichever has checked.
     """
 
     def __init__(self, settings: Settings, store: Store, holder: LiveModelHolder, features: FeatureExtractor):
@@ -74,7 +75,7 @@ class DataQualityService:
         self._store = store
         self._holder = holder
         self._features = features
-        self._latest = DataCheck()
+        self._found = OutcomeFile(settings.dataset_dir / "data_check.json", DataCheck())
         self._wanted, self._stopping = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -97,7 +98,7 @@ class DataQualityService:
     def curves(self) -> dict[str, LearningCurve]:
         """Return the learning curves by label, as of the latest check."""
         self._is_up_to_date()
-        return self._latest.curves
+        return self._found.read().curves
 
     def issues(self, kind: IssueKind | None, which: TrainingFilter, limit: int) -> dict[str, Any]:
         """List suspect pictures as they were found, without those that were corrected or kept since.
@@ -109,7 +110,7 @@ class DataQualityService:
             NotReady, NotOffered: there is no live model that can be taught.
         """
         self._holder.teachable  # noqa: B018 - raises if there is none
-        up_to_date, check = self._is_up_to_date(), self._latest
+        up_to_date, check = self._is_up_to_date(), self._found.read()
         kept = {(row.training_id, row.kind, row.shoe_class) for row in self._store.kept_pictures()}
         wanted = [one for one in check.findings if kind in (None, one.kind) and _key(check, one) not in kept]
         present = self._present(check, wanted, which)
@@ -167,16 +168,16 @@ class DataQualityService:
 
     def _is_up_to_date(self) -> bool:
         """Whether the latest check saw the training data as it is; if not, start another one."""
-        if self._latest.state == self._state():
+        if self._found.read().state == self._state():
             return True
         self.check_soon()
         return False
 
-    def _state(self) -> Any:
+    def _state(self) -> str:
         """What changes with the training data or the model. An exchange of labels between pictures goes unnoticed."""
         newest = self._store.training_data(1, None)
         version = self._holder.teachable.bundle.version
-        return version, self._store.label_counts(), newest[0].id if newest else None
+        return repr((version, self._store.label_counts(), newest[0].id if newest else None))
 
     # ------------------------------------------------------------ the check, on its own thread
 
@@ -190,7 +191,7 @@ class DataQualityService:
             self._wanted.clear()
             started = time.monotonic()
             try:
-                self._latest = self._check()
+                self._check_in_turn()
             except _Stopped:
                 return
             except AppError as error:
@@ -198,6 +199,14 @@ class DataQualityService:
             except Exception:  # of any kind: the next upload tries again
                 logger.exception("The training data could not be checked.")
             self._stopping.wait(time.monotonic() - started)  # many uploads must not keep a core busy
+
+    def _check_in_turn(self) -> None:
+        """Check, unless another worker does, and has seen the training data as it is."""
+        before = self._found.read()
+        with self._found.turn(self._go_on):
+            after = self._found.read()
+            if after is before or after.state != self._state():
+                self._found.write(self._check())
 
     def _check(self) -> DataCheck:
         from threadpoolctl import threadpool_limits
@@ -213,7 +222,7 @@ class DataQualityService:
             return self._examined(live, state, rows, known, appearances)
 
     def _examined(
-        self, live: LiveModel, state: Any, rows: list[TrainingPicture], known: Any, appearances: dict[str, Appearance]
+        self, live: LiveModel, state: str, rows: list[TrainingPicture], known: Any, appearances: dict[str, Appearance]
     ) -> DataCheck:
         pending = pending_changes(self._store, live.bundle)
         bundle, buffer = take_over(live.bundle, bundles.read_replay_buffer(self._settings.live_model), pending.names)

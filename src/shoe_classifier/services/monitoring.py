@@ -5,7 +5,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,9 @@ from shoe_classifier.ml.evaluation import interval
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.services.picture_features import FeatureExtractor, lower_priority
 from shoe_classifier.services.recent_features import Features, RecentFeatures
+from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
+from shoe_classifier.storage.outcome_file import OutcomeFile
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import (
     SKIPPED,
@@ -51,13 +53,18 @@ class DriftReport:
     detail: str
     measured_at: str | None
 
+    @property
+    def raised(self) -> bool:
+        """Whether there is an alarm."""
+        return self.drift is not None and self.drift.raised
+
     def as_json(self) -> dict[str, object]:
         """Return the `drift` of `GET /monitoring`."""
         drift = self.drift
         return {
             "score": round(drift.score, 4) if drift else None,
             "expected": [round(bound, 4) for bound in drift.expected] if drift else None,
-            "raised": bool(drift and drift.raised),
+            "raised": self.raised,
             "raised_from": RAISED,
             "pictures": drift.pictures if drift else 0,
             "detail": self.detail,
@@ -65,16 +72,35 @@ class DriftReport:
         }
 
 
+@dataclass(frozen=True)
+class Look:
+    """A look at the newest predictions.
+
+    Attributes:
+        version: the live one.
+        newest: the id of the newest prediction; None if not all could be considered yet.
+        drift: how they differ from what was held out.
+        drifted: ids of accepted predictions whose pictures are unlike what was taught, oldest first.
+        decisions: how many there were of each.
+    """
+
+    version: str = ""
+    newest: str | None = None
+    drift: DriftReport = DriftReport(None, "No predictions were compared yet.", None)
+    drifted: list[str] = field(default_factory=list)
+    decisions: dict[Decision, int] = field(default_factory=dict)
+
+
 class Monitor:
-    """Watches the newest predictions.
+    """Watches the newest predictions. What it finds is the same for all workers of this machine.
 
     Attributes:
         thread: where the service runs `look`, at low priority.
-        drift: what the last look found.
     """
 
     def __init__(
         self,
+        settings: Settings,
         store: Store,
         holder: LiveModelHolder,
         files: ModelFiles,
@@ -92,18 +118,21 @@ class Monitor:
         self.thread = ThreadPoolExecutor(1, "monitor", initializer=lower_priority)
         self._reference: tuple[str, Reference] | None = None
         self._seen: tuple[str, str] | None = None
-        self._drifted: dict[str, None] = {}
-        self._decisions: Counter[Decision] = Counter()
-        self.drift = DriftReport(None, "No predictions were compared yet.", None)
+        self._found = OutcomeFile(settings.dataset_dir / "monitoring.json", Look())
 
     def stop(self) -> None:
         """Wait for a look that has begun."""
         self.thread.shutdown(cancel_futures=True)
 
     @property
+    def drift(self) -> DriftReport:
+        """What the last look found."""
+        return self._found.read().drift
+
+    @property
     def drifted(self) -> list[str]:
         """Ids of accepted predictions whose pictures are unlike what was taught, newest first."""
-        return [*self._drifted][::-1]
+        return self._found.read().drifted[::-1]
 
     # ------------------------------------------------------------ drift
 
@@ -116,35 +145,46 @@ class Monitor:
             newest = self._store.predictions(1, None)
             seen = (self._holder.live.bundle.version, newest[0].id if newest else "")
             if seen != self._seen:
-                rows = self._store.predictions(_LOOKED_AT, None)
-                self._decisions = Counter(row.decision for row in rows)
                 self._seen = seen
-                self._compare(rows)
+                self._look(*seen, self._store.predictions(_LOOKED_AT, None))
 
-    def _compare(self, rows: list[PredictionRecord]) -> None:
+    def _look(self, version: str, newest: str, rows: list[PredictionRecord]) -> None:
+        look = Look(version, newest, decisions=Counter(row.decision for row in rows))
         try:
-            self._look(self._holder.teachable, rows)
+            live = self._holder.teachable
         except NotOffered as error:
-            self.drift = DriftReport(None, error.detail, None)
-
-    def _look(self, live: LiveModel, rows: list[PredictionRecord]) -> None:
+            self._found.write(replace(look, drift=DriftReport(None, error.detail, None)))
+            return
         waiting = [row for kind in ("uncertain", "unknown") for row in self._store.to_review(kind, CONSIDERED)]
         features = self._features_of(live, {row.id: row for row in [*rows, *waiting]})
-        newest = _distinct(rows, features)
+        if self._seen is None:
+            look = replace(look, newest=None)
+        with self._found.turn():
+            before = self._found.read()
+            if (before.version, before.newest) != (version, newest):  # no other worker was faster
+                self._found.write(self._measured(look, before, live, _distinct(rows, features), features))
+                self._tell(before)
+
+    def _measured(
+        self, look: Look, before: Look, live: LiveModel, newest: list[PredictionRecord], features: Features
+    ) -> Look:
+        """The look with what the comparison finds."""
+        look = replace(look, drifted=before.drifted if before.version == look.version else [])
         if len(newest) < LEAST:
             detail = f"Expected at least {LEAST} recent predictions with different pictures; there are {len(newest)}."
-            self.drift = DriftReport(None, detail, utc_now())
-            return
+            return replace(look, drift=DriftReport(None, detail, utc_now()))
         reference = self._reference_of(live)
         if not reference.usable:
-            self.drift = DriftReport(None, f"Expected at least {LEAST} held-out pictures; there are fewer.", utc_now())
-            return
+            detail = f"Expected at least {LEAST} held-out pictures; there are fewer."
+            return replace(look, drift=DriftReport(None, detail, utc_now()))
         seen = np.stack([features[row.id] for row in newest])
-        self._remember_drifted([row for row, far in zip(newest, reference.far(seen), strict=True) if far])
+        far = [row for row, is_far in zip(newest, reference.far(seen), strict=True) if is_far]
         drift = reference.measure(seen)
-        was_raised = bool(self.drift.drift and self.drift.drift.raised)
-        self.drift = DriftReport(drift, _describe(drift), utc_now())
-        if drift.raised and not was_raised:
+        report = DriftReport(drift, _describe(drift), utc_now())
+        return replace(look, drift=report, drifted=_with_drifted(look.drifted, far))
+
+    def _tell(self, before: Look) -> None:
+        if self.drift.raised and not before.drift.raised:
             self._publish("drift.raised", self.drift.as_json())
 
     def _features_of(self, live: LiveModel, rows: dict[str, PredictionRecord]) -> Features:
@@ -165,21 +205,15 @@ class Monitor:
         version = live.bundle.version
         if self._reference is None or self._reference[0] != version:
             self._reference = version, Reference(bundles.read_replay_buffer(self._files.live))
-            self._drifted = {}  # it may have learned what the one before did not know
         return self._reference[1]
-
-    def _remember_drifted(self, rows: list[PredictionRecord]) -> None:
-        """Keep the newest ids of those that nobody is asked about for another reason."""
-        asked = [row for row in reversed(rows) if row.decision == "accepted" and row.review_kind is None]
-        found = [row.id for row in asked if row.image_path]
-        self._drifted = dict.fromkeys([*dict.fromkeys([*self._drifted, *found])][-_DRIFTED:])
 
     # ------------------------------------------------------------ reports
 
     def newest(self) -> dict[str, float | None]:
         """Return the figures for Prometheus: of the last look, and the accuracy of a week."""
         week = self._store.reviewed_at_random(_start_of(_WEEK))
-        figures, drift, total = _figures([], week), self.drift.drift, self._decisions.total()
+        look, figures = self._found.read(), _figures([], week)
+        drift, total = look.drift.drift, sum(look.decisions.values())
         low, high = figures["accuracy_interval"]
         return {
             "accuracy": figures["accuracy"],
@@ -187,9 +221,9 @@ class Monitor:
             "accuracy_high": high,
             "reviewed": figures["reviewed"],
             "drift_score": drift.score if drift else None,
-            "drift_raised": bool(drift and drift.raised),
-            "unknown_rate": self._decisions["unknown"] / total if total else None,
-            "uncertain_rate": self._decisions["uncertain"] / total if total else None,
+            "drift_raised": look.drift.raised,
+            "unknown_rate": look.decisions.get("unknown", 0) / total if total else None,
+            "uncertain_rate": look.decisions.get("uncertain", 0) / total if total else None,
         }
 
     def report(self, days: int) -> dict[str, Any]:
@@ -216,6 +250,13 @@ def _distinct(rows: list[PredictionRecord], features: Features) -> list[Predicti
     """The newest rows whose features are known, one for each picture."""
     found = {row.image_path or row.id: row for row in reversed(rows) if row.id in features}
     return [*found.values()][::-1][:MOST]
+
+
+def _with_drifted(known: list[str], rows: list[PredictionRecord]) -> list[str]:
+    """Add the ids of those that nobody is asked about for another reason, newest first; the newest ids are kept."""
+    asked = [row for row in reversed(rows) if row.decision == "accepted" and row.review_kind is None]
+    found = [row.id for row in asked if row.image_path]
+    return [*dict.fromkeys([*known, *found])][-_DRIFTED:]
 
 
 def _describe(drift: Drift) -> str:
