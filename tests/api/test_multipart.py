@@ -10,7 +10,7 @@ from starlette.requests import Request
 from shoe_classifier.api.body_limits import BodyLimits
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import private_folder, read_form, read_json
-from shoe_classifier.api.schemas import LabelBody
+from shoe_classifier.api.schemas.corrections import LabelBody
 from shoe_classifier.errors import AppError, InvalidRequest, Overloaded, RequestTimeout, TooLarge
 from shoe_classifier.settings import Settings
 

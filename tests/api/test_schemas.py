@@ -5,16 +5,22 @@ from typing import Any
 
 import pytest
 
-from shoe_classifier.api import schemas
+from shoe_classifier.api.schemas.audit import AuditBody
+from shoe_classifier.api.schemas.corrections import LabelBody
+from shoe_classifier.api.schemas.models import ModelBody
+from shoe_classifier.api.schemas.predict import BatchBody, PredictionBody
+from shoe_classifier.api.schemas.records import MinuteBody, PredictionRow, TrainingRow
+from shoe_classifier.api.schemas.retrain import JobBody
+from shoe_classifier.api.schemas.upload import UploadBody
 from shoe_classifier.types import AuditEntry, MinuteMetrics, ModelVersion, PredictionRecord, RetrainJob, TrainingPicture
 
 ROWS = [
-    (schemas.JobBody, RetrainJob, set()),
-    (schemas.ModelBody, ModelVersion, set()),
-    (schemas.PredictionRow, PredictionRecord, {"file_url"}),
-    (schemas.TrainingRow, TrainingPicture, {"file_url"}),
-    (schemas.MinuteBody, MinuteMetrics, set()),
-    (schemas.AuditBody, AuditEntry, set()),
+    (JobBody, RetrainJob, set()),
+    (ModelBody, ModelVersion, set()),
+    (PredictionRow, PredictionRecord, {"file_url"}),
+    (TrainingRow, TrainingPicture, {"file_url"}),
+    (MinuteBody, MinuteMetrics, set()),
+    (AuditBody, AuditEntry, set()),
 ]
 
 
@@ -26,7 +32,7 @@ def test_rows_have_the_fields_of_their_dataclass(schema: Any, source: Any, more:
 
 @pytest.mark.parametrize(
     "schema",
-    [*(row[0] for row in ROWS), schemas.PredictionBody, schemas.BatchBody, schemas.LabelBody, schemas.UploadBody],
+    [*(row[0] for row in ROWS), PredictionBody, BatchBody, LabelBody, UploadBody],
     ids=lambda schema: schema.__name__,
 )
 def test_examples_are_complete_and_valid(schema: Any) -> None:
@@ -37,4 +43,4 @@ def test_examples_are_complete_and_valid(schema: Any) -> None:
 
 def test_a_job_is_read_from_its_dataclass() -> None:
     job = RetrainJob(mode="quick")
-    assert schemas.JobBody.model_validate(job, from_attributes=True).mode == "quick"
+    assert JobBody.model_validate(job, from_attributes=True).mode == "quick"

@@ -10,7 +10,12 @@ from pydantic.json_schema import models_json_schema
 
 from shoe_classifier import errors
 from shoe_classifier.api.pagination import TOTAL
-from shoe_classifier.api.schemas import AnswersBody, BulkBody, ErrorBody, KeepBody, LabelBody, NameBody
+from shoe_classifier.api.schemas.corrections import LabelBody
+from shoe_classifier.api.schemas.data_quality import KeepBody
+from shoe_classifier.api.schemas.error import ErrorBody
+from shoe_classifier.api.schemas.labels import NameBody
+from shoe_classifier.api.schemas.records import BulkBody
+from shoe_classifier.api.schemas.review import AnswersBody
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import ACCEPTED_FORMATS
 

@@ -7,7 +7,7 @@ from shoe_classifier.api.auth import IsOwner
 from shoe_classifier.api.dependencies import StoreDep
 from shoe_classifier.api.openapi import READING, STORED, error_responses
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
-from shoe_classifier.api.schemas import AuditBody
+from shoe_classifier.api.schemas.audit import AuditBody
 from shoe_classifier.types import AuditEntry
 
 router = APIRouter(tags=["records"], dependencies=[IsOwner])

@@ -11,7 +11,8 @@ from shoe_classifier.api.auth import MayWrite
 from shoe_classifier.api.dependencies import CorrectionsDep, ModelDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
 from shoe_classifier.api.openapi import KEEPING, LABEL_BODY, STORED, UPLOADING, WRITING, error_responses
-from shoe_classifier.api.schemas import LabelBody, TrainingRow
+from shoe_classifier.api.schemas.corrections import LabelBody
+from shoe_classifier.api.schemas.records import TrainingRow
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import TrainingPicture
 

@@ -10,7 +10,7 @@ from shoe_classifier.api.dependencies import DataQualityDep, SettingsDep
 from shoe_classifier.api.multipart import read_json
 from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body
 from shoe_classifier.api.pagination import Limit, TrainingFilterDep
-from shoe_classifier.api.schemas import IssuesBody, KeepAnswer, KeepBody
+from shoe_classifier.api.schemas.data_quality import IssuesBody, KeepAnswer, KeepBody
 from shoe_classifier.types import IssueKind
 
 router = APIRouter(prefix="/training-data/issues", tags=["teach"])

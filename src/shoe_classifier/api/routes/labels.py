@@ -9,7 +9,7 @@ from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import DataQualityDep, LabelsDep, RetrainerDep, SettingsDep
 from shoe_classifier.api.multipart import read_json
 from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body
-from shoe_classifier.api.schemas import LabelAnswer, LabelChangeBody, LabelRow, NameBody, UndoneBody
+from shoe_classifier.api.schemas.labels import LabelAnswer, LabelChangeBody, LabelRow, NameBody, UndoneBody
 from shoe_classifier.services.labels import LabelSummary
 from shoe_classifier.types import LabelChange
 

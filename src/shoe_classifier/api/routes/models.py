@@ -10,7 +10,7 @@ from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import ModelExportDep, RegistryDep, RetrainerDep, ShadowDep, StoreDep
 from shoe_classifier.api.openapi import KEEPING, READING, STORED, WRITING, error_responses, file_response
-from shoe_classifier.api.schemas import ActivationBody, ModelBody, OneModelBody, ParityBody, ShadowBody
+from shoe_classifier.api.schemas.models import ActivationBody, ModelBody, OneModelBody, ParityBody, ShadowBody
 from shoe_classifier.ml.exports.formats import FORMATS, ExportFormat
 from shoe_classifier.ml.plots import draw_report
 from shoe_classifier.types import ModelVersion

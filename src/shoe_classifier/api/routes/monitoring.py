@@ -8,7 +8,7 @@ from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead
 from shoe_classifier.api.dependencies import MonitorDep
 from shoe_classifier.api.openapi import READING, STORED, error_responses
-from shoe_classifier.api.schemas import MonitoringBody
+from shoe_classifier.api.schemas.monitoring import MonitoringBody
 
 router = APIRouter(tags=["system"])
 

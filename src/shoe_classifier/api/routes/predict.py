@@ -33,7 +33,7 @@ from shoe_classifier.api.openapi import (
     error_responses,
     file_response,
 )
-from shoe_classifier.api.schemas import BatchBody, PredictionBody
+from shoe_classifier.api.schemas.predict import BatchBody, PredictionBody
 from shoe_classifier.ml.explanation import explain
 from shoe_classifier.ml.zip_reader import Picture, Skipped, ZipLimits, read_pictures
 from shoe_classifier.services.ingestion import clean_name

@@ -32,7 +32,7 @@ from shoe_classifier.api.pagination import (
     TrainingFilterDep,
     link_next_page,
 )
-from shoe_classifier.api.schemas import BulkAnswer, BulkBody, MinuteBody, PredictionRow, TrainingRow
+from shoe_classifier.api.schemas.records import BulkAnswer, BulkBody, MinuteBody, PredictionRow, TrainingRow
 from shoe_classifier.ml.preprocessing import thumbnail
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import MEDIA_TYPES, TYPE_OF_EXTENSION, MinuteMetrics, PredictionRecord, TrainingPicture

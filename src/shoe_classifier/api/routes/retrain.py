@@ -39,7 +39,7 @@ from shoe_classifier.api.openapi import (
     text_response,
 )
 from shoe_classifier.api.pagination import Before, Limit, link_next_page
-from shoe_classifier.api.schemas import JobBody
+from shoe_classifier.api.schemas.retrain import JobBody
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.retraining import Retrainer

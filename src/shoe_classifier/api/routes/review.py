@@ -10,7 +10,7 @@ from shoe_classifier.api.auth import MayRead, MayWrite
 from shoe_classifier.api.dependencies import ModelDep, ReviewDep, ReviewQueueDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import private_folder, read_json
 from shoe_classifier.api.openapi import KEEPING, READING, REVIEW_BODY, STORED, UPLOADING, WRITING, error_responses
-from shoe_classifier.api.schemas import AnsweredBody, AnswersBody, ReviewBody
+from shoe_classifier.api.schemas.review import AnsweredBody, AnswersBody, ReviewBody
 from shoe_classifier.services.review import Answer
 from shoe_classifier.services.review_queue import ReviewItem
 from shoe_classifier.types import ReviewKind

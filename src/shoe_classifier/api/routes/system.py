@@ -24,7 +24,7 @@ from shoe_classifier.api.dependencies import (
     WebhooksDep,
 )
 from shoe_classifier.api.openapi import STORED, error_responses, text_response
-from shoe_classifier.api.schemas import HealthBody, StatusBody
+from shoe_classifier.api.schemas.system import HealthBody, StatusBody
 from shoe_classifier.ml.live_model import LiveModelHolder, Model
 from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.storage.protocols import Store

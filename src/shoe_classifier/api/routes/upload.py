@@ -12,7 +12,7 @@ from shoe_classifier.api.dependencies import BodiesDep, DataQualityDep, Ingestio
 from shoe_classifier.api.form import Form
 from shoe_classifier.api.multipart import private_folder, read_form
 from shoe_classifier.api.openapi import KEEPING, STORED, UPLOAD_FORM, UPLOADING, WRITING, error_responses
-from shoe_classifier.api.schemas import UploadBody
+from shoe_classifier.api.schemas.upload import UploadBody
 from shoe_classifier.services.ingestion import IngestionService, UploadReport
 
 router = APIRouter(tags=["teach"], dependencies=[MayWrite])

@@ -6,7 +6,7 @@ from shoe_classifier import errors
 from shoe_classifier.api.auth import MayWrite
 from shoe_classifier.api.dependencies import WebhooksDep
 from shoe_classifier.api.openapi import WRITING, error_responses
-from shoe_classifier.api.schemas import QueuedBody
+from shoe_classifier.api.schemas.webhooks import QueuedBody
 
 router = APIRouter(prefix="/webhooks", tags=["system"])
 
