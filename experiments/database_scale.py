@@ -233,6 +233,10 @@ def _training_calls(store: Store, pictures: int) -> Iterator[tuple[str, Call]]:
     yield "labels", store.training_labels
     yield "counts by label", store.label_counts
     yield "number that waits", store.count_unprocessed
+    yield "number that the version before has not learned", lambda: store.count_unlearned(f"v{VERSIONS - 2:02}")
+    yield "hashes of what was deleted", store.deleted_pictures
+    yield "versions", store.versions
+    yield "page of the audit log", lambda: store.audit_log(50, None)
     yield "1,000 of all pictures", lambda: list(islice(store.training_rows(), 1000))
     yield "pictures that wait (a hundredth)", store.unprocessed
 
@@ -247,9 +251,22 @@ def _changes(store: Store, predictions: int, pictures: int) -> Iterator[tuple[st
     yield "add 200 predictions", lambda: _add_predictions(store, 200)
     yield "record a review", lambda: store.review_prediction(next(waiting).id, LABELS[1], "random", utc_now())
     yield "delete 50 predictions", lambda: _delete_predictions(store, next(old))
+    with_picture = iter(
+        _chunks(store.expendable_predictions(FIRST_ID, LAST_ID, with_picture=True, limit=50 * WARM), 50)
+    )
+    yield "delete the pictures of 50 predictions", lambda: _drop_pictures(store, next(with_picture))
     yield "relabel 1,000 pictures", lambda: store.relabel_all(some, LABELS[next(turn) % len(LABELS)])
     yield "delete 100 pictures", lambda: store.delete_all(next(pages))
     yield "rename a label (a fiftieth)", lambda: _rename(store, next(turn))
+    yield "undo that", lambda: store.undo_change(store.label_changes()[-1].id)
+    removed = iter(LABELS[10 : 10 + WARM])
+    yield (
+        "remove a label (a fiftieth)",
+        lambda: store.change_label(LabelChange(new_id(), next(removed), None, utc_now())),
+    )
+    yield "undo that, too", lambda: store.undo_change(store.label_changes()[-1].id)
+    lesson = {row.id: row.shoe_class for row in store.unprocessed()}
+    yield "keep what a candidate learned (a hundredth)", lambda: _prepare(store, lesson)
     yield "a version goes live", lambda: store.set_live(f"v{VERSIONS - 1 - next(turn) % 2:02}")
 
 
@@ -268,6 +285,20 @@ def _delete_predictions(store: Store, rows: Sequence[PredictionRecord]) -> None:
         store.send_rows(RELEASED, [released])
     else:
         store.delete_predictions(rows)
+
+
+def _drop_pictures(store: Store, rows: Sequence[PredictionRecord]) -> None:
+    if isinstance(store, SupabaseStore):
+        store.send_rows(RELEASED, [{"kind": "Without picture", "ids": [row.id for row in rows], "paths": []}])
+    else:
+        store.drop_pictures(rows)
+
+
+def _prepare(store: Store, lesson: dict[str, str]) -> None:
+    name = new_id()
+    row = ModelVersion(name, f"sha-{name}", LABELS, None, f"v{VERSIONS - 1:02}", "candidate", f"{name}.h5", utc_now())
+    with tempfile.NamedTemporaryFile() as file:
+        store.prepare_publication(row, Path(file.name), lesson)
 
 
 def _rename(store: Store, turn: int) -> None:

@@ -1,10 +1,12 @@
 """`shoe-classifier scale …`: work on more pictures than one service should take, on this machine or a Ray cluster."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from shoe_classifier.errors import AppError, ConfigurationError
 from shoe_classifier.terminal import console, or_exit, progress_bar, read_settings, show_on
 
 scale = typer.Typer(no_args_is_help=True, help="Many pictures at once, on this machine or a Ray cluster.")
@@ -102,17 +104,24 @@ def retrain(
 
 
 def _run(request: Any, work: Any) -> None:
-    """Do a job with a progress bar, and say how it ended."""
+    """Do a job with a progress bar, and say how it ended, or what there is of it."""
     settings = read_settings()
-    with progress_bar() as bar:
-        shown = bar.add_task("Listing the pictures", total=None)
+    begun = False
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("Listing the pictures", total=None)
 
-        def show(progress: Any) -> None:
-            total, done = progress.job.pictures, progress.done
-            text = f"{done:,} of {total:,} pictures, {progress.per_second:,.0f} a second"
-            bar.update(shown, total=total, completed=done, description=text)
+            def show(progress: Any) -> None:
+                nonlocal begun
+                begun = True
+                total, done = progress.job.pictures, progress.done
+                text = f"{done:,} of {total:,} pictures, {progress.per_second:,.0f} a second"
+                bar.update(task, total=total, completed=done, description=text)
 
-        end = or_exit(work, request, settings, show)
+            end = work(request, settings, show)
+    except (AppError, ConfigurationError, KeyboardInterrupt) as error:
+        reason = "Interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+        sys.exit(f"{reason} What is done stays in {request.out}; the same command does the rest." if begun else reason)
     _say(end, request.out)
 
 

@@ -11,6 +11,7 @@ from helpers.ray_cluster import actors_of, kill, ray_cluster
 from shoe_classifier.ml.batches import Share
 from shoe_classifier.ml.image_file import ImageCollector
 from shoe_classifier.ml.tuning import Tuning
+from shoe_classifier.scale import finetune
 from shoe_classifier.scale.finetune import RayTuning
 from shoe_classifier.types import TrainingEvent
 
@@ -48,7 +49,7 @@ def tuning(tmp_path: Path) -> Tuning:
         classes=2,
         deadline=time.monotonic() + 1000,
         fingerprint="a",
-        epochs=2,
+        epochs=3,
         batch=6,
     )
 
@@ -63,9 +64,12 @@ def tuned(tuning: Tuning, tune: Callable[..., None], report: Callable[[TrainingE
     return weights
 
 
-def test_two_workers_reach_the_weights_of_one_though_one_is_killed(cluster: Any, tuning: Tuning) -> None:
+def test_two_workers_reach_the_weights_of_one_though_one_is_killed(
+    cluster: Any, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from shoe_classifier.ml import training
 
+    monkeypatch.setattr(finetune, "_POLL_SECONDS", 0.05)  # an idle machine is through so short an epoch before 0.5 s
     alone = tuned(tuning, training.tune, lambda event: None)
     killed: list[int] = []
     events: list[TrainingEvent] = []
@@ -73,8 +77,9 @@ def test_two_workers_reach_the_weights_of_one_though_one_is_killed(cluster: Any,
     def report(event: TrainingEvent) -> None:
         events.append(event)
         if event.epoch == 2 and not killed:
-            killed.append(actors_of(cluster, "RayTrainWorker")[0])
-            kill(killed[0])
+            for pid in actors_of(cluster, "RayTrainWorker")[:1]:
+                killed.append(pid)
+                kill(pid)
 
     together = tuned(tuning, RayTuning(cluster.address, 2), report)
     assert killed

@@ -17,6 +17,7 @@ from shoe_classifier.scale.worker import Tally, Task, Worker
 INSTALL = "pip install '.[scale]'"
 THIS_MACHINE = "auto"  # the address of a cluster that runs on this machine, as Ray calls it
 _PROBE_SECONDS = 5.0
+_START_DEATHS = 5  # of actors, one after the other and none that started between them, after which a job ends
 _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -125,7 +126,7 @@ class Cluster:
         """See `job.Engine`. Ray starts killed actors again, on other machines, too, and repeats what they did."""
         import ray
 
-        _quieten()
+        _configure()
         # A block for each shard, which is tiny: what remains to be moved between machines is numbers.
         numbers = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
         done = numbers.map_batches(
@@ -142,9 +143,7 @@ class Cluster:
                 yield Tally(row["shard"], row["pictures"], row["failed"])
         except ray.exceptions.RayError as error:
             text = " ".join(str(error).split())
-            raise ClusterUnavailable(
-                f"Expected the cluster to finish; received: {text[:600]} What is written stays; run the command again."
-            ) from error
+            raise ClusterUnavailable(f"Expected the cluster to finish; received: {text[:600]}") from error
 
 
 class _Actor:
@@ -177,10 +176,11 @@ class _Actor:
         return {**vars(tally), "problem": self._problem}
 
 
-def _quieten() -> None:
-    """Turn off Ray's own progress, which would be drawn over ours."""
+def _configure() -> None:
+    """Let Ray Data replace actors that are killed while they start, and not draw its own progress over ours."""
     import ray
 
     context = ray.data.DataContext.get_current()
+    context.max_consecutive_actor_init_deaths = _START_DEATHS
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -46,7 +47,7 @@ class Processes:
                 if (begun, len(left)) == before:
                     raise ClusterUnavailable(
                         "Expected processes that finish a shard; all ended before, as the system ends them when memory "
-                        f"is short. Take fewer than {self.count}. What is written stays; run the same command again."
+                        f"is short. Take fewer than {self.count}."
                     ) from error
 
 
@@ -67,6 +68,9 @@ def _start(task: Task) -> None:
     """
     global _worker  # noqa: PLW0603 - a pool has no other place for what its processes keep
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # of a Ctrl-C, which all processes of a terminal get: the parent decides
     _worker = Worker(task, task.output.read(MODEL))
 
 

@@ -154,7 +154,7 @@ class Worker:
         if len(deadly) > _MOST_DEADLY:
             raise ClusterUnavailable(
                 f"Expected pictures that a process survives; {len(deadly)} of shard {shard} ended {_DEATHS} each, as "
-                "the system ends them when memory is short. What is written stays; run the same command again."
+                "the system ends them when memory is short."
             )
         for number, picture in enumerate(pictures):
             if number in deadly:
