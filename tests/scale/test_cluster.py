@@ -191,9 +191,12 @@ class _Public:
 def test_a_public_address_needs_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(socket, "create_connection", lambda *_: _Public())
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InvalidRequest, match="whoever reaches a cluster without one"):
         clusters.check_address("cluster.example:6379")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "x" * 32)
     clusters.check_address("cluster.example:6379")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(InvalidRequest, match="whoever reaches a cluster without one"):
+        clusters.check_address("cluster.example:6379")

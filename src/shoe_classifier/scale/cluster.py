@@ -64,6 +64,9 @@ def check_address(address: str) -> None:
 
 
 def _has_token() -> bool:
+    """Whether Ray will use a token: without a mode, it does so when it finds one."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return False
     return any(map(os.environ.get, _TOKEN_VARIABLES)) or (Path.home() / ".ray" / "auth_token").exists()
 
 
