@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -61,13 +62,16 @@ def test_acknowledged_is_there_after_kill(start: Callable[..., Process]) -> None
 
 def test_sigterm_lets_requests_finish_and_stops_a_retrain(start: Callable[..., Process]) -> None:
     process = start()
-    process.client.post("/upload", files={"file": lesson_zip("hat")})
-    job_id = process.client.post("/retrain", params={"mode": "full"}).json()["job_id"]
-    wait_for(lambda: process.client.get(f"/retrain/{job_id}").json()["state"] == "running")
-    os.kill(process.process.pid, signal.SIGTERM)
+    client = process.client
+    client.post("/upload", files={"file": lesson_zip("hat")})
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.post, "/retrain", params={"mode": "full", "wait": "true"})
+        wait_for(lambda: [job["state"] for job in client.get("/retrain").json()] == ["running"])
+        os.kill(process.process.pid, signal.SIGTERM)
+        assert waiting.result().json()["state"] == "cancelled"
     assert process.process.wait(timeout=30) in (0, -signal.SIGTERM)  # raises `TimeoutExpired` when it goes on
     client = start().client
-    assert client.get(f"/retrain/{job_id}").json()["state"] == "cancelled"
+    assert client.get("/retrain").json()[0]["state"] == "cancelled"
     assert client.get("/status").json()["training_data"]["unprocessed"] == 40
 
 
