@@ -5,7 +5,8 @@ Importing this module imports TensorFlow. Unless a function says otherwise, pict
 """
 
 import numpy as np
-import tensorflow as tf
+
+from shoe_classifier.ml.architecture import tf  # which sets TensorFlow up before it is imported
 
 
 class Draws:
