@@ -113,6 +113,12 @@ class ExportDiffers(AppError):
     status, code = 409, "export_differs"
 
 
+class ExportFailed(AppError):
+    """Making an export failed, took too long or was ended."""
+
+    status, code = 503, "export_failed"
+
+
 class ExportUnavailable(AppError):
     """A format of which this installation lacks a part."""
 

@@ -13,6 +13,7 @@ from helpers.service import wait_for
 from shoe_classifier.errors import (
     AppError,
     ExportDiffers,
+    ExportFailed,
     ExportUnavailable,
     InvalidModel,
     NotFound,
@@ -116,7 +117,7 @@ def test_one_at_a_time(export: ModelExport, version: str, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(model_export, "run_sandboxed", run)
     for _ in range(2):  # one that failed is out of the way
-        with pytest.raises(SandboxError):
+        with pytest.raises(ExportFailed, match="Try again"):
             export.export(version, "tflite")
 
 
@@ -125,7 +126,7 @@ def test_the_child_ends_with_the_service(settings: Settings, machine: Machine, v
     failed: list[Exception] = []
 
     def make() -> None:
-        with pytest.raises(SandboxError) as raised:
+        with pytest.raises(ExportFailed) as raised:
             export.export(version, "tflite")
         failed.append(raised.value)
 
@@ -134,7 +135,9 @@ def test_the_child_ends_with_the_service(settings: Settings, machine: Machine, v
     wait_for(lambda: export._child)
     export.stop()
     thread.join(60)
-    assert str(failed[0]) == "The process ended with status -9."
+    assert str(failed[0].__cause__) == "The process ended with status -9."
+    assert "-9" not in str(failed[0])
+    assert export._child is None
 
 
 def test_unknown_and_deleted_versions(export: ModelExport, machine: Machine, version: str) -> None:

@@ -46,6 +46,8 @@ _MEANINGS = {
 _DETAILS: dict[type[errors.AppError], str] = {
     errors.ExportDiffers: "Expected an export that names the service's label for all of 2,000 pictures; it names "
     "another one for 1. It is not handed out.",
+    errors.ExportFailed: "Expected to make the export; that failed, and the log of the service says why. Try again, on "
+    "a host with more memory if it was ended for what it takes.",
     errors.ExportUnavailable: "Expected the packages onnx and onnxruntime, which this format needs; onnx and "
     "onnxruntime are not installed. Install them where the service runs, with `make export-packages` or "
     "`pip install 'shoe-classifier[export]'`.",

@@ -1,5 +1,6 @@
 """Versions as models for use elsewhere: made in a child process, measured against the service, and kept for a while."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -13,16 +14,18 @@ from typing import Any
 
 import orjson
 
-from shoe_classifier.errors import ExportDiffers, NotFound, NotOffered, NotReady, Overloaded
+from shoe_classifier.errors import ExportDiffers, ExportFailed, NotFound, NotOffered, NotReady, Overloaded
 from shoe_classifier.files import replacing, sha256_of
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.exports.formats import FORMATS, ExportFormat
 from shoe_classifier.ml.head import Head
-from shoe_classifier.ml.sandbox import run_sandboxed
+from shoe_classifier.ml.sandbox import SandboxError, run_sandboxed
 from shoe_classifier.services.model_registry import ModelRegistry
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import ModelVersion
+
+logger = logging.getLogger(__name__)
 
 _REVISION = 1  # of what is exported; raise it so that files of an earlier one are not handed out
 _KEPT = 6  # exports, the newest: three formats of two versions
@@ -67,6 +70,7 @@ class ModelExport:
             NotFound: there is no such version, or its file is not kept.
             NotOffered: a plain Keras model, or one of 0.1.0.
             ExportUnavailable: this installation lacks packages for the format.
+            ExportFailed: the child process failed or took too long.
             ExportDiffers: the export would not name the same labels as the service.
             Overloaded: another export is being made.
             NotReady: the live version changed meanwhile.
@@ -141,6 +145,12 @@ class ModelExport:
         how = (self._pictures.drawn, self._pictures.seconds)
         try:
             run_sandboxed("export", kind, model, pictures, *how, made, seconds=_CHILD_SECONDS, started=remember)
+        except SandboxError as error:
+            logger.error("The export of %s as %s failed: %s", made.stem, kind, error)
+            raise ExportFailed(
+                "Expected to make the export; that failed, and the log of the service says why. Try again, on a host"
+                " with more memory if it was ended for what it takes."
+            ) from error
         finally:
             self._child = None
 

@@ -152,6 +152,7 @@ def download_model(
             errors.NotFound,
             errors.NotOffered,
             errors.ExportDiffers,
+            errors.ExportFailed,
             errors.InvalidModel,
             errors.ExportUnavailable,
             errors.Overloaded,
