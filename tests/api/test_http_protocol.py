@@ -51,7 +51,7 @@ def test_endless_headers_are_refused(service: Process) -> None:
         line.sendall(b"GET /health HTTP/1.1\r\nX: " + b"a" * 1_000_000)
         answer = read_to_the_end(line)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert answer.endswith(b'"code":"invalid_request"}')
+    assert answer.endswith(b'"code":"bad_request"}')
 
 
 FORM = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -151,6 +151,30 @@ def test_above_the_limit_of_connections_only_the_state_is_answered(service: Proc
             line.sendall(b" HTTP/1.1\r\nHost: x\r\n\r\n")
             assert line.recv(65536).startswith(b"HTTP/1.1 " + status)
     assert refusals(service, "connections") == 1
+
+
+def test_a_crowd_above_the_limit_is_refused_in_bulk(service: Process) -> None:
+    picture = FORM + b"Content-Length: 50000\r\n\r\n" + bytes(50_000)
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(connect(service))
+        wait_for(lambda: refused(service, picture))
+        answers = [read_to_the_end(stack.enter_context(send(service, picture))) for _ in range(300)]
+        assert {answer[:12] for answer in answers} == {b"HTTP/1.1 503"}
+        assert {answer.endswith(b'"code":"overloaded"}') for answer in answers} == {True}
+        for path in ("health", "ready", "metrics"):
+            assert httpx.get(f"{service.client.base_url}/{path}", trust_env=False).status_code == 200
+
+
+def send(service: Process, request: bytes) -> socket.socket:
+    line = connect(service)
+    line.sendall(request)
+    return line
+
+
+def refused(service: Process, request: bytes) -> bool:
+    with send(service, request) as line:
+        return read_to_the_end(line).startswith(b"HTTP/1.1 503")
 
 
 def test_the_oldest_spare_connection_makes_room(service: Process) -> None:

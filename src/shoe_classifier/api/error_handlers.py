@@ -1,8 +1,9 @@
 """One envelope for all errors: `{"detail": ..., "code": ...}` with the right status."""
 
 import logging
+from http import HTTPStatus
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ async def handle_error(request: Request, error: Exception) -> JSONResponse:
     """Answer a request that failed; whatever an endpoint raises ends here."""
     match error:
         case AppError():
-            return _response(error.status, error.detail, error.code, error.headers, **error.extra)
+            return answer_to(error)
         case RequestValidationError():
             return _response(422, _describe(error), "invalid_request")
         case HTTPException():
@@ -28,6 +29,18 @@ async def handle_error(request: Request, error: Exception) -> JSONResponse:
         return await handle_error(request, told)
     logger.error("%s %s failed.", request.method, request.url.path, exc_info=error)
     return _response(500, "The service failed internally; its log says why.", "internal_error")
+
+
+def answer_to(error: AppError) -> JSONResponse:
+    """The envelope of one of this service's errors."""
+    return _response(error.status, error.detail, error.code, error.headers, **error.extra)
+
+
+def raw(response: Response) -> bytes:
+    """A response as it is sent, for what is answered below HTTP; it ends the connection."""
+    response.headers.update(CLOSE)
+    status, headers = HTTPStatus(response.status_code), (b"%b: %b\r\n" % header for header in response.raw_headers)
+    return f"HTTP/1.1 {status} {status.phrase}\r\n".encode() + b"".join(headers) + b"\r\n" + bytes(response.body)
 
 
 def _response(

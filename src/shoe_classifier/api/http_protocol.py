@@ -4,13 +4,13 @@ import asyncio
 from collections import deque
 from typing import ClassVar
 
-import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shoe_classifier.api.dependencies import Service
-from shoe_classifier.errors import InvalidRequest
+from shoe_classifier.api.error_handlers import answer_to, raw
+from shoe_classifier.errors import AppError
 
-_SPARE = 512  # connections above the limit, which /health may need; the oldest of them makes room for the next
+_SPARE = 256  # connections above the limit, which /health may need; the oldest of them makes room for the next
 # Of what a client still sends after its answer, read and thrown away: more than a picture may have.
 _LINGER_SECONDS, _LINGER_BYTES = 5.0, 16 << 20
 
@@ -82,9 +82,7 @@ class Connection(HttpToolsProtocol):
             self._waiting_since = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:
-        body = orjson.dumps({"detail": msg, "code": InvalidRequest.code})
-        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head.encode() + body)
+        self.transport.write(raw(answer_to(AppError(msg))))
         if self.cycle and not self.cycle.response_complete:
             self.transport.close()
         else:

@@ -7,11 +7,10 @@ from fastapi import Request, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shoe_classifier.api.acceptor import ALWAYS_ANSWERED, too_many_connections
 from shoe_classifier.api.error_handlers import handle_error
 from shoe_classifier.api.metrics import RequestMetrics
 from shoe_classifier.errors import Overloaded, RequestTimeout, TooLarge
-
-_ALWAYS_ANSWERED = ("/health", "/ready", "/metrics")
 
 WAITED = "shoe_classifier.waited"  # in a request's scope: seconds for which its client asked to wait
 
@@ -93,8 +92,8 @@ class ReserveConnections:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("state", {}).get("spare") and scope["path"] not in _ALWAYS_ANSWERED:
-            raise Overloaded("Expected fewer connections at the same time; received one too many.", "connections")
+        if scope.get("state", {}).get("spare") and scope["path"] not in ALWAYS_ANSWERED:
+            raise too_many_connections()
         await self._app(scope, receive, send)
 
 

@@ -9,12 +9,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import multiprocess
 
+from shoe_classifier.api.acceptor import Acceptor
 from shoe_classifier.api.dependencies import Service
 from shoe_classifier.api.http_protocol import Connection
 from shoe_classifier.api.logs import log_config
@@ -27,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 
 _WAITING = 2048  # connections, in the queue of the system
-# Of them, accepted in one round of the loop. In a crowd, those beyond the limit make room for each other (see
-# `http_protocol`), and must last for the few rounds that an answer takes.
-_AT_ONCE = 64
 _SETTLED_SECONDS = 10.0  # after which the start has imported and loaded what stays
 
 
@@ -37,16 +36,31 @@ class _Server(uvicorn.Server):
     """Passes SIGTERM to the app at once: streams end and a retrain stops while requests finish."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listener in sockets or ():
-            listener.listen(_WAITING)  # asyncio has shortened the queue to what it accepts at once
+        await super().startup([])
+        self._acceptors = [self._acceptor(listening) for listening in sockets or ()]
         # To search for garbage in what stays would hold up all requests for up to 0.1 s, again and again.
         asyncio.get_running_loop().call_later(_SETTLED_SECONDS, gc.freeze)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+
+    def _acceptor(self, listening: socket.socket) -> Acceptor:
+        protocol = partial(
+            Connection, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        most, count_refusal = self._service.settings.max_connections, self._service.metrics.count_refusal
+        return Acceptor(listening, protocol, self.server_state.connections, most, count_refusal)
+
+    @property
+    def _service(self) -> Service:
         service: Service = self.config.loaded_app.state.service
-        service.stopping.set()
-        service.retrainer.request_stop()
+        return service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.stopping.set()
+        self._service.retrainer.request_stop()
         super().handle_exit(sig, frame)
 
 
@@ -86,7 +100,7 @@ def _listen(settings: Settings) -> socket.socket:
     """Take the port before anything else happens. Connections wait until the app serves."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_WAITING)
     except OSError as error:
         sys.exit(
             f"Expected to listen on {settings.host}, port {settings.port}; received: {error.strerror}."
@@ -148,7 +162,6 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         port=settings.port,
         http=Connection,
         log_config=log_config(settings),
-        backlog=_AT_ONCE,
         loop="asyncio",  # uvloop accepts one connection in each round, so that new ones wait long in a crowd
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",

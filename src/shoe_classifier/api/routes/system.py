@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shoe_classifier import __version__, errors
+from shoe_classifier.api.acceptor import ALIVE
 from shoe_classifier.api.dependencies import (
     AutoRetrainDep,
     MetricsDep,
@@ -40,7 +41,7 @@ async def root() -> RedirectResponse:
 @router.get("/health", summary="Alive", response_model=HealthBody)
 @router.head("/health", include_in_schema=False)
 async def get_health() -> dict[str, str]:
-    return {"status": "alive"}
+    return ALIVE
 
 
 @router.get("/ready", summary="Able to predict", response_model=HealthBody, responses=error_responses(errors.NotReady))
