@@ -32,6 +32,15 @@ def logging_as_before() -> Iterator[None]:
     ours.setLevel(before[2])
 
 
+def test_answers_are_sent_without_delay(settings: Settings) -> None:
+    with (
+        server._listen(settings.model_copy(update={"host": "127.0.0.1", "port": 0})) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def request(process: Process, method: str, path: str, **options: object) -> httpx.Response:
     """A request on a connection of its own: any worker may take it."""
     return httpx.request(method, f"{process.client.base_url}{path}", timeout=100, trust_env=False, **options)
