@@ -149,8 +149,8 @@ def compile_backbone(model: keras.Model, calibration: np.ndarray | None = None) 
     Args:
         model: of `build`.
         calibration: some hundred pictures of all kinds, `uint8 (n, size, size, 3)`. With them, it computes with 8-bit
-            integers, each channel in steps of its own: twice as fast on processors with instructions for that, and no
-            slower on others. Without them, it computes in single precision with weights stored in half precision.
+            integers, each channel in steps of its own: twice as fast on processors with instructions for that, and a
+            tenth slower on others. Without them, it computes in single precision with weights stored in half precision.
     """
     outputs = [model.get_layer(name).output for name in (LATENT_LAYER, MAP_LAYER, FEATURES_LAYER)]
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(model.input, outputs))
