@@ -24,13 +24,13 @@ from shoe_classifier.api.middleware import (
 from shoe_classifier.api.query import refuse_unknown_parameters
 from shoe_classifier.api.routes import (
     audit,
-    camera,
     corrections,
     data_quality,
     export,
     labels,
     models,
     monitoring,
+    pages,
     predict,
     records,
     retrain,
@@ -66,7 +66,7 @@ from shoe_classifier.types import publish_nothing
 
 _NOUNS = (
     *(predict, upload, retrain, models, export, records, data_quality, corrections, labels, review),
-    *(monitoring, webhooks, audit, system, camera),
+    *(monitoring, webhooks, audit, system, pages),
 )
 
 

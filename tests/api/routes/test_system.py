@@ -47,8 +47,3 @@ def test_trailing_slashes_answer_directly(client: httpx.Client) -> None:
 def test_probes_may_use_head(client: httpx.Client, path: str) -> None:
     response = client.head(path)
     assert (response.status_code, response.content) == (200, b"")
-
-
-def test_the_root_leads_to_the_documentation(client: httpx.Client) -> None:
-    response = client.get("/", follow_redirects=True)
-    assert (response.url.path, response.status_code) == ("/docs", 200)

@@ -1,11 +1,10 @@
-"""`/status`, `/health`, `/ready` and `/metrics`; `/` leads to the documentation."""
+"""`/status`, `/health`, `/ready` and `/metrics`."""
 
 import time
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shoe_classifier import __version__, errors
@@ -31,11 +30,6 @@ from shoe_classifier.services.retraining import Retrainer
 from shoe_classifier.storage.protocols import Store
 
 router = APIRouter(tags=["system"])
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    return RedirectResponse("/docs")
 
 
 @router.get("/health", summary="Alive", response_model=HealthBody)

@@ -1,17 +1,27 @@
-"""The camera page in a real browser, with the browser's own drawn camera."""
+"""The service's own pages in a real browser, with the browser's own drawn camera."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Page, Playwright, expect
 
+from helpers.pictures import draw
 
-def test_page_runs_nothing_from_elsewhere(client: httpx.Client) -> None:
-    page = client.get("/camera")
+
+@pytest.mark.parametrize("path", ["/", "/camera"])
+def test_pages_run_nothing_from_elsewhere(client: httpx.Client, path: str) -> None:
+    page = client.get(path)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert "http" not in page.text.replace("https:// addresses", "")
+
+
+def test_the_start_page_leads_on(client: httpx.Client) -> None:
+    links = re.findall('href="(/[^"]*)"', client.get("/").text)
+    assert links == ["/camera", "/docs", "/status"]
+    assert all(client.get(link).status_code == 200 for link in links)
 
 
 @pytest.fixture
@@ -22,6 +32,19 @@ def page(client: httpx.Client, playwright: Playwright) -> Iterator[Page]:
     page.goto(f"{client.base_url}/camera")
     yield page
     browser.close()
+
+
+@pytest.mark.browser
+def test_a_picture_is_classified_on_the_start_page(page: Page, client: httpx.Client) -> None:
+    page.goto(f"{client.base_url}/")
+    page.get_by_label("What is in this picture?").set_input_files(
+        {"name": "boot.png", "mimeType": "image/png", "buffer": draw("Boot", 1)}
+    )
+    expect(page.get_by_role("status")).to_contain_text("Boot")
+    page.get_by_label("What is in this picture?").set_input_files(
+        {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
+    expect(page.get_by_role("status")).to_contain_text("Expected")
 
 
 @pytest.mark.browser
