@@ -25,7 +25,7 @@ def receiver(page: Page, site: Site) -> Iterator[Receiver]:
 
 def test_what_happens_by_itself_and_who_is_told(page: Page, site: Site, receiver: Receiver) -> None:
     go(page, "Retrain")
-    expect(page.get_by_text("The next one starts after 50 more pictures.")).to_be_visible()
+    expect(page.get_by_text("The next one starts after 50 more pictures")).to_be_visible()
     site.service.client.post("/upload", files={"file": lesson_zip("hat", 8)})
     go(page, "Health")
     press(page, "Send a test", lambda: "test" in receiver.types)
