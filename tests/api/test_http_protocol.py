@@ -1,6 +1,7 @@
 """Connections of slow and broken clients, over raw sockets."""
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from helpers.service import Process, wait_for
+from shoe_classifier.api.http_protocol import _SPARE
 
 WHOLE = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -177,8 +179,21 @@ def refused(service: Process, request: bytes) -> bool:
         return read_to_the_end(line).startswith(b"HTTP/1.1 503")
 
 
-def test_the_oldest_spare_connection_makes_room(service: Process) -> None:
+def test_the_oldest_spare_connection_makes_room(start: Callable[..., Process]) -> None:
+    service = start(SILENCE_SECONDS="600", MAX_CONNECTIONS="10")
     with contextlib.ExitStack() as stack:
-        for _ in range(530):
-            stack.enter_context(connect(service))
-        assert httpx.get(f"{service.client.base_url}/health", trust_env=False).status_code == 200
+        lines = [stack.enter_context(connect(service)) for _ in range(_SPARE + 9)]
+        assert not any(map(ended, lines))
+
+        def one_more_ends_the_oldest() -> bool:
+            lines.append(stack.enter_context(connect(service)))
+            return any(map(ended, lines[9:12]))  # one of the ten may be that of the test's own client
+
+        wait_for(one_more_ends_the_oldest)
+        lines[0].sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert read_to_the_end(lines[0]).startswith(b"HTTP/1.1 200")
+
+
+def ended(line: socket.socket) -> bool:
+    """Whether a connection on which nothing was asked has anything to read, such as its end."""
+    return bool(select.select([line], [], [], 0)[0])
