@@ -2,21 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.bulk import folder_of, predict, rows_of
+from helpers.bulk import predict, rows_of
 from shoe_classifier.errors import AppError
 from shoe_classifier.ml.live_model import LiveModelHolder, open_model_file
-from shoe_classifier.scale import output
 from shoe_classifier.settings import Settings
 
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "SHARD_PICTURES", 5)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return folder_of(tmp_path / "pictures", 23)
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 def test_rows_equal_single_predictions(pictures: Path, tmp_path: Path, settings: Settings) -> None:

@@ -16,21 +16,16 @@ from helpers.service import wait_for
 from helpers.supabase_stack import free_port
 from shoe_classifier.errors import ClusterUnavailable, InvalidRequest, StoreUnavailable
 from shoe_classifier.scale import cluster as clusters
-from shoe_classifier.scale import output
 from shoe_classifier.scale.features import collect, features_of
 from shoe_classifier.scale.job import Progress, Request
 from shoe_classifier.settings import Settings
 
 on_ray = pytest.mark.scale
 pytestmark = [
+    pytest.mark.usefixtures("small_shards"),
     pytest.mark.filterwarnings("ignore:::ray", "ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.timeout(900),  # a busy machine starts a node in minutes
 ]
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "SHARD_PICTURES", 5)
 
 
 @pytest.fixture(scope="module")

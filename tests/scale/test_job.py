@@ -13,20 +13,11 @@ from shoe_classifier.errors import (
     NotOffered,
     StoreUnavailable,
 )
-from shoe_classifier.scale import output
 from shoe_classifier.scale.job import Progress
 from shoe_classifier.scale.output import open_output
 from shoe_classifier.settings import Settings
 
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "SHARD_PICTURES", 5)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return folder_of(tmp_path / "pictures", 23)
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 @pytest.mark.faults

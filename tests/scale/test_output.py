@@ -4,21 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.bulk import folder_of, predict
+from helpers.bulk import predict
 from shoe_classifier.errors import InvalidRequest, StorageFull
-from shoe_classifier.scale import output
 from shoe_classifier.scale.output import JOB, Output, open_output
 from shoe_classifier.settings import Settings
 
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "SHARD_PICTURES", 5)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return folder_of(tmp_path / "pictures", 23)
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 def test_an_output_of_something_else_is_refused(pictures: Path, tmp_path: Path, settings: Settings) -> None:

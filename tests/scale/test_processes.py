@@ -7,19 +7,10 @@ import pytest
 
 from helpers.bulk import DEADLY, folder_of, predict, predictions_unless_deadly, rows_of
 from shoe_classifier.errors import ClusterUnavailable
-from shoe_classifier.scale import output
 from shoe_classifier.scale.job import Progress
 from shoe_classifier.settings import Settings
 
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "SHARD_PICTURES", 5)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return folder_of(tmp_path / "pictures", 23)
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 def test_a_killed_process_loses_nothing(pictures: Path, tmp_path: Path, settings: Settings) -> None:
