@@ -68,9 +68,7 @@ def _start(task: Task) -> None:
     """
     global _worker  # noqa: PLW0603 - a pool has no other place for what its processes keep
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # of a Ctrl-C, which all processes of a terminal get: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all processes of a terminal get a Ctrl-C: the parent decides
     _worker = Worker(task, task.output.read(MODEL))
 
 
