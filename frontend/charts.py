@@ -59,31 +59,6 @@ def side_by_side(figures: dict[str, dict[str, float]], title: str) -> None:
     st.altair_chart(chart.properties(height=alt.Step(16)), alt=f"{title}, {'; '.join(series)}")
 
 
-def confusion(metrics: Row, title: str) -> None:
-    """The confusion matrix: a row per true label, a column per predicted one; colours show shares of a row."""
-    names = metrics["labels"]
-    cells = [
-        {"label": label, "predicted": predicted, "pictures": count, "share": count / max(1, sum(row))}
-        for label, row in zip(names, metrics["confusion_matrix"], strict=True)
-        for predicted, count in zip(names, row, strict=True)
-    ]
-    base = alt.Chart(pd.DataFrame(cells), title=title).encode(
-        x=alt.X("predicted:N", sort=names, axis=alt.Axis(labelAngle=-30, labelOverlap=False)),
-        y=alt.Y("label:N", sort=names, axis=alt.Axis(labelOverlap=False)),
-        tooltip=["label", "predicted", "pictures", alt.Tooltip("share:Q", format=".1%")],
-    )
-    scale = alt.Scale(scheme="blues", domain=[0, 1])
-    heat = base.mark_rect().encode(color=alt.Color("share:Q", legend=None, scale=scale))
-    text = base.mark_text().encode(
-        text="pictures:Q",
-        color=alt.condition(alt.datum.share > 0.5, alt.value("white"), alt.value("black")),
-    )
-    counts = ", ".join(
-        f"{cell['pictures']} of {cell['label']} predicted as {cell['predicted']}" for cell in cells if cell["pictures"]
-    )
-    st.altair_chart((heat + text).properties(height=alt.Step(44)), alt=f"{title}: {counts}")
-
-
 def learning_curve(points: Sequence[Sequence[float]]) -> None:
     """Recall with fewer pictures, as pairs of pictures and recall, 0..1."""
     table = pd.DataFrame(points, columns=["pictures", "recall"])

@@ -118,9 +118,9 @@ class Api:
         """Training pictures that may be wrong, the worst first."""
         return self._json("GET", "/training-data/issues", params={"limit": limit, **_given(filters)})
 
-    def keep(self, items: Sequence[Row]) -> Row:
-        """Keep suspect pictures, given as `id` and `kind`, as they are."""
-        return self._json("POST", "/training-data/issues", json={"items": list(items)})
+    def keep(self, items: Sequence[Row], *, undo: bool = False) -> Row:
+        """Keep suspect pictures, given as `id` and `kind`, as they are, or take that back."""
+        return self._json("POST", "/training-data/issues", json={"items": list(items), "undo": undo})
 
     def labels(self) -> list[Row]:
         return self._json("GET", "/labels")

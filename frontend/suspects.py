@@ -32,7 +32,11 @@ def suspects(known: Sequence[str]) -> None:
     learnt = "false" if fresh else None
     found = api().issues(_SHOWN, learnt=learnt)
     counts = found["counts"]
-    kind = st.pills("Reason", list(counts), format_func=lambda name: f"{_KINDS[name]} {counts[name]}")
+
+    def title(kind: str) -> str:
+        return f"{_KINDS[kind]} {counts[kind]}"
+
+    kind = st.pills("Reason", list(counts), format_func=title, key="reason")  # a key keeps it while counts change
     if kind:
         found = api().issues(_SHOWN, kind=kind, learnt=learnt)
     with st.container():  # even if it stays empty: a button that moves down is away for a moment, and its key with it
@@ -64,13 +68,7 @@ def one(item: Row, known: Sequence[str]) -> None:
         large_picture(large[hashes[0]], f"training picture of {item['label']}")
         st.caption(escape_markdown(item["reason"]))
     with right:
-        with st.container(horizontal=True):
-            proposal = escape_markdown(proposal_of(item))
-            st.button(proposal, type="primary", shortcut="Enter", on_click=accept, args=([item],))
-            if item["proposal"]["action"] != "keep":
-                st.button(_ACTIONS["keep"], shortcut="k", on_click=keep, args=([item],))
-            st.button(":red[Delete]", shortcut="d", on_click=delete, args=([stored(item)],))
-            undo_button()
+        what_to_do(item)
         label_buttons(known, f"fix-{item['id']}", lambda label: move([stored(item)], label), item["proposal"]["label"])
 
         def neighbour(row: Row) -> Tile:
@@ -80,6 +78,19 @@ def one(item: Row, known: Sequence[str]) -> None:
         if item["neighbours"]:
             st.markdown("Most similar pictures")
             tiles([neighbour(row) for row in item["neighbours"]], "neighbours")
+
+
+def what_to_do(item: Row) -> None:
+    """A button with a key of its own for each action; the one that is proposed is marked."""
+    proposed = item["proposal"]["action"]
+    with st.container(horizontal=True):
+        if proposed == "relabel":
+            title = escape_markdown(proposal_of(item))
+            st.button(title, type="primary", shortcut="Enter", on_click=accept, args=([item],))
+        kept, deleted = (":material/check:" if proposed == action else None for action in ("keep", "delete"))
+        st.button(_ACTIONS["keep"], icon=kept, shortcut="k", on_click=keep, args=([item],))
+        st.button(":red[Delete]", icon=deleted, shortcut="d", on_click=delete, args=([stored(item)],))
+        undo_button()
 
 
 def page_of(items: Sequence[Row]) -> None:
@@ -137,5 +148,6 @@ def stored(item: Row) -> Stored:
 
 
 def keep(items: Sequence[Row]) -> None:
-    kept = [{"id": item["id"], "kind": item["kind"]} for item in items]
-    change(lambda: api().keep(kept), f"Kept {count(len(items), 'picture')} as they are.")
+    client, kept = api(), [{"id": item["id"], "kind": item["kind"]} for item in items]
+    message = f"Kept {count(len(items), 'picture')} unchanged."
+    change(lambda: client.keep(kept), message, lambda: client.keep(kept, undo=True))

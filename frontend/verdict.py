@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import streamlit as st
 
 from changes import change, show_outcome
-from charts import confusion, recalls, side_by_side
+from charts import recalls, side_by_side
 from client import Row
 from components import api, escape_markdown, percent
-from mistakes import mistakes
+from confusion import confusion
 from pictures import thumbnails
 from tiles import Tile, tiles
 
@@ -86,10 +86,9 @@ def figures(job: Row, after: Row, before: Row) -> None:
     side_by_side({"before": recalls(before), "after": recalls(after)}, "recall")
     left, right = st.columns(2)
     with left:
-        confusion(before, "before")
+        confusion(before, "before", f"{job['job_id']}-before")
     with right:
-        confusion(after, "after")
-    mistakes(after, job["job_id"])
+        confusion(after, "after", f"{job['job_id']}-after")
 
 
 def changed_answers(changed: Row) -> None:

@@ -6,10 +6,10 @@ from functools import partial
 import streamlit as st
 
 from changes import change, make_change, show_outcome
-from charts import confusion, recalls, side_by_side
+from charts import recalls, side_by_side
 from client import Row
 from components import api, cell, count, escape_markdown, handle_api_errors, local_time
-from mistakes import mistakes
+from confusion import confusion
 
 _PERCENTAGES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "calibration error": "ece"}
 _UNUSABLE = ("live", "deleted")
@@ -143,7 +143,7 @@ def compare(first: Row, second: Row) -> None:
     side_by_side({name: recalls(metrics) for name, metrics in measured.items()}, "recall on test pictures")
     for column, (name, metrics) in zip(st.columns(2), measured.items(), strict=False):
         with column:
-            confusion(metrics, name)
+            confusion(metrics, name, name)
 
 
 st.title("Versions")
@@ -164,6 +164,4 @@ with handle_api_errors():
             other = st.selectbox("Compare with", others)
             compare(by_name[other], by_name[chosen])
         elif by_name[chosen]["metrics"]:
-            confusion(by_name[chosen]["metrics"], chosen)
-        if by_name[chosen]["metrics"]:
-            mistakes(by_name[chosen]["metrics"], chosen)
+            confusion(by_name[chosen]["metrics"], chosen, chosen)

@@ -99,6 +99,10 @@ def test_suspect_pictures_are_fixed_with_a_key_or_all_at_once(page: Page, site: 
     key(page, "1", lambda: site.labels()["hat"] == before - 1)  # Boot
     page.get_by_role("switch", name="Only pictures that are not learned yet").focus()  # where keys work as elsewhere
     key(page, "u", lambda: site.labels()["hat"] == before)
+    wait_for(lambda: found() >= 4)
+    waiting = found()
+    key(page, "k", lambda: found() == waiting - 1)
+    key(page, "u", lambda: found() == waiting)
     part(page, "As a grid")
     press(page, re.compile("^Fix "), lambda: site.labels()["hat"] <= before - 4)
 

@@ -728,6 +728,8 @@ def test_a_picture_is_kept_once_for_each_kind(store: Store, tmp_path: Path) -> N
     for _ in range(2):
         store.keep_pictures(kept)
     assert sorted(store.kept_pictures(), key=lambda one: one.kind) == kept
+    store.undo_keep([(row.id, "label"), (row.id, "near_duplicate")])
+    assert store.kept_pictures() == kept[1:]
 
 
 def predicted(store: Store, decision: Decision, kind: str | None = None, picture: bytes | None = b"1") -> str:

@@ -125,16 +125,25 @@ class DataQualityService:
 
     def keep(self, items: Sequence[tuple[str, IssueKind]]) -> int:
         """Remember that pictures are right in these ways, as long as they keep their labels. Raises `NotFound`."""
+        rows, now = self._known(items), utc_now()
+        self._store.keep_pictures([KeptPicture(row_id, kind, rows[row_id].shoe_class, now) for row_id, kind in items])
+        return len(items)
+
+    def undo_keep(self, items: Sequence[tuple[str, IssueKind]]) -> int:
+        """Take `keep` back. Raises `NotFound`."""
+        self._known(items)
+        self._store.undo_keep(items)
+        return len(items)
+
+    def _known(self, items: Sequence[tuple[str, IssueKind]]) -> dict[str, TrainingPicture]:
         rows = {row.id: row for row in self._store.training_pictures([row_id for row_id, _ in items])}
         unknown = sorted({row_id for row_id, _ in items} - rows.keys())
         if unknown:
             raise NotFound(
-                f"Expected ids of training pictures; received {unknown[0][:80]!r}. Nothing was kept.",
+                f"Expected ids of training pictures; received {unknown[0][:80]!r}. Nothing was changed.",
                 extra={"unknown": unknown},
             )
-        now = utc_now()
-        self._store.keep_pictures([KeptPicture(row_id, kind, rows[row_id].shoe_class, now) for row_id, kind in items])
-        return len(items)
+        return rows
 
     def _present(self, check: DataCheck, findings: Sequence[Finding], which: TrainingFilter) -> set[str]:
         """The ids of those pictures that are still there with the same label, and pass a filter."""

@@ -14,6 +14,7 @@ from shoe_classifier.types import (
     EVERY_PREDICTION,
     AuditEntry,
     DecisionCount,
+    IssueKind,
     KeptPicture,
     KeptPredictions,
     LabelChange,
@@ -218,6 +219,9 @@ class TrainingStore(Protocol):
 
     def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
         """Remember that suspect pictures are right, in one transaction; each kind of suspicion once."""
+
+    def undo_keep(self, items: Sequence[tuple[str, IssueKind]]) -> None:
+        """Forget that pictures, by their ids, were said to be right in these ways."""
 
     def kept_pictures(self) -> list[KeptPicture]: ...
 

@@ -44,10 +44,14 @@ def test_a_wrong_label_is_found_after_the_upload_and_mended_by_its_proposal(clie
 def test_what_is_kept_is_not_shown_again(client: httpx.Client) -> None:
     upload(client, lesson())
     worst = issues(client, kind="label")["issues"][0]
-    answer = client.post("/training-data/issues", json={"items": [{"id": worst["id"], "kind": "label"}]})
-    assert answer.json() == {"kept": 1}
+    kept = {"items": [{"id": worst["id"], "kind": "label"}]}
+    answer = client.post("/training-data/issues", json=kept)
+    assert answer.json() == {"kept": 1, "undone": 0}
     upload(client, {"Boot/more.jpg": draw("Boot", 800)})
     assert worst["id"] not in [one["id"] for one in issues(client, kind="label")["issues"]]
+    assert client.post("/training-data/issues", json={**kept, "undo": True}).json() == {"kept": 0, "undone": 1}
+    assert worst["id"] in [one["id"] for one in issues(client, kind="label")["issues"]]
+    client.post("/training-data/issues", json=kept)
     client.patch(f"/training-data/{worst['id']}", json={"label": "Shoe"})  # another label is another question
     assert worst["id"] in [one["id"] for one in issues(client, kind="label")["issues"]]
 

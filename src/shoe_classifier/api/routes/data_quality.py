@@ -40,11 +40,14 @@ async def _read_items(request: Request, settings: SettingsDep) -> KeepBody:
 
 @router.post(
     "",
-    summary="Keep suspect pictures as they are; they are not shown again",
+    summary="Keep suspect pictures as they are: they are not shown again; or take that back",
     response_model=KeepAnswer,
     responses=error_responses(*WRITING, *UPLOADING, errors.NotFound, *STORED, errors.StorageFull),
     openapi_extra=json_body(KeepBody),
     dependencies=[MayWrite],
 )
 def keep_pictures(body: Annotated[KeepBody, Depends(_read_items)], quality: DataQualityDep) -> dict[str, int]:
-    return {"kept": quality.keep([(item.id, item.kind) for item in body.items])}
+    items = [(item.id, item.kind) for item in body.items]
+    if body.undo:
+        return {"kept": 0, "undone": quality.undo_keep(items)}
+    return {"kept": quality.keep(items), "undone": 0}

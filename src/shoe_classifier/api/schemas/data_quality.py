@@ -72,6 +72,7 @@ class KeepItem(BaseModel):
 
 class KeepBody(BaseModel):
     items: Annotated[list[KeepItem], Field(min_length=1, max_length=10_000)]
+    undo: Annotated[bool, Field(description="Take it back: they are shown again.")] = False
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"items": [{"id": TRAINING_ROW["id"], "kind": "label"}]}}
@@ -80,5 +81,6 @@ class KeepBody(BaseModel):
 
 class KeepAnswer(BaseModel):
     kept: int
+    undone: int
 
-    model_config = ConfigDict(json_schema_extra={"example": {"kept": 1}})
+    model_config = ConfigDict(json_schema_extra={"example": {"kept": 1, "undone": 0}})

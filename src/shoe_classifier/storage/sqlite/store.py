@@ -42,6 +42,7 @@ from shoe_classifier.types import (
     ChangedPicture,
     DecisionCount,
     DeletedPicture,
+    IssueKind,
     KeptPicture,
     KeptPredictions,
     LabelChange,
@@ -408,6 +409,10 @@ class SqliteStore:
         with self._db.transaction() as db:
             for row in rows:
                 _insert(db, KEPT_PICTURES, row, "insert or replace")
+
+    def undo_keep(self, items: Sequence[tuple[str, IssueKind]]) -> None:
+        with self._db.transaction() as db:
+            db.executemany("delete from Kept_Pictures where training_id = ? and kind = ?", items)
 
     def kept_pictures(self) -> list[KeptPicture]:
         return self._select(KEPT_PICTURES, "")

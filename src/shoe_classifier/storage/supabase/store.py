@@ -45,6 +45,7 @@ from shoe_classifier.types import (
     UNPUBLISHED,
     AuditEntry,
     DecisionCount,
+    IssueKind,
     KeptPicture,
     KeptPredictions,
     LabelChange,
@@ -62,6 +63,7 @@ from shoe_classifier.types import (
     to_iso,
 )
 
+_UNKEPT = 100  # ids in one address, which a proxy may cut at 8 KB
 _CHUNK = 5000  # rows added in one call; a hosted project ends a statement after 8 seconds
 _SIZED = 10_000  # pictures whose sizes are added up in one call
 _LOST_SECONDS = 90.0  # without a report, after which a job counts as lost
@@ -390,6 +392,14 @@ class SupabaseStore:
     def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
         query = self._client.table("Kept_Pictures").upsert([asdict(row) for row in rows], returning="minimal")
         self._client.call(query.execute)
+
+    def undo_keep(self, items: Sequence[tuple[str, IssueKind]]) -> None:
+        for kind in {kind for _, kind in items}:
+            ids = [row_id for row_id, of_kind in items if of_kind == kind]
+            for start in range(0, len(ids), _UNKEPT):
+                part = ids[start : start + _UNKEPT]
+                query = self._client.table("Kept_Pictures").delete(returning="minimal").eq("kind", kind)
+                self._client.call(query.in_("training_id", part).execute)
 
     def kept_pictures(self) -> list[KeptPicture]:
         return [decode(KEPT_PICTURES, row) for row in self._client.rpc("kept_pictures")]
