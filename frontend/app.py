@@ -45,6 +45,9 @@ pages = [
     st.Page(f"{name}.py", title=title, icon=icon, default=name == "predict") for name, (title, icon) in _PAGES.items()
 ]
 page = st.navigation(pages)
+if st.session_state.get("visited") != page.url_path:
+    st.session_state["visited"] = page.url_path
+    st.session_state.pop("problem", None)  # of a change on another page
 with st.sidebar:
     state()
 with st.container(horizontal=True, wrap=False, key="phone-navigation"):  # where the sidebar is folded away

@@ -14,6 +14,7 @@ import streamlit as st
 from client import Api, ApiError, Busy, Row, Unreachable, from_environment
 
 MODES = ["One by one", "As a grid"]  # of a list of pictures that people go through
+_KEY, _OTHER_KEY = "This needs the service's API key.", "This needs another key than the one that was entered."
 _RECONNECT_SECONDS = 2
 _RETRY_SECONDS = 5
 
@@ -70,10 +71,12 @@ def offline_message(error: Unreachable) -> str:
 
 def show_error(error: ApiError, place: str = "page") -> None:
     """What the service answered and, where a key is missing, a field for it; `place` tells several fields apart."""
-    st.error(escape_markdown(error.detail), icon=":material/block:")
-    if error.status == 401:
-        name = f"key-{place}"
-        st.text_input("API key", type="password", key=name, on_change=_keep_key, args=(name,))
+    if error.status != 401:
+        st.error(escape_markdown(error.detail), icon=":material/block:")
+        return
+    st.warning(_OTHER_KEY if st.session_state.get("key") else _KEY, icon=":material/key:")
+    name = f"key-{place}"
+    st.text_input("API key", type="password", key=name, on_change=_keep_key, args=(name,))
 
 
 def _keep_key(name: str) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from changes import draw_again, show_outcome, then_draw, undo_button
 from client import Row
-from components import api, choose_label, count, escape_markdown
+from components import api, choose_label, count, escape_markdown, handle_api_errors
 from pictures import sha256_of, thumbnails
 from stored import Stored, delete, move
 from tiles import Tile, tickable_tiles, ticked_of
@@ -19,6 +19,7 @@ _FORMATS = {"zip": "ZIP", "csv": "CSV", "coco": "COCO"}
 
 
 @st.fragment(key="gallery")
+@handle_api_errors()
 def gallery(known: Sequence[str]) -> None:
     """Pages of tiles; a tick redraws only what can be done with those that are ticked."""
     show_outcome()

@@ -90,11 +90,11 @@ def store_problems(store: Row) -> None:
 
 
 @st.fragment(run_every=5)
+@handle_api_errors()
 def webhooks() -> None:
     """Whether somebody is told of events; refreshed every five seconds."""
     show_outcome()
-    with handle_api_errors():
-        deliveries(api().status()["webhooks"])
+    deliveries(api().status()["webhooks"])
 
 
 def deliveries(state: Row | None) -> None:
@@ -141,6 +141,7 @@ def traffic(minutes: list[Row]) -> None:
 
 
 @st.fragment
+@handle_api_errors()
 def predictions(labels: list[str]) -> None:
     """The latest predictions, of one label or decision."""
     with st.container(horizontal=True):

@@ -12,6 +12,7 @@ from components import api, cell, count, escape_markdown, handle_api_errors, per
 
 
 @st.fragment
+@handle_api_errors()
 def labels() -> None:
     """All labels, and the one that is looked at."""
     show_outcome()
@@ -87,12 +88,16 @@ def one(row: Row, others: Sequence[str]) -> None:
         with st.popover("Rename"):
             new = st.text_input("New name", key=f"rename-{row['label']}")
             st.button(
-                "Rename", key="rename", disabled=not new.strip(), on_click=rename, args=(row["label"], new.strip())
+                "Rename",
+                key="rename",
+                disabled=not new.strip(),
+                on_click=rename,
+                args=(row["label"], new.strip(), others),
             )
         with st.popover("Merge"):
             into = st.selectbox("Into", others, index=None, key=f"merge-{row['label']}")
             st.write("The pictures of both then share one label. The next retrain makes it final.")
-            st.button("Merge", key="merge", disabled=not into, on_click=rename, args=(row["label"], into))
+            st.button("Merge", key="merge", disabled=not into, on_click=rename, args=(row["label"], into, others))
         if st.button(":red[Remove]", icon=":material/delete:"):
             confirm_removal(row)
 
@@ -102,11 +107,10 @@ def pictures_of(row: Row) -> dict[str, str]:
     return {"part": "Pictures", "gallery-label": row["label"]}
 
 
-def rename(label: str, name: str) -> None:
-    """Rename a label, or merge it into another one."""
+def rename(label: str, name: str, others: Sequence[str]) -> None:
+    """Rename a label, or merge it into one of the others."""
     client = api()
-    merges = name in {row["label"] for row in client.labels()}
-    done = f"Merged into {escape_markdown(name)}." if merges else f"Renamed to {escape_markdown(name)}."
+    done = f"Merged into {escape_markdown(name)}." if name in others else f"Renamed to {escape_markdown(name)}."
     if change_label(lambda: client.rename_label(label, name), done):
         st.session_state["label-looked-at"] = name
 
@@ -132,5 +136,4 @@ def confirm_removal(row: Row) -> None:
 
 
 st.title("Labels")
-with handle_api_errors():
-    labels()
+labels()

@@ -162,7 +162,8 @@ def card(item: Dropped, known: Sequence[str], key: str, *, keys: bool) -> None:
     """A picture with its answer, the labels, and on demand why."""
     if not isinstance(answer := item.answer, Prediction):
         st.text(item.name)
-        show_error(answer) if answer else None
+        if answer:
+            show_error(answer)
         return
     left, right = st.columns([2, 3])
     with left:

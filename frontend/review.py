@@ -26,6 +26,7 @@ _KINDS = {
 
 
 @st.fragment(key="review")
+@handle_api_errors()
 def review(known: Sequence[str]) -> None:
     """The queue; an answer redraws only this."""
     show_outcome()

@@ -8,7 +8,7 @@ import streamlit as st
 from answering import label_buttons
 from changes import change, draw_again, show_outcome, then_draw, undo_button
 from client import Row
-from components import MODES, api, choose_mode, count, escape_markdown
+from components import MODES, api, choose_mode, count, escape_markdown, handle_api_errors
 from pictures import large_picture, sha256_of, thumbnails
 from stored import Stored, delete, move
 from tiles import Tile, tickable_tiles, ticked_of, tiles
@@ -25,6 +25,7 @@ _ACTIONS = {"relabel": "Move to {label}", "delete": "Delete", "keep": "Keep as i
 
 
 @st.fragment(key="suspects")
+@handle_api_errors()
 def suspects(known: Sequence[str]) -> None:
     """What the last check found; a click redraws only this."""
     show_outcome()
@@ -53,6 +54,7 @@ def suspects(known: Sequence[str]) -> None:
 
 
 @st.fragment(run_every=2)
+@handle_api_errors()
 def wait_for_check() -> None:
     if api().issues(1)["up_to_date"]:
         st.rerun()

@@ -16,6 +16,11 @@ from tiles import Tile, tiles
 
 File = UploadedFile | Frame
 _REPORT_THUMBNAILS = 100  # rows of an upload result that get one
+_COLUMNS = {
+    "picture": st.column_config.ImageColumn("picture", width=72),
+    "file": st.column_config.TextColumn("file", width=110),
+    "reason": None,
+}
 _SHOWN = 24  # pictures that were added
 _SIDE = 64  # pixels of such a thumbnail
 _MAX_ENTRY_BYTES = 20 << 20
@@ -29,8 +34,9 @@ _REASONS = {
     "invalid_zip": "not a readable ZIP",
     "unsupported_image": "not a supported picture format",
     "too_large": "too large",
-    "ignored": "not inside a labelled folder",
+    "ignored": "not part of the lesson",
 }
+_OUTSIDE = "Not inside a labelled folder."  # one of many details of `unsupported`, and the one that people can mend
 
 
 def drop_zone() -> list[File]:
@@ -98,13 +104,20 @@ def skipped_rows(reports: list[Row], files: Sequence[File]) -> list[Row]:
             data = read_entry(file, item["name"]) if len(rows) < _REPORT_THUMBNAILS else None
             rows.append(
                 {
-                    "picture": data_url(small_jpeg(data, _SIDE)) if data else None,
+                    "picture": data_url(small_jpeg(data, _SIDE)) if data else "",
                     "file": cell(item["name"]),
-                    "reason": _REASONS.get(item["reason"], item["reason"]),
+                    "reason": reason_of(item),
                     "details": item["detail"],
                 }
             )
     return rows
+
+
+def reason_of(item: Row) -> str:
+    """Why a file was skipped, in words that many files share."""
+    return (
+        "not inside a labelled folder" if item["detail"] == _OUTSIDE else _REASONS.get(item["reason"], item["reason"])
+    )
 
 
 def read_entry(file: File, name: str) -> bytes | None:
@@ -124,9 +137,10 @@ def show_report(report: Row, skipped: list[Row]) -> None:
     st.header(f"Upload result: {report['accepted']:,} added, {len(skipped):,} skipped")
     reasons = Counter(row["reason"] for row in skipped)
     for reason, number in reasons.most_common():
-        with st.expander(f"{count(number, 'file')} skipped: {reason}", icon=":material/block:"):
+        title = f"{count(number, 'file')} skipped: {reason}"
+        with st.expander(title, icon=":material/block:", expanded=not report["accepted"]):
             rows = [row for row in skipped if row["reason"] == reason]
-            st.dataframe(rows, column_config={"picture": st.column_config.ImageColumn("picture"), "reason": None})
+            st.dataframe(rows, column_config=_COLUMNS, row_height=_SIDE)
     if not report["accepted"]:
         return
     added = ", ".join(f"{number:,} {escape_markdown(name)}" for name, number in report["labels"].items())

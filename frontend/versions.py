@@ -88,16 +88,16 @@ def start(version: str) -> None:
 
 
 @st.fragment(run_every=5)
+@handle_api_errors()
 def progress(version: str) -> None:
     """How far a trial is, and what people said about the differences; refreshed every five seconds."""
-    with handle_api_errors():
-        run = api().status()["shadow"]
-        if run is None or run["version"] != version:
-            return
-        differ = run["seen"] - run["agreed"]
-        done = f"{run['seen']:,} of {run['wanted']:,} answered"
-        st.progress(run["seen"] / run["wanted"], text=f"{done}, {differ:,} of them differently")
-        st.markdown(in_words(run["verdict"]))
+    run = api().status()["shadow"]
+    if run is None or run["version"] != version:
+        return
+    differ = run["seen"] - run["agreed"]
+    done = f"{run['seen']:,} of {run['wanted']:,} answered"
+    st.progress(run["seen"] / run["wanted"], text=f"{done}, {differ:,} of them differently")
+    st.markdown(in_words(run["verdict"]))
 
 
 def in_words(verdict: Row) -> str:

@@ -104,9 +104,17 @@ def test_a_key_is_asked_for_when_one_is_needed(page: Page, site: Site, tmp_path:
     field = page.get_by_label("API key", exact=True)
     expect(field).to_have_count(0)
     key(page, "1", field)
-    field.fill("secret")
+    field.fill("another")
     field.press("Enter")
     expect(field).to_have_count(0)
+    for name in ("Labels", "Review"):  # which read with it
+        go(page, name)
+        expect(page.get_by_text("This needs another key than the one that was entered.")).to_have_count(1)
+        expect(page.get_by_text("encountered an error")).to_have_count(0)
+    field.fill("secret")
+    field.press("Enter")
+    expect(page.get_by_role("heading", name=re.compile("^Boot"))).to_be_visible()
+    go(page, "Predict")
     key(page, "1", main(page).get_by_text("Saved as Boot."))
     site.restart()
 

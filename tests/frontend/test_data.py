@@ -17,11 +17,17 @@ NAUGHTY = "**bold** [x](x:evil) :smile: $x$ <b> www.evil.com a@evil.com"  # at m
 
 def test_an_upload_says_what_was_skipped_and_leads_to_a_retrain(page: Page, site: Site, tmp_path: Path) -> None:
     lesson = {f"hat/{i}.jpg": draw("hat", i) for i in range(1000, 1060)}
-    broken = {"hat/again.jpg": draw("hat", 1000), "hat/broken.jpg": draw("hat", 5)[:300], "notes.txt": b"x"}
+    broken = {
+        "loose.jpg": draw("hat", 6),
+        "hat/again.jpg": draw("hat", 1000),
+        "hat/broken.jpg": draw("hat", 5)[:300],
+        "hat/notes.txt": b"x",
+    }
     go(page, "Data")
     drop(page, files(tmp_path, ("hats.zip", zip_of({**lesson, **broken}))))
-    upload(page, "60 added, 3 skipped")
-    for reason in ("known already", "damaged", "not a supported picture format"):
+    upload(page, "60 added, 4 skipped")
+    reasons = ("known already", "damaged", "not a supported picture format", "not inside a labelled folder")
+    for reason in reasons:
         expect(page.get_by_text(f"1 file skipped: {reason}")).to_be_visible()
     expect(page.get_by_text("hats.zip")).to_have_count(0)
     shoot(page, "data")

@@ -86,3 +86,4 @@ def test_on_a_phone_answer_picture_and_correction_share_a_screen(page: Page, tmp
 def test_the_services_message_is_shown(page: Page, tmp_path: Path) -> None:
     drop(page, files(tmp_path, ("broken.jpg", draw("Boot", 1)[:200])))
     expect(page.get_by_text("Expected a complete JPEG picture")).to_be_visible()
+    expect(page.get_by_text("None", exact=True)).to_have_count(0)

@@ -45,6 +45,8 @@ def test_one_wrapping_folder(tmp_path: Path) -> None:
 def test_two_wrapping_folders_are_no_labels(tmp_path: Path) -> None:
     entries = read(tmp_path, zip_of({"a/Boot/1.jpg": b"1", "b/Boot/2.jpg": b"2"}))
     assert [reason for reason, _ in labels(entries)] == ["unsupported", "unsupported"]
+    assert isinstance(entries[0], Skipped)
+    assert entries[0].detail == "Not inside a labelled folder."
 
 
 def test_clutter_is_ignored(tmp_path: Path) -> None:

@@ -185,8 +185,7 @@ def _read_folders(archive: _Archive) -> Iterator[Picture | Skipped]:
         elif entry.path.lower().endswith(label_lists.LIST_NAMES):
             yield Skipped(picture.name, "unsupported", f"Expected a list of labels ({label_lists.FORMS}); it is none.")
         else:
-            detail = f"Expected label/picture; received a path of {len(entry.parts)} parts."
-            yield Skipped(picture.name, "unsupported", detail)
+            yield Skipped(picture.name, "unsupported", "Not inside a labelled folder.")
 
 
 def _find_list(archive: _Archive) -> tuple[_Entry, list[Listed]] | None:
