@@ -29,6 +29,7 @@ def state() -> None:
     except ApiError as error:
         st.error(escape_markdown(error.detail))
         return
+    st.session_state["limits"] = status["limits"]
     model = status["model"]
     if model is None:
         st.warning(escape_markdown(status["detail"]), icon=":material/hourglass_top:")

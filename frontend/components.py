@@ -15,6 +15,7 @@ from client import Api, ApiError, Busy, Row, Unreachable, from_environment
 
 MODES = ["One by one", "As a grid"]  # of a list of pictures that people go through
 _KEY, _OTHER_KEY = "This needs the service's API key.", "This needs another key than the one that was entered."
+_USUAL_LIMITS = {"max_image_bytes": 15 << 20, "max_zip_bytes": 1 << 30}  # until the service has said its own
 _RECONNECT_SECONDS = 2
 _RETRY_SECONDS = 5
 
@@ -127,6 +128,22 @@ def choose_label(known: Sequence[str], key: str, hint: str = "Choose a label, or
 def choose_mode() -> str | None:
     """One of `MODES`."""
     return st.segmented_control("Show", MODES, default=MODES[0], required=True, label_visibility="collapsed")
+
+
+def limit(name: str) -> int:
+    """A limit of the service in bytes."""
+    limits: dict[str, int] = st.session_state.get("limits", _USUAL_LIMITS)
+    return limits[name]
+
+
+def megabytes(size: int) -> int:
+    """Bytes as the unit in which a field for files takes its limit."""
+    return max(1, size >> 20)
+
+
+def in_units(size: int) -> str:
+    """Bytes in words: `15 MB`, `1.5 GB`."""
+    return f"{size / (1 << 30):.3g} GB" if size >= 1 << 30 else f"{size / (1 << 20):.3g} MB"
 
 
 def service_url(path: str) -> str:

@@ -15,7 +15,9 @@ from components import (
     escape_markdown,
     handle_api_errors,
     known_labels,
+    limit,
     live_model,
+    megabytes,
     percent,
     service_url,
     show_error,
@@ -26,7 +28,6 @@ from samples import offer_pictures
 from tiles import Tile, tiles
 
 _AT_ONCE = 60  # pictures of a call, and tiles that are shown
-_USUAL_LIMIT_MB = 15  # of a picture, until the service has said it
 _ANSWERS = {
     "accepted": ":material/check_circle: **{label}** · {confidence}",
     "uncertain": ":material/help: Probably **{label}** · {confidence}",
@@ -223,7 +224,6 @@ st.title("What is in the picture?")
 answers = st.container()
 # Before the first call, so that dropped files survive while the service is away.
 drops = st.session_state.get("drops", 0)
-limit_mb = st.session_state.get("max_image_mb", _USUAL_LIMIT_MB)
 with st.container(horizontal=True, vertical_alignment="center"):
     camera = st.toggle("Take a photo")
     st.link_button("Live camera", service_url("/camera"), icon=":material/videocam:")
@@ -233,7 +233,7 @@ st.file_uploader(
     "Drop one picture, or many",
     type=PICTURE_TYPES,
     accept_multiple_files=True,
-    max_upload_size=limit_mb,
+    max_upload_size=megabytes(limit("max_image_bytes")),
     key=f"drop-{drops}",
     on_change=drop,
     args=(f"drop-{drops}",),
@@ -241,7 +241,6 @@ st.file_uploader(
 with handle_api_errors():
     status = api().status()
     model = live_model(status)
-    st.session_state["max_image_mb"] = max(1, status["limits"]["max_image_bytes"] >> 20)
     st.caption(f"I know {len(model['labels'])} labels: {', '.join(map(escape_markdown, model['labels']))}.")
     if pictures():
         answer_all(model["version"], min(_AT_ONCE, status["limits"]["max_batch_files"]))

@@ -10,7 +10,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from camera import Frame, frames, record
 from client import ApiError, Row
-from components import api, cell, choose_label, count, escape_markdown, show_error
+from components import api, cell, choose_label, count, escape_markdown, in_units, limit, megabytes, show_error
 from pictures import PICTURE_TYPES, data_url, sha256_of, small_jpeg, thumbnails
 from tiles import Tile, tiles
 
@@ -43,8 +43,16 @@ def drop_zone() -> list[File]:
     """A field for files, and the camera: what was dropped and what was recorded."""
     st.write("A ZIP with one folder per label, or pictures that share one label.")
     types, uploads = ["zip", *PICTURE_TYPES], st.session_state.setdefault("uploads", 0)
-    field = f"files-{uploads}"
-    dropped = st.file_uploader("Drop a ZIP, or pictures", type=types, accept_multiple_files=True, key=field)
+    largest, largest_picture = limit("max_zip_bytes"), limit("max_image_bytes")
+    dropped = st.file_uploader(
+        "Drop a ZIP, or pictures",
+        type=types,
+        accept_multiple_files=True,
+        max_upload_size=megabytes(largest),
+        key=f"files-{uploads}",
+    )
+    formats = ", ".join(name.upper() for name in PICTURE_TYPES)
+    st.caption(f"ZIPs of up to {in_units(largest)}; pictures of up to {in_units(largest_picture)}: {formats}.")
     if st.toggle("Record from the camera"):
         record()
     return [*dropped, *frames()]

@@ -24,6 +24,8 @@ def test_an_upload_says_what_was_skipped_and_leads_to_a_retrain(page: Page, site
         "hat/notes.txt": b"x",
     }
     go(page, "Data")
+    expect(page.get_by_text("ZIPs of up to 1 GB; pictures of up to 15 MB")).to_be_visible()
+    expect(page.get_by_text("per file")).not_to_be_visible()  # which would say one limit for both
     drop(page, files(tmp_path, ("hats.zip", zip_of({**lesson, **broken}))))
     upload(page, "60 added, 4 skipped")
     reasons = ("known already", "damaged", "not a supported picture format", "not inside a labelled folder")
