@@ -6,7 +6,7 @@ import pytest
 
 from shoe_classifier.storage.filters import Days, conditions_of, split_days
 from shoe_classifier.storage.sqlite.migrations import RECORDS, migrate
-from shoe_classifier.storage.sqlite.store import _where
+from shoe_classifier.storage.sqlite.records import _where
 from shoe_classifier.types import PredictionFilter, TrainingFilter
 
 TIME = "2026-11-25T10:00:00.000Z"

@@ -1,4 +1,6 @@
-"""What a store must be able to do with rows, pictures and model files: six small protocols, and one that joins them.
+"""What a store must be able to do with rows, pictures and model files: a protocol for each, and one that joins them.
+
+Both stores have a module for each protocol of rows, named as its table.
 
 All methods block and may be called from any thread. Those of a shared store raise `StoreUnavailable` when it does not
 answer; `add_prediction`, `add_audit` and `add_minute` never wait for it.
@@ -51,6 +53,11 @@ class PictureStore(Protocol):
 
     def urls(self, image_paths: Sequence[str]) -> dict[str, str]:
         """Map each path to the address from which a client can fetch the picture."""
+
+    def forget_unused(self) -> None:
+        """Delete from this machine's disk what killed processes left of pictures, and pictures that no row uses any
+        more, whichever machine deleted them; of a shared store, also old model files that no version keeps.
+        """
 
 
 class PredictionStore(Protocol):
@@ -118,27 +125,9 @@ class PredictionStore(Protocol):
     def count_predictions(self) -> KeptPredictions:
         """Count what is kept of predictions, in steps that do not hold up predictions."""
 
-    def forget_unused(self) -> None:
-        """Delete from this machine's disk what killed processes left of pictures, and pictures that no row uses any
-        more, whichever machine deleted them; of a shared store, also old model files that no version keeps.
-        """
-
-
-class AuditStore(Protocol):
-    """The rows of `Audit_Log`."""
-
-    def add_audit(self, row: AuditEntry) -> None:
-        """Keep a row. Never waits for a shared store."""
-
-    def audit_log(self, limit: int, before: str | None) -> list[AuditEntry]:
-        """Return at most `limit` rows whose id is smaller than `before`, newest first."""
-
-    def trim_audit(self, refused: int) -> None:
-        """Delete the oldest rows of refused calls (401 and 403) beyond this number of them."""
-
 
 class TrainingStore(Protocol):
-    """The rows of `Training_Data` and their pictures."""
+    """The rows of `Training_Data` and their pictures, and the hashes of deleted ones (`Deleted_Pictures`)."""
 
     def add_training(self, rows: Sequence[TrainingPicture], files: Sequence[Path]) -> set[str]:
         """Keep rows durably, each with its file, which may be moved. Their pictures do not count as deleted any more.
@@ -192,6 +181,16 @@ class TrainingStore(Protocol):
     def label_counts(self) -> dict[str, LabelCounts]:
         """Count the training pictures of each label, in the order of `training_labels`."""
 
+    def unprocessed(self) -> list[TrainingPicture]:
+        """Return the pictures that neither the live version nor any of its ancestors learned, oldest first."""
+
+    def count_unprocessed(self, after: str | None = None) -> int:
+        """Count the pictures that `unprocessed` returns; with `after`, only those whose id is greater."""
+
+
+class LabelStore(Protocol):
+    """The rows of `Label_Changes`, and what they did to training pictures (`Changed_Pictures`)."""
+
     def change_label(self, change: LabelChange) -> int:
         """Keep a change, and rename the label of its pictures or delete them, in one transaction.
 
@@ -217,6 +216,10 @@ class TrainingStore(Protocol):
     def label_changes(self) -> list[LabelChange]:
         """Return all changes, oldest first."""
 
+
+class KeptPictureStore(Protocol):
+    """The rows of `Kept_Pictures`."""
+
     def keep_pictures(self, rows: Sequence[KeptPicture]) -> None:
         """Remember that suspect pictures are right, in one transaction; each kind of suspicion once."""
 
@@ -225,18 +228,9 @@ class TrainingStore(Protocol):
 
     def kept_pictures(self) -> list[KeptPicture]: ...
 
-    def unprocessed(self) -> list[TrainingPicture]:
-        """Return the pictures that neither the live version nor any of its ancestors learned, oldest first."""
-
-    def count_unprocessed(self, after: str | None = None) -> int:
-        """Count the pictures that `unprocessed` returns; with `after`, only those whose id is greater."""
-
-    def count_unlearned(self, version: str) -> int:
-        """Count the pictures that would wait if this version were live."""
-
 
 class VersionStore(Protocol):
-    """The rows of `Model_Versions`, the model files of a shared store, and what each version learned."""
+    """The rows of `Model_Versions` and `Learned_Pictures`, and the model files of a shared store."""
 
     def save_version(self, row: ModelVersion, file: Path | None = None) -> None:
         """Keep a row, replacing the one with the same version; a shared store keeps the file, too."""
@@ -280,6 +274,9 @@ class VersionStore(Protocol):
     def last_live(self) -> str | None:
         """Return the SHA-256 of the live version as this machine last knew it, without asking a shared store."""
 
+    def count_unlearned(self, version: str) -> int:
+        """Count the pictures that would wait if this version were live."""
+
     def set_live(self, version: str) -> None:
         """Mark a version `live` and the previous one `archived`, and recompute `is_processed` of all training rows.
 
@@ -320,8 +317,41 @@ class JobStore(Protocol):
         """End the jobs in a shared store whose machines have stopped reporting."""
 
 
-class Store(PictureStore, PredictionStore, AuditStore, TrainingStore, VersionStore, JobStore, Protocol):
-    """All of the above, the minutes of traffic, and the life of the store itself.
+class MetricsStore(Protocol):
+    """The rows of `System_Metrics`."""
+
+    def add_minute(self, row: MinuteMetrics) -> None: ...
+
+    def minutes(self, limit: int) -> list[MinuteMetrics]:
+        """Return at most `limit` minutes, newest first."""
+
+
+class AuditStore(Protocol):
+    """The rows of `Audit_Log`."""
+
+    def add_audit(self, row: AuditEntry) -> None:
+        """Keep a row. Never waits for a shared store."""
+
+    def audit_log(self, limit: int, before: str | None) -> list[AuditEntry]:
+        """Return at most `limit` rows whose id is smaller than `before`, newest first."""
+
+    def trim_audit(self, refused: int) -> None:
+        """Delete the oldest rows of refused calls (401 and 403) beyond this number of them."""
+
+
+class Store(
+    PictureStore,
+    PredictionStore,
+    TrainingStore,
+    LabelStore,
+    KeptPictureStore,
+    VersionStore,
+    JobStore,
+    MetricsStore,
+    AuditStore,
+    Protocol,
+):
+    """All of the above, and the life of the store itself.
 
     Attributes:
         kind: `sqlite` or `supabase`.
@@ -341,8 +371,3 @@ class Store(PictureStore, PredictionStore, AuditStore, TrainingStore, VersionSto
 
     def state(self) -> dict[str, Any]:
         """Describe the store for `/status`. Never raises."""
-
-    def add_minute(self, row: MinuteMetrics) -> None: ...
-
-    def minutes(self, limit: int) -> list[MinuteMetrics]:
-        """Return at most `limit` minutes, newest first."""

@@ -17,7 +17,7 @@ from helpers.supabase_stack import Stack, token
 from shoe_classifier.services.candidate_trainer import CandidateTrainer
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.supabase import store as store_module
+from shoe_classifier.storage.supabase import training_data
 from shoe_classifier.storage.supabase.client import REVISION
 from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.storage.tables import TABLES
@@ -289,7 +289,7 @@ def test_no_limit_on_rows_cuts_what_is_learned(cloud: httpx.Client, stack: Stack
 def test_many_rows_are_added_in_several_calls(
     cloud: httpx.Client, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_CHUNK", 2)
+    monkeypatch.setattr(training_data, "_CHUNK", 2)
     assert cloud.post("/upload", files={"file": lesson_zip("hat", 5)}).json()["accepted"] == 5
     assert stack.count("Training_Data") == 5
     assert stack.gateway.calls["POST /rest/v1/rpc/add_training_data"] == 3

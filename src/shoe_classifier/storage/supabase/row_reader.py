@@ -11,7 +11,7 @@ from shoe_classifier.storage.tables import Row, Table
 from shoe_classifier.types import to_iso
 
 _PAGE = 1000  # rows; a project silently cuts longer answers there, or at a smaller number of its own
-_LISTED = 100  # values in one address, which a proxy may cut at 8 KB
+LISTED = 100  # values in one address, which a proxy may cut at 8 KB
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _OPERATORS = {"=": "eq", ">": "gt", ">=": "gte", "<": "lt"}  # PostgREST's names
 _UUID_COLUMNS = ("id", "job_id")
@@ -55,8 +55,8 @@ class RowReader:
     def some(self, table: Table[Row], column: str, values: Sequence[str]) -> list[Row]:
         """Return the rows that have one of these values in a column that has each value once."""
         rows: list[Row] = []
-        for start in range(0, len(values), _LISTED):
-            query = self._client.table(table.name).select("*").in_(column, values[start : start + _LISTED])
+        for start in range(0, len(values), LISTED):
+            query = self._client.table(table.name).select("*").in_(column, values[start : start + LISTED])
             rows += [decode(table, row) for row in self._client.call(query.execute).data]
         return rows
 
