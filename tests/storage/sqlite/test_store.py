@@ -1,6 +1,5 @@
-"""What only this store does; `test_protocols.py` has what both do."""
+"""What only this store does; the tests of `tests/storage` hold for both."""
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.rows import training
 from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.types import (
     LabelChange,
@@ -15,9 +15,7 @@ from shoe_classifier.types import (
     ModelVersion,
     PredictionRecord,
     RetrainJob,
-    TrainingPicture,
     new_id,
-    picture_path,
     utc_now,
 )
 
@@ -29,14 +27,6 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-def picture(folder: Path, content: bytes) -> tuple[TrainingPicture, Path]:
-    sha256 = hashlib.sha256(content).hexdigest()
-    file = folder / sha256
-    file.write_bytes(content)
-    path = picture_path(sha256, ".jpg")
-    return TrainingPicture(new_id(), path, sha256, "Boot", False, "train", "zip", new_id(), utc_now()), file
-
-
 def test_a_million_rows_page_as_a_search_not_a_scan(store: SqliteStore) -> None:
     plan = store._db.select("explain query plan select * from Predict where id < ? order by id desc limit ?", "f", 5)
     assert "SEARCH" in plan[0]["detail"]
@@ -44,8 +34,8 @@ def test_a_million_rows_page_as_a_search_not_a_scan(store: SqliteStore) -> None:
 
 
 def test_failed_transaction_leaves_nothing(store: SqliteStore, tmp_path: Path) -> None:
-    row, file = picture(tmp_path, b"1")
-    broken, other = picture(tmp_path, b"2")
+    row, file = training(tmp_path, b"1")
+    broken, other = training(tmp_path, b"2")
     with pytest.raises(sqlite3.IntegrityError):
         store.add_training([row, replace(broken, shoe_class=None)], [file, other])  # type: ignore[arg-type]
     assert store.training_data(10, None) == []
@@ -61,7 +51,7 @@ def test_what_is_acknowledged_waits_for_the_disk_and_predictions_do_not(store: S
         call()
         return "pragma synchronous=full" in statements
 
-    row, file = picture(tmp_path, b"1")
+    row, file = training(tmp_path, b"1")
     version = ModelVersion("v1", "sha", ["Boot"], None, None, "candidate", "versions/v1.h5", utc_now())
     change = LabelChange(new_id(), "Shoe", "Sandal", utc_now())
     prediction = PredictionRecord(new_id(), None, "Boot", 0.9, "accepted", {"Boot": 0.9}, "v1", 1.0, utc_now())
@@ -85,7 +75,7 @@ def test_what_is_acknowledged_waits_for_the_disk_and_predictions_do_not(store: S
 
 def test_rows_outlive_the_connection(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
-    row, file = picture(tmp_path, b"1")
+    row, file = training(tmp_path, b"1")
     store.add_training([row], [file])
     store.add_minute(MinuteMetrics(utc_now(), 5, 1.5, "ready"))
     store.close()
