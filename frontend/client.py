@@ -20,6 +20,7 @@ __all__ = ["Api", "ApiError", "Busy", "Prediction", "Row", "Unreachable", "from_
 Row = dict[str, Any]
 _TIMEOUT = httpx.Timeout(60, connect=3)
 _UPLOAD_TIMEOUT = httpx.Timeout(900, connect=3)  # the service checks each picture before it answers
+_EXPORT_TIMEOUT = httpx.Timeout(330, connect=3)  # the service gives up after 300 seconds
 _SILENCE = 30.0  # seconds; a watched retrain sends something every two
 
 
@@ -201,6 +202,16 @@ class Api:
     def export(self, form: str) -> bytes:
         """All training pictures, as `zip`, `csv` or `coco`."""
         return self._call("GET", "/training-data/export", params={"format": form}).content
+
+    def model_export(self, version: str, form: str) -> bytes:
+        """A version for use elsewhere, as `tflite`, `onnx` or `web`."""
+        path = f"/models/{version}/export"
+        return self._call("GET", path, params={"format": form}, timeout=_EXPORT_TIMEOUT).content
+
+    def parity(self, version: str, form: str) -> Row:
+        """How the answers of such an export, which is made now unless it is kept, differ from the service's."""
+        params = {"format": form, "report": "true"}
+        return self._json("GET", f"/models/{version}/export", params=params, timeout=_EXPORT_TIMEOUT)
 
     def model_file(self, version: str) -> bytes:
         return self._call("GET", f"/models/{version}/file", params={"format": "h5"}).content

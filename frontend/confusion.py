@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from client import Row
-from components import api, count, escape_markdown, percent
+from components import api, count, escape_markdown, handle_api_errors, percent
 from pictures import thumbnails
 from tiles import Tile, tiles
 
@@ -22,6 +22,7 @@ _matrix = st.components.v2.component(
 
 
 @st.fragment
+@handle_api_errors()
 def confusion(metrics: Row, title: str, key: str) -> None:
     """A row per true label, a column per predicted one; colours show shares of a row, a click shows the pictures."""
     st.markdown(f"**{escape_markdown(title)}**")

@@ -10,6 +10,7 @@ from charts import recalls, side_by_side
 from client import Row
 from components import api, cell, count, escape_markdown, handle_api_errors, local_time
 from confusion import confusion
+from exporting import export
 
 _PERCENTAGES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "calibration error": "ece"}
 _UNUSABLE = ("live", "deleted")
@@ -159,6 +160,8 @@ with handle_api_errors():
         st.caption(f"Based on: {escape_markdown(ancestry(rows, by_name[chosen]))}")
         if by_name[chosen]["state"] not in _UNUSABLE:
             shadow(chosen)
+        if by_name[chosen]["state"] != "deleted":
+            export(chosen)
         others = [name for name in by_name if name != chosen]
         if others:
             other = st.selectbox("Compare with", others)

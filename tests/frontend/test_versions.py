@@ -1,13 +1,14 @@
 """Versions: what another one has not learned, and a trial that nobody sees."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from helpers.pictures import draw, lesson_zip
 from helpers.service import wait_for
-from helpers.site import Site, choose, go, press
+from helpers.site import Site, choose, go, main, press
 
 pytestmark = pytest.mark.browser
 
@@ -28,3 +29,13 @@ def test_a_version_says_what_it_lacks_and_is_tried_silently(page: Page, site: Si
     expect(page.get_by_text(re.compile(r"^2 of 3 answered, \d of them differently"))).to_be_visible()
     expect(page.get_by_text("Too few reviewed to tell")).to_be_visible()
     press(page, "Stop", lambda: client.get("/status").json()["shadow"] is None)
+
+
+def test_a_version_is_taken_along_with_its_parity_report(page: Page, site: Site) -> None:
+    go(page, "Versions")
+    choose(page, "Format", "A page that classifies offline, in a browser")
+    press(page, "Export", main(page).get_by_text("the same label for all"))
+    with page.expect_download() as download:
+        main(page).get_by_role("button", name="Download the .html").click()
+    assert download.value.suggested_filename == f"shoe_classifier-{site.get('/models')[0]['version']}.html"
+    assert b"<html" in Path(download.value.path()).read_bytes()[:300]
