@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from changes import can_undo, change, show_outcome, undo_button
+from changes import change, offer_undo, show_outcome
 from components import count
 from tiles import Tile, tiles
 
@@ -43,8 +43,7 @@ def record() -> None:
     with st.container(horizontal=True):
         if frames():
             st.button(f"Discard {count(len(frames()), 'recorded picture')}", icon=":material/close:", on_click=discard)
-        if can_undo():
-            undo_button()
+        offer_undo()
     tiles([Tile(frame.name, frame.data, frame.name) for frame in frames()], "recorded")
 
 

@@ -29,7 +29,7 @@ def change(call: Callable[[], object], message: str, undo: Undo | None = None) -
     if not _attempt(call):
         return False
     _undos().append(undo)
-    st.session_state["notice"] = (message + (" **U** takes it back." if undo else ""), ":material/check_circle:")
+    st.session_state["notice"] = (message + (" **Undo** (U) takes it back." if undo else ""), ":material/check_circle:")
     return True
 
 
@@ -46,6 +46,12 @@ def make_change(call: Callable[[], object], message: str) -> None:
 def undo_button() -> None:
     """Takes the last change back."""
     st.button("Undo", icon=":material/undo:", shortcut="u", on_click=_undo, disabled=not can_undo(), key="undo")
+
+
+def offer_undo() -> None:
+    """The button where nothing else stands, only if there is something to take back."""
+    if can_undo():
+        undo_button()
 
 
 def draw_again(*fragments: str) -> None:

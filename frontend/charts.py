@@ -40,14 +40,14 @@ def side_by_side(figures: dict[str, dict[str, float]], title: str) -> None:
         "of:N",
         title=None,
         scale=alt.Scale(domain=order, range=["#9aa5b1", _ACCENT]),
-        legend=alt.Legend(orient="top"),
+        legend=alt.Legend(orient="top", columns=1),
     )
     chart = (
         alt.Chart(table)
         .mark_bar()
         .encode(
-            x=alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
-            y=alt.Y("label:N", title=None),
+            x=alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=4)),
+            y=alt.Y("label:N", title=None, sort=None),
             yOffset=alt.YOffset("of:N", sort=order),
             color=colour,
             tooltip=["label:N", "of:N", alt.Tooltip("value:Q", format=".1%")],

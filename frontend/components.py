@@ -16,6 +16,8 @@ from client import Api, ApiError, Busy, Row, Unreachable, from_environment
 MODES = ["One by one", "As a grid"]  # of a list of pictures that people go through
 _KEY, _OTHER_KEY = "This needs the service's API key.", "This needs another key than the one that was entered."
 _USUAL_LIMITS = {"max_image_bytes": 15 << 20, "max_zip_bytes": 1 << 30}  # until the service has said its own
+PERCENT = "%.1f %%"
+_METRIC = 168  # pixels
 _RECONNECT_SECONDS = 2
 _RETRY_SECONDS = 5
 
@@ -158,6 +160,18 @@ def service_url(path: str) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 picture`, `1,024 pictures`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def in_percent(share: float | None) -> float | None:
+    """A share of 0..1 for a table's column of the format `PERCENT`."""
+    return None if share is None else share * 100
+
+
+def metrics(figures: Sequence[tuple[str, str, str | None]]) -> None:
+    """Figures with their titles and a remark each, beside each other; two in a row on a phone."""
+    with st.container(horizontal=True):
+        for title, value, remark in figures:
+            st.metric(title, value, remark, delta_color="off", delta_arrow="off", width=_METRIC)
 
 
 def percent(share: float | None, digits: int = 0) -> str:

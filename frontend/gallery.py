@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from changes import draw_again, show_outcome, then_draw, undo_button
+from changes import draw_again, offer_undo, show_outcome, then_draw, undo_button
 from client import Row
 from components import api, choose_label, count, escape_markdown, handle_api_errors
 from pictures import sha256_of, thumbnails
@@ -27,12 +27,8 @@ def gallery(known: Sequence[str]) -> None:
     cursors = st.session_state["cursors"]  # the `before` of each page that was opened
     rows, total = api().training_data(_PAGE, cursors[-1], **filters)
     if not rows:
-        st.info(
-            "There are no such training pictures. *Add pictures* takes them."
-            if total == 0
-            else "There are no older ones."
-        )
-        undo_button()
+        st.info("There are no such pictures." if total == 0 else "There are no older ones.")
+        offer_undo()
         return
     st.header(count(total or len(rows), "picture"))
     change_ticked(rows, known)
@@ -45,7 +41,7 @@ def gallery(known: Sequence[str]) -> None:
 def choose_filters(known: Sequence[str]) -> dict[str, str | None]:
     """Label, split, and whether they are learned; another choice begins with the first page."""
     label = st.pills("Label", known, format_func=escape_markdown, key="gallery-label", bind="query-params")
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         split = st.pills("Use", list(_SPLITS), format_func=_SPLITS.__getitem__)
         learnt = st.pills("State", list(_LEARNT), format_func=_LEARNT.__getitem__)
         with st.popover("Download", icon=":material/download:"):

@@ -1,7 +1,6 @@
 """Health: is it still good, how fast is it, and what was predicted."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import altair as alt
 import pandas as pd
@@ -9,12 +8,23 @@ import streamlit as st
 
 from changes import make_change, show_outcome
 from client import Row
-from components import api, cell, escape_markdown, handle_api_errors, known_labels, local_time, percent
+from components import (
+    PERCENT,
+    api,
+    cell,
+    escape_markdown,
+    handle_api_errors,
+    in_percent,
+    known_labels,
+    local_time,
+    metrics,
+    percent,
+)
 from pictures import data_url, sha256_of, thumbnails
 
 _ROWS = 100
 _SIDE = 64  # pixels of a thumbnail
-_DECISIONS = ("accepted", "uncertain", "unknown")
+_DECISIONS = {"accepted": "sure", "uncertain": "unsure", "unknown": "not recognised"}
 
 
 def quality(report: Row) -> None:
@@ -31,7 +41,7 @@ def quality(report: Row) -> None:
         ("Unsure", percent(report["uncertain_rate"]), None),
         ("Not recognised", percent(report["unknown_rate"]), None),
     ]
-    _metrics(figures)
+    metrics(figures)
     if drift["raised"]:
         st.error(f"Recent pictures differ from those that were taught. {escape_markdown(drift['detail'])}")
     else:
@@ -69,7 +79,7 @@ def health(status: Row) -> None:
     if model:
         live_for = f"live for {_duration(model['live_for_seconds'])}"
         figures[-1] = ("Model's age", _duration(_seconds_since(model["created_at"])), live_for)
-    _metrics(figures)
+    metrics(figures)
     store_problems(store)
 
 
@@ -123,15 +133,15 @@ def deliveries(state: Row | None) -> None:
 def traffic(minutes: list[Row]) -> None:
     """Requests and response times by minute; charts show the visitor's time zone."""
     if not minutes:
-        st.info("No minute with traffic has been recorded yet.")
+        st.info("The first minute is not over yet.")
         return
     table = pd.DataFrame(minutes).rename(columns={"request_count": "requests", "avg_response_time": "ms"})
     table["time"] = pd.to_datetime(table["timestamp"], format="ISO8601").dt.floor("min")
-    days = (table["time"].max() - table["time"].min()).days
-    if not days:  # minutes without traffic have no row
+    length = table["time"].max() - table["time"].min()
+    if not length.days:  # minutes without traffic have no row
         minute = table.set_index("time").resample("1min")
         table = pd.DataFrame({"requests": minute["requests"].sum(), "ms": minute["ms"].mean()}).reset_index()
-    axis = alt.Axis(format="%d %b %H:%M" if days else "%H:%M")
+    axis = _time_axis(length)
     left, right = st.columns(2)
     for column, name, title in ((left, "requests", "requests a minute"), (right, "ms", "average response time, ms")):
         lines = alt.Chart(table).mark_line(point=True)
@@ -146,8 +156,13 @@ def predictions(labels: list[str]) -> None:
     """The latest predictions, of one label or decision."""
     with st.container(horizontal=True):
         label = st.selectbox("Label", labels, index=None, placeholder="Any")
-        decision = st.selectbox("Decision", _DECISIONS, index=None, placeholder="Any")
+        decision = st.selectbox(
+            "Decision", _DECISIONS, format_func=_DECISIONS.__getitem__, index=None, placeholder="Any"
+        )
     shown, total = api().predictions(_ROWS, label=label, decision=decision)
+    if not shown:
+        st.info("There are no such predictions." if label or decision else "Nothing has been predicted yet.")
+        return
     st.caption(f"{len(shown):,} of {total or 0:,}")
     small = thumbnails([sha256_of(row["image_path"]) for row in shown if row["image_path"]], _SIDE)
     st.dataframe(
@@ -155,8 +170,8 @@ def predictions(labels: list[str]) -> None:
             {
                 "picture": data_url(small[sha256_of(row["image_path"])]) if row["image_path"] else None,
                 "label": cell(row["predicted_class"]),
-                "confidence": row["confidence_score"],
-                "decision": row["decision"],
+                "confidence": in_percent(row["confidence_score"]),
+                "decision": _DECISIONS.get(row["decision"], row["decision"]),
                 "ms": row["response_time"],
                 "version": row["model_version"],
                 "time": local_time(row["created_at"]),
@@ -165,14 +180,17 @@ def predictions(labels: list[str]) -> None:
         ],
         column_config={
             "picture": st.column_config.ImageColumn("picture"),
-            "confidence": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
+            "confidence": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100),
+            "ms": st.column_config.NumberColumn(format="%.1f"),
         },
     )
 
 
-def _metrics(figures: Sequence[tuple[str, str, str | None]]) -> None:
-    for column, (title, value, detail) in zip(st.columns(4), figures, strict=True):
-        column.metric(title, value, detail, delta_color="off", delta_arrow="off")
+def _time_axis(length: timedelta) -> alt.Axis:
+    if length.days:
+        return alt.Axis(format="%d %b %H:%M")
+    step = max(1, length // timedelta(minutes=6))  # otherwise, some minutes would stand there twice
+    return alt.Axis(format="%H:%M", tickCount=alt.TimeIntervalStep(interval="minute", step=step))
 
 
 def _seconds_since(timestamp: str) -> float:

@@ -5,10 +5,10 @@ from functools import partial
 
 import streamlit as st
 
-from changes import change, make_change, show_outcome, undo_button
+from changes import change, make_change, offer_undo, show_outcome
 from charts import learning_curve
 from client import Row
-from components import api, cell, count, escape_markdown, handle_api_errors, percent
+from components import PERCENT, api, cell, count, escape_markdown, handle_api_errors, in_percent, percent
 
 
 @st.fragment
@@ -36,7 +36,7 @@ def pending(changes: Sequence[Row]) -> None:
             st.markdown(f":material/schedule: {name} {done}{others}. The next retrain makes it final.")
             take_back = partial(api().undo_label_change, row["id"])
             st.button("Take it back", on_click=make_change, args=(take_back, f"{name} is as before."))
-    undo_button()
+    offer_undo()
 
 
 def table(rows: Sequence[Row]) -> None:
@@ -45,15 +45,15 @@ def table(rows: Sequence[Row]) -> None:
             {
                 "label": cell(row["label"]),
                 "taught by you": row["pictures"],
-                "built in": row["built_in"],
-                "recall": row["recall"],
-                "test pictures": row["recall_samples"],
-                "most confused with": cell(row["most_confused_with"] or "–"),
+                "recall": in_percent(row["recall"]),
                 "enough?": enough(row),
+                "most confused with": cell(row["most_confused_with"] or "–"),
+                "test pictures": row["recall_samples"],
+                "built in": row["built_in"],
             }
             for row in rows
         ],
-        column_config={"recall": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)},
+        column_config={"recall": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100)},
     )
 
 
@@ -77,11 +77,10 @@ def one(row: Row, others: Sequence[str]) -> None:
     """A label with its learning curve, and what can be done with it."""
     name = escape_markdown(row["label"])
     st.header(name)
-    pictures = f"{count(row['pictures'], 'picture')} taught by you, {row['held_out']:,} of them held out"
-    st.write(f"{pictures}; {row['built_in']:,} built in. Recall {percent(row['recall'], 1)}.")
+    st.write(in_words(row))
     if row["learning_curve"]:
         learning_curve(row["learning_curve"])
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link(
             "data.py", label="See its pictures", icon=":material/photo_library:", query_params=pictures_of(row)
         )
@@ -100,6 +99,17 @@ def one(row: Row, others: Sequence[str]) -> None:
             st.button("Merge", key="merge", disabled=not into, on_click=rename, args=(row["label"], into, others))
         if st.button(":red[Remove]", icon=":material/delete:"):
             confirm_removal(row)
+
+
+def in_words(row: Row) -> str:
+    """How many pictures a label has, and how many of its test pictures are recognised."""
+    parts = [f"{count(row['pictures'], 'picture')} taught by you"]
+    if row["held_out"]:
+        parts.append(f"{row['held_out']:,} of them held out")
+    if row["built_in"]:
+        parts.append(f"{row['built_in']:,} built in")
+    recall = "Not tested yet." if row["recall"] is None else f"Recall {percent(row['recall'], 1)}."
+    return f"{', '.join(parts)}. {recall}"
 
 
 def pictures_of(row: Row) -> dict[str, str]:

@@ -43,7 +43,7 @@ def results(known: Sequence[str]) -> None:
     outcome()
     if len(items) == 1:
         card(items[0], known, "one", keys=True)
-        toolbar()
+        toolbar(undo=not items[0].said)
         return
     st.header(summary())
     toolbar()
@@ -85,10 +85,11 @@ def show_more() -> None:
 
 
 @st.fragment(key="toolbar")
-def toolbar() -> None:
+def toolbar(*, undo: bool = True) -> None:
     """What can be done with all of them."""
     with st.container(horizontal=True):
-        undo_button()
+        if undo:
+            undo_button()
         table = partial(as_csv, pictures(), answered())  # made on click only
         st.download_button("CSV", table, "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore")
         st.button("Clear", icon=":material/close:", on_click=clear)
@@ -182,6 +183,8 @@ def correction(item: Dropped, answer: Prediction, known: Sequence[str], key: str
     """The labels, one of which a click or a key saves; afterwards, what was saved."""
     if item.said:
         st.success(f"Saved as {escape_markdown(item.said)}. It counts from the next retrain.")
+        if key == "one":  # where the toolbar is below the screen of a phone
+            undo_button()
     elif answer.file_url:
 
         def say(label: str) -> None:
@@ -189,7 +192,10 @@ def correction(item: Dropped, answer: Prediction, known: Sequence[str], key: str
             if key == "next":
                 draw_again(*_changed(item))
 
-        st.markdown("Not right? Correct it" if answer.decision == "accepted" else "What is it?")
+        if answer.decision == "accepted":
+            st.markdown("Not right? Correct it")
+        elif answer.decision == "uncertain" or key == "dialog":  # elsewhere, the heading asks
+            st.markdown("What is it?")
         suggested = None if answer.decision == "unknown" else answer.predicted_class
         label_buttons(known, f"{key}-{answer.prediction_id}", say, suggested, keys=keys)
 

@@ -47,9 +47,9 @@ def start_form(waiting: int | None) -> None:
 
 def by_itself(state: Row | None, last: Row | None) -> None:
     """Whether retrains start by themselves, when the next one does, and how the last one ended."""
-    st.header("By itself")
+    st.header("Automatic retrains")
     if state is None:
-        st.write("Off. `AUTO_RETRAIN` starts retrains by themselves: `new_pictures:N` or `daily`.")
+        st.write("Off. `AUTO_RETRAIN=new_pictures:50`, say, or `AUTO_RETRAIN=daily` switches them on.")
         return
     st.write(f"On: `AUTO_RETRAIN={state['setting']}`. {next_one(state)}")
     if last:

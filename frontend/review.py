@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from answering import answered, label_buttons, none_of_these, save_label, skip
-from changes import draw_again, show_outcome, then_draw, undo_button
+from changes import draw_again, offer_undo, show_outcome, then_draw, undo_button
 from charts import bars
 from client import Row
 from components import MODES, api, choose_mode, count, escape_markdown, handle_api_errors, known_labels, percent
@@ -31,6 +31,10 @@ def review(known: Sequence[str]) -> None:
     """The queue; an answer redraws only this."""
     show_outcome()
     counts = api().review("all", 1)["counts"]
+    if not any(counts.values()):
+        st.success("Nothing to review. Predictions that are worth a look appear here.", icon=":material/done_all:")
+        offer_undo()
+        return
     numbers = {"all": sum(counts.values()), **counts}
     kinds = [kind for kind in _KINDS if kind == "all" or numbers[kind]]
 
@@ -39,10 +43,6 @@ def review(known: Sequence[str]) -> None:
 
     kind = st.pills("Why", kinds, format_func=title, default="all", required=True, key="review-kind")
     items = waiting(str(kind))
-    if not items:
-        st.success("Nothing to review. Predictions that are worth a look appear here.", icon=":material/done_all:")
-        undo_button()
-        return
     if choose_mode() == MODES[0]:
         one(items[0], known)
     else:

@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from answering import label_buttons
-from changes import change, draw_again, show_outcome, then_draw, undo_button
+from changes import change, draw_again, offer_undo, show_outcome, then_draw, undo_button
 from client import Row
 from components import MODES, api, choose_mode, count, escape_markdown, handle_api_errors
 from pictures import large_picture, sha256_of, thumbnails
@@ -46,7 +46,7 @@ def suspects(known: Sequence[str]) -> None:
             wait_for_check()
     if not found["issues"]:
         st.success(f"Nothing suspect among {count(found['pictures'], 'picture')}.", icon=":material/done_all:")
-        undo_button()
+        offer_undo()
     elif choose_mode() == MODES[0]:
         one(found["issues"][0], known)
     else:

@@ -123,9 +123,9 @@ def skipped_rows(reports: list[Row], files: Sequence[File]) -> list[Row]:
 
 def reason_of(item: Row) -> str:
     """Why a file was skipped, in words that many files share."""
-    return (
-        "not inside a labelled folder" if item["detail"] == _OUTSIDE else _REASONS.get(item["reason"], item["reason"])
-    )
+    if item["detail"] == _OUTSIDE:
+        return "not inside a labelled folder"
+    return _REASONS.get(item["reason"], str(item["reason"]))
 
 
 def read_entry(file: File, name: str) -> bytes | None:

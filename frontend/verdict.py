@@ -7,7 +7,7 @@ import streamlit as st
 from changes import change, show_outcome
 from charts import recalls, side_by_side
 from client import Row
-from components import api, escape_markdown, percent
+from components import api, escape_markdown, metrics, percent
 from confusion import confusion
 from pictures import thumbnails
 from tiles import Tile, tiles
@@ -78,10 +78,11 @@ def start(mode: str, without: Iterable[str] = ()) -> None:
 def figures(job: Row, after: Row, before: Row) -> None:
     """Metrics, recalls and confusion matrices before and after."""
     st.text(job["message"])
-    for column, (name, title) in zip(st.columns(4), _FIGURES.items(), strict=True):
-        form = "{:.0f}" if name == "samples" else "{:.1%}"
-        was = f"before: {form.format(before[name])}"  # on other pictures, so neither better nor worse
-        column.metric(title, form.format(after[name]), was, delta_color="off", delta_arrow="off")
+    shown = []
+    for name, title in _FIGURES.items():
+        was, now = (f"{row[name]:,}" if name == "samples" else percent(row[name], 1) for row in (before, after))
+        shown.append((title, now, f"before: {was}"))  # on other pictures, so neither better nor worse
+    metrics(shown)
     st.caption("Before: on the earlier test pictures. After: on these and the new ones, with new labels.")
     side_by_side({"before": recalls(before), "after": recalls(after)}, "recall")
     left, right = st.columns(2)

@@ -8,7 +8,7 @@ import streamlit as st
 from changes import change, make_change, show_outcome
 from charts import recalls, side_by_side
 from client import Row
-from components import api, cell, count, escape_markdown, handle_api_errors, local_time
+from components import PERCENT, api, cell, count, escape_markdown, handle_api_errors, in_percent, local_time
 from confusion import confusion
 from exporting import export
 
@@ -29,7 +29,7 @@ def table(rows: Sequence[Row]) -> None:
             {
                 "version": row["version"],
                 "state": row["state"],
-                **{title: (row["metrics"] or {}).get(name) for title, name in _PERCENTAGES.items()},
+                **{title: in_percent((row["metrics"] or {}).get(name)) for title, name in _PERCENTAGES.items()},
                 "test pictures": (row["metrics"] or {}).get("samples"),
                 "labels": cell(", ".join(row["labels"])),
                 "based on": row["parent"] or "–",
@@ -37,7 +37,7 @@ def table(rows: Sequence[Row]) -> None:
             }
             for row in rows
         ],
-        column_config={name: st.column_config.NumberColumn(format="percent") for name in _PERCENTAGES},
+        column_config={name: st.column_config.NumberColumn(format=PERCENT) for name in _PERCENTAGES},
     )
 
 
@@ -67,7 +67,7 @@ def shadow(version: str) -> None:
         start_trial(version, run)
         return
     progress(version)
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link("review.py", label="Say who is right", icon=":material/fact_check:")
         st.button("Publish it", on_click=use, args=(version,))
         st.button("Stop", on_click=make_change, args=(partial(api().end_shadow, version), "The trial has ended."))
@@ -103,6 +103,8 @@ def progress(version: str) -> None:
 
 def in_words(verdict: Row) -> str:
     """McNemar's test on the reviewed differences."""
+    if not verdict["reviewed"]:
+        return "Nobody has reviewed a difference yet."
     figures = f"of {count(verdict['reviewed'], 'reviewed difference')}, it was right in {verdict['shadow_right']:,}, "
     figures += f"the live version in {verdict['live_right']:,}"
     chance = "" if verdict["p_value"] is None else f" (McNemar's test, p = {verdict['p_value']:.3f})"
@@ -157,7 +159,8 @@ with handle_api_errors():
     chosen = st.selectbox("Version", list(by_name), format_func=lambda name: f"{name} ({by_name[name]['state']})")
     if chosen:
         actions(by_name[chosen])
-        st.caption(f"Based on: {escape_markdown(ancestry(rows, by_name[chosen]))}")
+        if by_name[chosen]["parent"]:
+            st.caption(f"Based on: {escape_markdown(ancestry(rows, by_name[chosen]))}")
         if by_name[chosen]["state"] not in _UNUSABLE:
             shadow(chosen)
         if by_name[chosen]["state"] != "deleted":

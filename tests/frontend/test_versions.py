@@ -27,7 +27,7 @@ def test_a_version_says_what_it_lacks_and_is_tried_silently(page: Page, site: Si
         client.post("/predict", files={"file": draw("hat", seed)})
         wait_for(lambda seed=seed: client.get("/status").json()["shadow"]["seen"] > seed)  # type: ignore[misc]
     expect(page.get_by_text(re.compile(r"^2 of 3 answered, \d of them differently"))).to_be_visible()
-    expect(page.get_by_text("Too few reviewed to tell")).to_be_visible()
+    expect(page.get_by_text("Nobody has reviewed a difference yet.")).to_be_visible()
     press(page, "Stop", lambda: client.get("/status").json()["shadow"] is None)
 
 

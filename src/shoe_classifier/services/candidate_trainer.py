@@ -177,15 +177,19 @@ def gains(full: GateEvidence, quick: GateEvidence) -> bool:
 
 
 def _recall(name: str, figures: dict[str, float]) -> str:
-    return f"{name} {figures['recall']:.2f}" if figures["support"] else f"{name} (too few pictures to hold any out)"
+    return f"{name} {_percent(figures['recall'])}" if figures["support"] else f"{name} (too few pictures to test it)"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
 
 
 def verdict(candidate: TrainedCandidate) -> str:
     """Describe a candidate that is to be published."""
     new, old = candidate.evidence.metrics, candidate.evidence.baseline
-    text = f"Accuracy {new['accuracy']:.3f} on {new['samples']} held-out pictures"
-    text += f"; on the {old['samples']} held out before, {candidate.evidence.retained['accuracy']:.3f}"
-    text += f" after {old['accuracy']:.3f}."
+    text = f"Accuracy {_percent(new['accuracy'])} on {new['samples']} test pictures"
+    text += f"; on the earlier {old['samples']} test pictures: {_percent(candidate.evidence.retained['accuracy'])}"
+    text += f", was {_percent(old['accuracy'])}."
     added = [name for name in new["labels"] if name not in old["labels"]]
     if added:
         text += f" New labels, with their recall: {', '.join(_recall(name, new['per_class'][name]) for name in added)}."

@@ -171,11 +171,13 @@ class Monitor:
         """The look with what the comparison finds."""
         look = replace(look, drifted=before.drifted if before.version == look.version else [])
         if len(newest) < LEAST:
-            detail = f"Expected at least {LEAST} recent predictions with different pictures; there are {len(newest)}."
+            detail = (
+                f"Drift is measured from {LEAST} recent predictions of different pictures on; there are {len(newest)}."
+            )
             return replace(look, drift=DriftReport(None, detail, utc_now()))
         reference = self._reference_of(live)
         if not reference.usable:
-            detail = f"Expected at least {LEAST} held-out pictures; there are fewer."
+            detail = f"Drift is measured with at least {LEAST} held-out pictures; there are fewer."
             return replace(look, drift=DriftReport(None, detail, utc_now()))
         seen = np.stack([features[row.id] for row in newest])
         far = [row for row, is_far in zip(newest, reference.far(seen), strict=True) if is_far]

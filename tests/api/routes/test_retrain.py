@@ -182,7 +182,7 @@ def test_nothing_is_held_out_of_a_label_with_few_pictures(client: httpx.Client) 
     client.post("/upload", files={"file": draw("lonely", held_out)}, data={"label": "lonely"})
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
     assert (job["state"], job["labels"]) == ("published", [*SHAPES, "lonely"])
-    assert "lonely (too few pictures to hold any out)" in job["message"]
+    assert "lonely (too few pictures to test it)" in job["message"]
     answer = client.post("/predict", files={"file": draw("lonely", held_out)}).json()
     assert answer["predicted_class"] == "lonely"
 

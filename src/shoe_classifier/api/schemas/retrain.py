@@ -22,7 +22,7 @@ JOB: dict[str, Any] = {
     "mode": "quick",
     "phase": "published",
     "progress": 1.0,
-    "message": "Accuracy 0.978 on 936 held-out pictures; before, 0.985 on 900.",
+    "message": "Accuracy 97.8 % on 936 test pictures; on the earlier 900 test pictures: 98.2 %, was 98.5 %.",
     "epoch": None,
     "epochs": None,
     "loss": None,
