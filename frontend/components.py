@@ -17,6 +17,7 @@ MODES = ["One by one", "As a grid"]  # of a list of pictures that people go thro
 _KEY, _OTHER_KEY = "This needs the service's API key.", "This needs another key than the one that was entered."
 _USUAL_LIMITS = {"max_image_bytes": 15 << 20, "max_zip_bytes": 1 << 30}  # until the service has said its own
 PERCENT = "%.1f %%"
+AIM = 20  # pictures of a label, at least
 _METRIC = 168  # pixels
 _RECONNECT_SECONDS = 2
 _RETRY_SECONDS = 5

@@ -8,7 +8,7 @@ import streamlit as st
 from changes import change, make_change, offer_undo, show_outcome
 from charts import learning_curve
 from client import Row
-from components import PERCENT, api, cell, count, escape_markdown, handle_api_errors, in_percent, percent
+from components import AIM, PERCENT, api, cell, count, escape_markdown, handle_api_errors, in_percent, percent
 
 
 @st.fragment
@@ -67,10 +67,12 @@ def enough(row: Row) -> str:
 def unbalanced(rows: Sequence[Row]) -> None:
     """Warn about labels that rest on few pictures alone."""
     few = [
-        f"{escape_markdown(row['label'])} ({row['pictures']})" for row in rows if row["pictures"] + row["built_in"] < 20
+        f"{escape_markdown(row['label'])} ({row['pictures']})"
+        for row in rows
+        if row["pictures"] + row["built_in"] < AIM
     ]
     if few:
-        st.warning(f"Few pictures: {', '.join(few)}. Aim for at least 20 per label.", icon=":material/warning:")
+        st.warning(f"Few pictures: {', '.join(few)}. Aim for at least {AIM} per label.", icon=":material/warning:")
 
 
 def one(row: Row, others: Sequence[str]) -> None:

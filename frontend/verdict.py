@@ -1,14 +1,14 @@
 """How a retrain ended: in words, with figures on demand, and what can be done next."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import streamlit as st
 
 from changes import change, show_outcome
 from charts import recalls, side_by_side
 from client import Row
-from components import api, escape_markdown, metrics, percent
-from confusion import confusion
+from components import AIM, api, escape_markdown, handle_api_errors, metrics, percent
+from confusion import confusion, pictures_of
 from pictures import thumbnails
 from tiles import Tile, tiles
 
@@ -32,8 +32,9 @@ def verdict(job: Row) -> None:
     for line in in_words(after, before):
         st.markdown(line)
     if job["state"] == "rejected":
-        what_now(job, after.get("worse"), [name for name in after["labels"] if name not in before["labels"]])
-    changed_answers(after.get("changed") or {"count": 0, "pictures": []})
+        what_now(job, after, [name for name in after["labels"] if name not in before["labels"]])
+    would = "would get" if job["state"] == "rejected" else "get"
+    changed_answers(after.get("changed") or {"count": 0, "pictures": []}, would)
     if st.toggle("Figures"):
         figures(job, after, before)
 
@@ -48,16 +49,16 @@ def in_words(after: Row, before: Row) -> list[str]:
     return lines
 
 
-def what_now(job: Row, worse: Row | None, new: list[str]) -> None:
-    """What a rejected lesson leads to: publish it anyway, look at its pictures, or leave out a label."""
+def what_now(job: Row, after: Row, new: list[str]) -> None:
+    """What a rejected lesson leads to: publish it anyway, look at its pictures, bring more, or leave out a label."""
     show_outcome()
+    worse: Row | None = after.get("worse")
     for reason in worse["reasons"] if worse else [job["message"]]:
-        st.markdown(f"- {escape_markdown(reason)}")
+        st.markdown(f"- {escape_markdown(reason[:1].upper() + reason[1:])}.")
+    if wanted := wanted_pictures(api().labels()):
+        st.markdown(f"Bring more pictures: {wanted}.")
     if worse and worse["confusions"]:
-        with st.expander("What got worse"):
-            for row in worse["confusions"]:
-                label, predicted = escape_markdown(row["label"]), escape_markdown(row["predicted_class"])
-                st.markdown(f"- {label} called {predicted}: {row['after']} times, was {row['before']}")
+        got_worse(after, worse["confusions"], job["job_id"])
     st.page_link("data.py", label="Look at suspect pictures", icon=":material/fact_check:", query_params=_SUSPECTS)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if worse and (version := job["model_version"]):
@@ -65,6 +66,34 @@ def what_now(job: Row, worse: Row | None, new: list[str]) -> None:
         if len(new) > 1:
             without = st.multiselect("Leave out labels", new)
             st.button("Retrain without them", disabled=not without, on_click=start, args=(job["mode"], without))
+
+
+def wanted_pictures(rows: Sequence[Row]) -> str:
+    """`17 of cap, 20 of hat (recall +2.0 %)`: what each taught label lacks, or what would help it."""
+    wanted = []
+    for row in rows:
+        name, missing = escape_markdown(row["label"]), AIM - row["pictures"] - row["built_in"]
+        if missing > 0:
+            wanted.append(f"{missing} of {name}")
+        elif row["enough"] is False:
+            wanted.append(f"{AIM} of {name} (recall +{percent(row['expected_gain'], 1)})")
+    return ", ".join(wanted)
+
+
+@st.fragment
+@handle_api_errors()
+def got_worse(after: Row, confusions: Sequence[Row], key: str) -> None:
+    """Which labels are confused more often than before; each opens its pictures."""
+
+    def title(position: int) -> str:
+        row = confusions[position]
+        pair = f"{escape_markdown(row['label'])} called {escape_markdown(row['predicted_class'])}"
+        return f"{pair}: {row['after']:,}, was {row['before']:,}"
+
+    chosen = st.pills("What got worse", range(len(confusions)), format_func=title, key=f"worse-{key}")
+    if chosen is not None:
+        row = confusions[chosen]
+        pictures_of(after, row["label"], row["predicted_class"], f"worse-{key}-{chosen}")
 
 
 def publish(version: str) -> None:
@@ -77,7 +106,8 @@ def start(mode: str, without: Iterable[str] = ()) -> None:
 
 def figures(job: Row, after: Row, before: Row) -> None:
     """Metrics, recalls and confusion matrices before and after."""
-    st.text(job["message"])
+    if job["state"] != "rejected":  # whose reasons stand above
+        st.text(job["message"])
     shown = []
     for name, title in _FIGURES.items():
         was, now = (f"{row[name]:,}" if name == "samples" else percent(row[name], 1) for row in (before, after))
@@ -92,11 +122,11 @@ def figures(job: Row, after: Row, before: Row) -> None:
         confusion(after, "after", f"{job['job_id']}-after")
 
 
-def changed_answers(changed: Row) -> None:
+def changed_answers(changed: Row, verb: str) -> None:
     """The new pictures that the new model answers differently; shown are those that it gets wrong."""
     if not changed["count"]:
         return
-    st.header(f"{changed['count']:,} new pictures get a different answer")
+    st.header(f"{changed['count']:,} new pictures {verb} a different answer")
     wrong = [item for item in changed["pictures"] if item["after"] != item["label"]]
     if not wrong:
         st.write("All of those looked at are right now.")

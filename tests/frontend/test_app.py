@@ -55,6 +55,7 @@ def test_a_rejected_lesson_leads_on(page: Page, site: Site) -> None:
         if i % 10 < 4:
             label = "cap" if label == "hat" else "hat"
         lesson[f"{label}/{i}.jpg"] = draw(shown, 7000 + i)
+    lesson |= {f"beret/{i}.jpg": draw("beret", 8000 + i) for i in range(3)}
     client = site.service.client
     client.post("/upload", files={"file": zip_of(lesson)})
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
@@ -62,6 +63,7 @@ def test_a_rejected_lesson_leads_on(page: Page, site: Site) -> None:
     go(page, "Retrain")
     expect(page.get_by_text("Not published: it would be worse.")).to_be_visible()
     expect(page.get_by_label("Leave out labels")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^Bring more pictures: .*17 of beret"))).to_be_visible()
     shoot(page, "rejected")
     after = page.get_by_role("table", name="after")
     wrong = after.get_by_role("button", name=re.compile("^\\d+ of cap called hat"))
