@@ -67,10 +67,10 @@ def tuned(tuning: Tuning, tune: Callable[..., None], report: Callable[[TrainingE
 def test_two_workers_reach_the_weights_of_one_though_one_is_killed(
     cluster: Any, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shoe_classifier.ml import training
+    from shoe_classifier.ml import upper_layers
 
     monkeypatch.setattr(finetune, "_POLL_SECONDS", 0.05)  # an idle machine is through so short an epoch before 0.5 s
-    alone = tuned(tuning, training.tune, lambda event: None)
+    alone = tuned(tuning, upper_layers.tune, lambda event: None)
     killed: list[int] = []
     events: list[TrainingEvent] = []
 

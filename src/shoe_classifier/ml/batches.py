@@ -105,7 +105,7 @@ def _whole(pictures: LabelledPictures) -> Share:
 
 
 def tuning_batches(pictures: Share, latents: Share, size: int) -> Batches:
-    """Batches for `training.tune`, not augmented yet.
+    """Batches for `upper_layers.tune`, not augmented yet.
 
     Args:
         pictures: at the network's own size; may be empty.

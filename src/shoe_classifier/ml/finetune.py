@@ -95,9 +95,9 @@ def retrain_head(task: RetrainTask, report: Report) -> GateEvidence:
 
 def tune_here(model: Any, tuning: Tuning, report: Report) -> None:
     """Tune on this machine."""
-    from shoe_classifier.ml import training
+    from shoe_classifier.ml import upper_layers
 
-    training.tune_here(model, tuning, report)
+    upper_layers.tune_here(model, tuning, report)
 
 
 def finetune(task: RetrainTask, report: Report, tune: Tune = tune_here) -> GateEvidence:

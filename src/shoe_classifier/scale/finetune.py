@@ -203,15 +203,15 @@ def _work(config: dict[str, Any]) -> None:
     import ray
     from ray.train import get_context
 
-    from shoe_classifier.ml import architecture, training
+    from shoe_classifier.ml import architecture, training_loop, upper_layers
 
     hub, rank = config["hub"], get_context().get_world_rank()
-    strategy = training.many_workers()
+    strategy = training_loop.many_workers()
     with tempfile.TemporaryDirectory() as folder:
         tuning = _received(hub, ray.get(hub.part.remote(rank)), Path(folder))
         with strategy.scope():
             model = architecture.load(tuning.source)
-        training.tune(model, tuning, _Teller(hub, tuning) if rank == 0 else lambda event: None, strategy)
+        upper_layers.tune(model, tuning, _Teller(hub, tuning) if rank == 0 else lambda event: None, strategy)
         if rank == 0:
             ray.get(hub.finish.remote(architecture.upper(model).get_weights()))
 
