@@ -183,7 +183,7 @@ class Cancelled(Exception):
     """Raised inside a retrain that was cancelled."""
 
 
-def disk_error(error: Exception) -> AppError | None:
+def disk_error(error: BaseException) -> AppError | None:
     """Return what clients are told of a disk that is full, read-only or locked; None for any other failure."""
     number = error.errno if isinstance(error, OSError) else None
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the bits that say more

@@ -1,5 +1,6 @@
 """A retrainer on real files and a real store whose methods can be made to fail, and what all of its parts report."""
 
+import sqlite3
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from helpers.pictures import draw
+from shoe_classifier.errors import StoreUnavailable
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.finetune import RetrainTask
@@ -28,6 +31,11 @@ from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.types import Report, RetrainJob, TrainingEvent, utc_now
 
 PICTURES = 4
+LOCKED = sqlite3.OperationalError("database is locked")
+FULL = OSError(28, "No space left on device")
+AWAY = StoreUnavailable("Expected an answer; received none.", again=True)
+
+in_both_stores = pytest.mark.parametrize("machine", [False, True], ids=["local", "shared"], indirect=True)
 
 
 class SharedSqliteStore(SqliteStore):
@@ -217,3 +225,20 @@ def train_by_copying(task: RetrainTask, report: Report) -> GateEvidence:
         distinct={},
         background_false_accepts=(0.0, 0.0),
     )
+
+
+def assert_one_story(machine: Machine, job: RetrainJob, before: str) -> None:
+    row = machine.real_store.job(job.job_id)
+    assert row is not None
+    assert (row.state, row.model_version) == (job.state, job.model_version)
+    assert row.finished
+    published = job.state == "published"
+    assert machine.story() == (Story.published(job.model_version) if published else Story.unchanged(before))
+    states = {version.version: version.state for version in machine.real_store.versions()}
+    live = job.model_version if published else before
+    assert [version for version, state in states.items() if state == "live"] == [live]
+    assert job.error is None if published else job.error
+
+
+def restarted(machine: Machine) -> Machine:
+    return Machine(machine.settings, shared=machine.real_store.shared).start()

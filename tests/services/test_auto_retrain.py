@@ -8,7 +8,6 @@ import pytest
 from helpers.retraining import Machine, train_by_copying
 from helpers.service import wait_for
 from shoe_classifier.ml import finetune
-from shoe_classifier.services import candidate_trainer
 from shoe_classifier.services.auto_retrain import AutoRetrain
 from shoe_classifier.settings import Settings
 from shoe_classifier.types import RetrainJob, to_iso
@@ -54,11 +53,6 @@ def start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
     yield begin
     for one in started:
         one.machine.close()
-
-
-@pytest.fixture
-def rejecting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidate_trainer, "judge", lambda evidence: ["it is a test"])
 
 
 def test_off_says_nothing(start: Start) -> None:

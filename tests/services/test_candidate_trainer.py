@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +13,7 @@ from shoe_classifier.ml.gate import GateEvidence
 from shoe_classifier.services import candidate_trainer
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
 from shoe_classifier.services.job_progress import JobProgress
-from shoe_classifier.settings import Settings
 from shoe_classifier.types import Report, RetrainJob, RetrainMode
-
-
-@pytest.fixture
-def machine(settings: Settings) -> Iterator[Machine]:
-    machine = Machine(settings, shared=False).start()
-    machine.upload()
-    yield machine
-    machine.close()
 
 
 @pytest.fixture

@@ -7,16 +7,7 @@ from helpers.retraining import PICTURES, Machine
 from helpers.service import wait_for
 from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.training_process import LOWEST_PRIORITY
-from shoe_classifier.settings import Settings
 from shoe_classifier.types import EVERY_PICTURE
-
-
-@pytest.fixture
-def machine(settings: Settings) -> Iterator[Machine]:
-    machine = Machine(settings, shared=False).start()
-    machine.upload()
-    yield machine
-    machine.close()
 
 
 @pytest.fixture

@@ -1,20 +1,9 @@
-from collections.abc import Iterator
-
 import pytest
 
 from helpers.retraining import Machine
 from shoe_classifier.errors import NotFound, TooFewLabels
 from shoe_classifier.services.ingestion import IngestionService
 from shoe_classifier.services.labels import LabelService, pending_changes
-from shoe_classifier.settings import Settings
-
-
-@pytest.fixture
-def machine(settings: Settings) -> Iterator[Machine]:
-    machine = Machine(settings, shared=False).start()
-    machine.upload()
-    yield machine
-    machine.close()
 
 
 @pytest.fixture

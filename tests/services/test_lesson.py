@@ -1,5 +1,4 @@
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,7 @@ from shoe_classifier.ml.head import BACKGROUND
 from shoe_classifier.ml.preprocessing import decode
 from shoe_classifier.services import lesson as lesson_module
 from shoe_classifier.services.lesson import Lesson, LessonCollector
-from shoe_classifier.settings import Settings
 from shoe_classifier.types import NONE_OF_THESE, TrainingEvent
-
-
-@pytest.fixture
-def machine(settings: Settings) -> Iterator[Machine]:
-    machine = Machine(settings, shared=False).start()
-    machine.upload()
-    yield machine
-    machine.close()
 
 
 def collect(machine: Machine, seconds: float = 100, events: list[TrainingEvent] | None = None) -> Lesson:

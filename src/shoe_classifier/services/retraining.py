@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from shoe_classifier.errors import (
@@ -17,33 +16,30 @@ from shoe_classifier.errors import (
     NotCancellable,
     NotFound,
     RetrainRunning,
-    Superseded,
-    disk_error,
 )
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.finetune import tune_here
-from shoe_classifier.ml.label_changes import LAST_CHANGE
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.ml.tuning import Tune
 from shoe_classifier.services.candidate_trainer import CandidateTrainer, TrainedCandidate, verdict
+from shoe_classifier.services.job_endings import JobEndings
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.services.labels import pending_changes
 from shoe_classifier.services.model_registry import ModelRegistry, version_row
 from shoe_classifier.services.picture_features import FeatureExtractor
+from shoe_classifier.services.rejected_candidates import RejectedCandidates
 from shoe_classifier.services.training_process import LOWEST_PRIORITY
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import (
-    Ending,
     ModelVersion,
     Publish,
     RetrainJob,
     RetrainMode,
     TrainingEvent,
-    new_id,
     publish_nothing,
     utc_now,
 )
@@ -52,8 +48,6 @@ logger = logging.getLogger(__name__)
 
 _INTERRUPTED = "The process that ran this retrain was stopped. Its pictures stay for the next one."
 _CANCELLED = "Cancelled. The pictures stay for the next retrain."
-_FAILED = "The retrain failed inside the service; its log says why."
-_RECENT_JOBS = 20  # among which the jobs of killed processes are looked for
 
 
 class Retrainer:
@@ -77,12 +71,12 @@ class Retrainer:
         self._holder = holder
         self._files = files
         self._registry = registry
-        self._tell = publish
+        self._endings = JobEndings(store, registry, publish)
+        self._rejected = RejectedCandidates(store, holder, registry, self._endings, settings.keep_rejected)
         self._trainer = CandidateTrainer(settings, store, holder, files.live, features, tune)
         self._lock = threading.Lock()
         self._progress: JobProgress | None = None
         self._thread: threading.Thread | None = None
-        self._unrecorded: RetrainJob | None = None  # a job whose end the store has not accepted yet
 
     @property
     def running(self) -> bool:
@@ -100,7 +94,7 @@ class Retrainer:
         with self._lock:
             self._acquire_host_lock()
             try:
-                self._end_interrupted(_INTERRUPTED)
+                self._endings.end_interrupted(_INTERRUPTED)
                 latest = self._store.jobs(1, None)
                 if latest and not latest[0].finished:
                     raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
@@ -126,7 +120,7 @@ class Retrainer:
             self._acquire_host_lock()
             try:
                 live = self._holder.teachable.bundle
-                self._end_interrupted(_INTERRUPTED)
+                self._endings.end_interrupted(_INTERRUPTED)
                 self._check_waiting(without, live)
                 progress = JobProgress(RetrainJob(mode=mode, force=force))
                 if not self._store.start_job(progress.row):
@@ -171,7 +165,7 @@ class Retrainer:
         """End the jobs that a killed process left; not those that another worker runs. Call it at the start."""
         if self._host_lock.acquire():
             try:
-                self._end_interrupted(message)
+                self._endings.end_interrupted(message)
             finally:
                 self._host_lock.release()
 
@@ -187,7 +181,10 @@ class Retrainer:
         """
         with self.idle():
             row = self._registry.known(version)
-            return self._publish_rejected(row) if row.state == "rejected" else self._registry.activate(version)
+            if row.state != "rejected":
+                return self._registry.activate(version)
+            self._progress = progress = self._rejected.start_publishing(row)
+            return self._rejected.publish(progress, row)
 
     def wait(self, job_id: str) -> RetrainJob:
         """Block until a job of this process has ended. Raises `NotFound`."""
@@ -213,10 +210,10 @@ class Retrainer:
 
         Another process may have asked for its cancellation. An end that the store did not accept is sent again.
         """
+        if self._endings.record_late():
+            return
         own = self._progress
-        if self._unrecorded:
-            self._record_end(self._unrecorded)
-        elif own and self.running and not own.row.finished and not self._store.report_job(own.row):
+        if own and self.running and not own.row.finished and not self._store.report_job(own.row):
             own.cancel()
 
     def _check_waiting(self, without: Sequence[str], live: bundles.Bundle) -> None:
@@ -232,76 +229,11 @@ class Retrainer:
                 f"Expected training pictures{others} that were not learned yet; there are none. Upload some first."
             )
 
-    def _publish_rejected(self, row: ModelVersion) -> ModelVersion:
-        """Publish a rejected candidate all the same. The host lock must be held."""
-        self._holder.teachable  # noqa: B018 - raises if there is none
-        self._registry.check_publishable(row)
-        self._check_label_changes(row)
-        progress = JobProgress(self._forced_job(row))
-        if not self._store.start_job(progress.row):
-            raise RetrainRunning("Expected no running retrain; another machine of this service runs one.")
-        self._progress = progress
-        done = progress.ended("published", progress.row.message)
-        try:
-            activated = self._registry.activate(row.version, done)
-        except BaseException as error:  # of any kind: the job must end; it is raised again
-            self._end(progress, "failed", error.detail if isinstance(error, AppError) else _FAILED)
-            raise
-        progress.row = done
-        self._settle_label_changes(row)
-        self._tell("retrain.published", _described(done))
-        logger.info("Job %s published the rejected version %s.", done.job_id, row.version)
-        return activated
-
-    def _check_label_changes(self, row: ModelVersion) -> None:
-        """Raise `Superseded` if a change of a label was undone that a rejected candidate has taken over."""
-        last = (row.metrics or {}).get(LAST_CHANGE)
-        if last and last not in {change.id for change in self._store.label_changes()}:
-            raise Superseded(
-                f"Expected a rejected version with the present labels; a change that {row.version!r} has learned was"
-                " undone since. Retrain."
-            )
-
-    def _forced_job(self, row: ModelVersion) -> RetrainJob:
-        """Return a job that publishes a rejected candidate. What it measured is that of the job that trained it."""
-        jobs = self._store.jobs(_RECENT_JOBS, None)
-        trained = next((job for job in jobs if job.model_version == row.version), RetrainJob(labels=row.labels))
-        now = utc_now()
-        message = f"Forced: version {row.version} was published although it had been rejected."
-        return replace(
-            trained,
-            job_id=new_id(),
-            state="running",
-            phase="publish",
-            message=f"{message} {trained.error or ''}".strip(),
-            model_version=row.version,
-            error=None,
-            force=True,
-            created_at=now,
-            started_at=now,
-            finished_at=None,
-        )
-
     def _acquire_host_lock(self) -> None:
         if not self._host_lock.acquire():
             own = self._progress
             running = f"job {own.row.job_id} is {own.row.phase}" if own and self.running else "another worker runs one"
             raise RetrainRunning(f"Expected no running retrain; {running}.")
-
-    def _end_interrupted(self, message: str) -> None:
-        """End the jobs of killed processes. The host lock must be held.
-
-        Of a job that was killed while it published, the registry knows whether its version is live.
-        """
-        if self._unrecorded:
-            self._record_end(self._unrecorded)
-        for job in self._store.jobs(_RECENT_JOBS, None):
-            if not job.finished and job.model_version and self._registry.was_published(job):
-                logger.warning("Retrain %s was stopped after its version had become live.", job.job_id)
-                done = JobProgress(job).ended("published", job.message)
-                self._store.finish_job(done)
-                self._tell("retrain.published", _described(done))
-        self._store.fail_unfinished_jobs(message)
 
     # ------------------------------------------------------------ the job, on its own thread
 
@@ -309,13 +241,12 @@ class Retrainer:
         try:
             self._train_and_publish(progress, time.monotonic() + seconds, without)
         except Cancelled:
-            self._end(progress, "cancelled", _CANCELLED)
+            self._endings.end(progress, "cancelled", _CANCELLED)
         except AppError as error:
-            self._end(progress, "failed", error.detail)
+            self._endings.fail(progress, error)
         except Exception as error:  # of any kind: the job must end, and the traceback belongs into the log only
             logger.exception("Retrain %s failed.", progress.row.job_id)
-            told = disk_error(error)
-            self._end(progress, "failed", told.detail if told else _FAILED)
+            self._endings.fail(progress, error)
         finally:
             self._registry.remove_unpublished()
             self._host_lock.release()
@@ -331,24 +262,12 @@ class Retrainer:
             progress.update(metrics=candidate.metrics, baseline=candidate.evidence.baseline)
             if candidate.reasons and not progress.row.force:
                 message = f"{candidate.note}The live model stays: {'; '.join(candidate.reasons)}."
-                progress.update(model_version=self._keep_rejected(candidate, target))
-                self._end(progress, "rejected", message)
+                progress.update(model_version=self._rejected.keep(candidate, target))
+                self._endings.end(progress, "rejected", message)
             else:
                 self._publish(progress, candidate, target)
         finally:
             _remove(target)
-
-    def _keep_rejected(self, candidate: TrainedCandidate, target: Path) -> str | None:
-        """Keep a rejected candidate; return its version, or None if it is not kept."""
-        if not self._settings.keep_rejected:
-            return None
-        row = version_row(bundles.read(target), sha256_of(target), "candidate")
-        try:
-            self._registry.keep_rejected(target, row, candidate.learned)
-        except Exception:  # of any kind, such as a full disk: the verdict counts all the same
-            logger.exception("The rejected version %s could not be kept.", row.version)
-            return None
-        return row.version
 
     def _publish(self, progress: JobProgress, candidate: TrainedCandidate, target: Path) -> None:
         row = version_row(bundles.read(target), sha256_of(target), "candidate")
@@ -359,50 +278,7 @@ class Retrainer:
             raise Cancelled
         done = progress.ended("published", verdict(candidate))
         self._registry.publish(target, row, done, candidate.learned)
-        progress.row = done
-        self._settle_label_changes(row)
-        self._tell("retrain.published", _described(done))
-        logger.info("Retrain %s published version %s.", done.job_id, row.version)
-
-    def _settle_label_changes(self, row: ModelVersion) -> None:
-        """Delete what only served to undo changes that a new version has taken over."""
-        last = (row.metrics or {}).get(LAST_CHANGE)
-        if last is None:
-            return
-        try:
-            self._store.settle_changes(last)
-        except Exception:  # of any kind, such as a store that does not answer: the next publication repeats it
-            logger.exception("The pictures of removed labels could not be deleted yet.")
-
-    def _end(self, progress: JobProgress, state: Ending, message: str) -> None:
-        """End a job without a new version. Readers see the end only once the store has it, or has refused it."""
-        ended = progress.ended(state, message)
-        try:
-            self._store.finish_job(ended)
-        except Exception:  # of any kind: the job ends here all the same, and `beat` tries again
-            logger.exception("The end of retrain %s could not be recorded.", ended.job_id)
-            self._unrecorded = ended
-        progress.row = ended
-        if state == "rejected":
-            self._tell("retrain.rejected", _described(ended))
-        logger.info("Retrain %s %s: %s", ended.job_id, state, message)
-
-    def _record_end(self, job: RetrainJob) -> None:
-        """Record an end that the store did not accept, or take over the one that the store has by now."""
-        row, own = self._store.job(job.job_id), self._progress
-        if row is None or not row.finished:
-            self._store.finish_job(job)
-        elif own and own.row.job_id == row.job_id:
-            own.row = row
-        self._unrecorded = None
-
-
-def _described(job: RetrainJob) -> dict[str, object]:
-    """What a webhook says about a finished job."""
-    metrics = job.metrics or {}
-    figures = {name: metrics.get(name) for name in ("accuracy", "macro_f1")}
-    names = ("job_id", "state", "mode", "message", "model_version", "samples", "labels", "created_at", "finished_at")
-    return {**{name: getattr(job, name) for name in names}, **figures}
+        self._endings.end_published(progress, done, row)
 
 
 def _remove(path: Path) -> None:
