@@ -1,5 +1,4 @@
 import logging
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,16 +7,12 @@ import pytest
 
 from helpers.retraining import Machine, Story, derive_version
 from helpers.service import make_settings
-from shoe_classifier.errors import InvalidModel, NotFound, StoreUnavailable
+from shoe_classifier.errors import InvalidModel, NotFound
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml.external_model import ExternalBundle
-from shoe_classifier.ml.live_model import LiveModelHolder, Readiness
-from shoe_classifier.services.local_registry import ExternalModelRegistry
+from shoe_classifier.ml.live_model import Readiness
 from shoe_classifier.services.model_registry import KeepPolicy, version_row
 from shoe_classifier.settings import Settings
-from shoe_classifier.storage.model_files import ModelFiles
-from shoe_classifier.storage.sqlite.store import SqliteStore
 from shoe_classifier.types import RetrainJob
 
 
@@ -204,62 +199,3 @@ def test_was_published(machine: Machine) -> None:
     assert not machine.registry.was_published(RetrainJob())
     machine.settings.live_model.unlink()
     assert not machine.registry.was_published(RetrainJob(model_version="v2"))
-
-
-# ---------------------------------------------------------------- a plain Keras model
-
-
-class Plain:
-    """Stands in for an external model."""
-
-    not_offered = ("retraining",)
-    since = 0.0
-
-    def __init__(self, sha256: str):
-        self.bundle = ExternalBundle(f"keras-{sha256[:12]}", ("a", "b"), "2026-01-01T00:00:00.000Z", b"")
-
-
-@pytest.mark.parametrize("marks_live", [True, False])
-def test_external_model(settings: Settings, marks_live: bool, tmp_path: Path) -> None:
-    store, holder = SqliteStore(tmp_path / "dataset"), LiveModelHolder(1000)
-    files = ModelFiles(settings.live_model)
-    registry = ExternalModelRegistry(
-        files,
-        store,
-        holder,
-        lambda path, sha256: Plain(sha256),
-        marks_live=marks_live,  # type: ignore[arg-type, return-value]
-    )
-    registry.restore()
-    assert holder.live.bundle.version == f"keras-{sha256_of(settings.live_model)[:12]}"
-    assert [row.state for row in store.versions()] == ["live" if marks_live else "candidate"]
-    store.close()
-
-
-def test_an_external_model_that_does_not_load_has_no_substitute(settings: Settings, tmp_path: Path) -> None:
-    Machine(settings, shared=False).start().close()
-    shutil.copy(settings.live_model, tmp_path / "other.h5")
-
-    def broken(path: Path, sha256: str) -> Plain:
-        raise InvalidModel("Expected a model; received none.")
-
-    store, holder = SqliteStore(tmp_path / "dataset"), LiveModelHolder(1000)
-    files = ModelFiles(tmp_path / "other.h5")
-    ExternalModelRegistry(files, store, holder, broken, marks_live=True).restore()  # type: ignore[arg-type]
-    assert (holder.readiness, holder.reason) == (Readiness.FAILING, "Expected a model; received none.")
-    store.close()
-
-
-def test_an_external_model_serves_without_its_row(settings: Settings, tmp_path: Path) -> None:
-    machine = Machine(settings, shared=True)
-    machine.store.fail("save_version", StoreUnavailable("Expected an answer; received none."))
-    holder = LiveModelHolder(1000)
-    ExternalModelRegistry(
-        machine.files,
-        machine.store,
-        holder,
-        lambda path, sha256: Plain(sha256),
-        marks_live=False,  # type: ignore[arg-type, return-value]
-    ).restore()
-    assert holder.readiness is Readiness.READY
-    machine.close()

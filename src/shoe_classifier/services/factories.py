@@ -6,7 +6,8 @@ from pathlib import Path
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.external_model import ExternalModel, open_external
 from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_file
-from shoe_classifier.services.local_registry import ExternalModelRegistry, LocalModelRegistry
+from shoe_classifier.services.external_registry import ExternalModelRegistry
+from shoe_classifier.services.local_registry import LocalModelRegistry
 from shoe_classifier.services.model_registry import KeepPolicy, ModelRegistry
 from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.services.webhooks import Webhooks

@@ -5,32 +5,20 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from shoe_classifier.errors import InvalidModel, StoreUnavailable
+from shoe_classifier.errors import InvalidModel
 from shoe_classifier.files import sha256_of
-from shoe_classifier.ml.external_model import ExternalModel
-from shoe_classifier.ml.live_model import LiveModelHolder, Model, open_model_file
-from shoe_classifier.services.model_registry import KeepPolicy, RegistryBase, identity_of, version_row
-from shoe_classifier.storage.model_files import ModelFiles
-from shoe_classifier.storage.protocols import Store
+from shoe_classifier.ml.live_model import Model, open_model_file
+from shoe_classifier.services.model_registry import identity_of, version_row
+from shoe_classifier.services.registry_base import RegistryBase
 from shoe_classifier.types import UNPUBLISHED, ModelVersion, RetrainJob
 
 logger = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 30.0  # for a database that another process has locked
 
 
 class LocalModelRegistry(RegistryBase):
     """See `ModelRegistry`. The live file is replaced first; if the store does not accept that, it is put back."""
 
-    def __init__(
-        self,
-        files: ModelFiles,
-        store: Store,
-        holder: LiveModelHolder,
-        keep: KeepPolicy,
-        patience_seconds: float = PATIENCE_SECONDS,
-    ):
-        super().__init__(files, store, holder, keep, patience_seconds)
+    default_patience = 30.0  # seconds, for a database that another process has locked
 
     def restore(self) -> None:
         """Serve the live file or, if it does not load, the newest archived version that does."""
@@ -151,46 +139,6 @@ class LocalModelRegistry(RegistryBase):
         live = self._store.live_version()
         if self._serving and (live is None or live.version != self._serving):
             self._store.set_live(self._serving)
-
-
-class ExternalModelRegistry(LocalModelRegistry):
-    """Serves the plain Keras model that the settings name, and nothing else.
-
-    Args:
-        open_external: opens the file, given its SHA-256.
-        marks_live: whether the store is told that the model is live. A shared store is not: other machines do not have
-            the file.
-    """
-
-    def __init__(
-        self,
-        files: ModelFiles,
-        store: Store,
-        holder: LiveModelHolder,
-        open_external: Callable[[Path, str], ExternalModel],
-        *,
-        marks_live: bool,
-    ):
-        super().__init__(files, store, holder, KeepPolicy(versions=1))
-        self._open_external = open_external
-        self._marks_live = marks_live
-
-    def _open_live(self) -> Model:
-        live = self._files.live
-        if not live.is_file():
-            raise InvalidModel(f"Expected a plain Keras model at {live.name}; there is none.")
-        sha256 = sha256_of(live)
-        model = self._open_external(live, sha256)
-        with contextlib.suppress(StoreUnavailable):  # the model can be served without its row
-            self._store.save_version(version_row(model.bundle, sha256, "candidate"))
-        return model
-
-    def _fall_back(self) -> bool:
-        return False  # an earlier model of this service is no substitute for the one that the settings name
-
-    def _note_live(self) -> None:
-        if self._marks_live:
-            super()._note_live()
 
 
 def _is_whole(file: Path, sha256: str) -> bool:

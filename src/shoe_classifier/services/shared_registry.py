@@ -6,29 +6,18 @@ from pathlib import Path
 
 from shoe_classifier.errors import InvalidModel, StoreUnavailable
 from shoe_classifier.files import sha256_of
-from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder, open_model_file
-from shoe_classifier.services.model_registry import KeepPolicy, RegistryBase, identity_of, version_row
-from shoe_classifier.storage.model_files import ModelFiles
-from shoe_classifier.storage.protocols import Store
+from shoe_classifier.ml.live_model import LiveModel, open_model_file
+from shoe_classifier.services.model_registry import identity_of, version_row
+from shoe_classifier.services.registry_base import RegistryBase
 from shoe_classifier.types import ModelVersion, RetrainJob
 
 logger = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 300.0  # for a store that does not answer; a retrain may have taken an hour by then
 
 
 class SharedModelRegistry(RegistryBase):
     """See `ModelRegistry`. The store is told first; a machine that cannot replace its file then follows later."""
 
-    def __init__(
-        self,
-        files: ModelFiles,
-        store: Store,
-        holder: LiveModelHolder,
-        keep: KeepPolicy,
-        patience_seconds: float = PATIENCE_SECONDS,
-    ):
-        super().__init__(files, store, holder, keep, patience_seconds)
+    default_patience = 300.0  # seconds, for a store that does not answer; a retrain may have taken an hour by then
 
     def restore(self) -> None:
         """Serve the store's live version; while the store does not answer, the live file if it was that version."""
