@@ -7,22 +7,30 @@ import pandas as pd
 import streamlit as st
 
 from client import Row
+from components import percent
 
 _ACCENT = "#3a8fb0"  # legible on light and on dark backgrounds
+_NUMBERS = alt.NumberLocale(decimal=".", thousands=",", grouping=[3], currency=["", ""], percent=" %")
+_Chart = alt.Chart | alt.LayerChart
 
 
-def bars(values: dict[str, float], axis: str, form: str = ".0%", top: float | None = 1.0) -> None:
-    """Horizontal bars, largest first, with their values."""
+def show(chart: _Chart, alt_text: str) -> None:
+    """Draw a chart, in which `.0%` gives `98 %`, as in the sentences around it."""
+    st.altair_chart(chart.configure(locale=alt.Locale(number=_NUMBERS)), alt=alt_text)
+
+
+def bars(values: dict[str, float], axis: str) -> None:
+    """Horizontal bars, largest first, with their values, 0..1."""
     table = pd.DataFrame({"label": list(values), "value": list(values.values())})
-    scale = alt.Scale(domain=[0, top]) if top else alt.Scale(zero=True)
+    scale = alt.Scale(domain=[0, 1])
     chart = alt.Chart(table).encode(
-        x=alt.X("value:Q", title=axis, scale=scale, axis=alt.Axis(format=form, tickCount=4)),
+        x=alt.X("value:Q", title=axis, scale=scale, axis=alt.Axis(format=".0%", tickCount=4)),
         y=alt.Y("label:N", title=None, sort="-x", axis=alt.Axis(labelOverlap=False)),
-        tooltip=["label:N", alt.Tooltip("value:Q", format=form)],
+        tooltip=["label:N", alt.Tooltip("value:Q", format=".0%")],
     )
-    text = chart.mark_text(align="left", dx=4, color="gray").encode(text=alt.Text("value:Q", format=form))
-    figures = ", ".join(f"{label} {value:{form if form != 'd' else '.0f'}}" for label, value in values.items())
-    st.altair_chart((chart.mark_bar(color=_ACCENT) + text).properties(height=alt.Step(28)), alt=f"{axis}: {figures}")
+    text = chart.mark_text(align="left", dx=4, color="gray").encode(text=alt.Text("value:Q", format=".0%"))
+    figures = ", ".join(f"{label} {percent(value)}" for label, value in values.items())
+    show((chart.mark_bar(color=_ACCENT) + text).properties(height=alt.Step(28)), f"{axis}: {figures}")
 
 
 def recalls(metrics: Row) -> dict[str, float]:
@@ -54,9 +62,10 @@ def side_by_side(figures: dict[str, dict[str, float]], title: str) -> None:
         )
     )
     series = (
-        f"{name}: " + ", ".join(f"{label} {value:.0%}" for label, value in row.items()) for name, row in figures.items()
+        f"{name}: " + ", ".join(f"{label} {percent(value)}" for label, value in row.items())
+        for name, row in figures.items()
     )
-    st.altair_chart(chart.properties(height=alt.Step(16)), alt=f"{title}, {'; '.join(series)}")
+    show(chart.properties(height=alt.Step(16)), f"{title}, {'; '.join(series)}")
 
 
 def learning_curve(points: Sequence[Sequence[float]]) -> None:
@@ -70,5 +79,5 @@ def learning_curve(points: Sequence[Sequence[float]]) -> None:
             y=alt.Y("recall:Q", title="recall", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
         )
     )
-    figures = ", ".join(f"{recall:.0%} with {number:.0f} pictures" for number, recall in points)
-    st.altair_chart(chart.properties(height=200), alt=f"recall: {figures}")
+    figures = ", ".join(f"{percent(recall)} with {number:.0f} pictures" for number, recall in points)
+    show(chart.properties(height=200), f"recall: {figures}")

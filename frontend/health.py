@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from changes import make_change, show_outcome
+from charts import show
 from client import Row
 from components import (
     PERCENT,
@@ -63,7 +64,7 @@ def by_day(days: list[Row]) -> None:
     lines = alt.Chart(table).mark_line(point=True)
     y = alt.Y("share:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
     chart = lines.encode(x=alt.X("day:O", title="day, in UTC"), y=y, color=alt.Color("of:N", title=None))
-    st.altair_chart(chart, height=220, alt="accuracy, unsure and not recognised by day")
+    show(chart.properties(height=220), "accuracy, unsure and not recognised by day")
 
 
 def health(status: Row) -> None:
@@ -147,7 +148,7 @@ def traffic(minutes: list[Row]) -> None:
         lines = alt.Chart(table).mark_line(point=True)
         chart = lines.encode(x=alt.X("time:T", title=None, axis=axis), y=alt.Y(f"{name}:Q", title=title))
         with column:
-            st.altair_chart(chart, height=220, alt=f"{title}, most recently {table[name].iloc[-1]:.1f}")
+            show(chart.properties(height=220), f"{title}, most recently {table[name].iloc[-1]:.1f}")
 
 
 @st.fragment

@@ -18,7 +18,8 @@ ACCEPTED_AS_BOOT = re.compile(r"^check_circle.* Boot · \d+ %")
 def test_one_key_corrects_an_answer_and_one_takes_it_back(page: Page, site: Site, tmp_path: Path) -> None:
     drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
     expect(page.get_by_role("heading", name=ACCEPTED_AS_BOOT)).to_be_visible()
-    expect(page.get_by_label(re.compile("^confidence: Boot"))).to_be_visible()  # the chart's text for listeners
+    expect(page.get_by_label(re.compile(r"^confidence: Boot \d+ %"))).to_be_visible()  # the chart's text for listeners
+    expect(main(page).get_by_text("100 %", exact=True).last).to_be_visible()  # on its axis, as in the sentences
     key(page, "2", main(page).get_by_text("Saved as Sandal. It counts from the next retrain."))
     assert [row["shoe_class"] for row in site.get("/training-data")] == ["Sandal"]
     key(page, "u", lambda: site.get("/training-data") == [])
