@@ -32,6 +32,9 @@ def test_a_version_says_what_it_lacks_and_is_tried_silently(page: Page, site: Si
     expect(page.get_by_text(re.compile(r"^\d+ of 500 answered, \d+ of them differently"))).to_be_visible()
     expect(page.get_by_text("Nobody has reviewed a difference yet.")).to_be_visible()
     press(page, "Stop", lambda: client.get("/status").json()["shadow"] is None)
+    press(page, "Start", lambda: client.get("/status").json()["shadow"])
+    press(page, "Publish it", main(page).get_by_text(f"Version {first} is live."))
+    assert client.get("/status").json()["model"]["version"] == first
 
 
 def test_a_version_is_taken_along_with_its_parity_report(page: Page, site: Site) -> None:
