@@ -51,11 +51,11 @@ def review(known: Sequence[str]) -> None:
 
 def waiting(kind: str) -> list[Row]:
     """The queue without what was answered since it was fetched; a new part of it once that is used up."""
-    kept = st.session_state.get("queue")
-    items = [] if kept is None or kept[0] != kind else [i for i in kept[1] if i["prediction_id"] not in answered()]
+    fetched, queue = st.session_state.get("queue", (kind, []))
+    items = [item for item in queue if fetched == kind and item["prediction_id"] not in answered()]
     if not items:
         items = api().review(kind, _PAGE)["items"]
-    st.session_state["queue"] = (kind, items)
+        st.session_state["queue"] = (kind, items)
     return items
 
 
@@ -85,7 +85,7 @@ def one(item: Row, known: Sequence[str]) -> None:
             undo_button()
         suggested = None if item["decision"] == "unknown" else item["suggestion"]
         label_buttons(known, f"review-{item['prediction_id']}", lambda label: save_label(ids, label), suggested)
-        if st.toggle("Details"):
+        if st.toggle("Details", value=True):
             bars(item["probabilities"], "confidence")
 
 

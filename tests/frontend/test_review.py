@@ -4,17 +4,25 @@ import re
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from helpers.pictures import draw
+from helpers.service import wait_for
 from helpers.site import Site, go, key, part, press, shoot
 
 pytestmark = pytest.mark.browser
 
 
+def gap(left: Locator, right: Locator) -> float:
+    """The pixels between two parts of the page."""
+    one, other = left.bounding_box(), right.bounding_box()
+    assert one and other
+    return other["x"] - one["x"] - one["width"]
+
+
 def predict(client: httpx.Client, count: int) -> None:
     names = ("Boot", "Sandal", "Shoe", "hat")
-    pictures = [(f"{i}.jpg", draw(names[i % 4], 300 + i)) for i in range(count)]
+    pictures = [(f"{i}.jpg", draw(names[i % 4], 300 + i, (300, 240))) for i in range(count)]
     assert client.post("/predict/batch", files=[("files", picture) for picture in pictures]).status_code == 200
 
 
@@ -25,6 +33,8 @@ def test_keys_answer_the_queue_and_a_page_is_confirmed_at_once(page: Page, site:
     go(page, "Predict")
     go(page, "Review")
     expect(page.get_by_role("radio", name="All 24")).to_be_visible()
+    shown = page.locator("[class*=st-key-asked] img")
+    wait_for(lambda: gap(shown, page.get_by_role("button", name=re.compile("^Boot"))) < 40)
     shoot(page, "review")
 
     def waiting() -> int:
@@ -36,6 +46,9 @@ def test_keys_answer_the_queue_and_a_page_is_confirmed_at_once(page: Page, site:
         seen = waiting()
         expect(page.get_by_role("radio", name=f"All {seen}")).to_be_visible()
     key(page, "u", lambda: waiting() > seen)
+    asked = shown.get_attribute("src")
+    key(page, "s", lambda: shown.get_attribute("src") != asked)
+    key(page, "u", lambda: shown.get_attribute("src") == asked)  # the same picture is asked about again
 
     part(page, "As a grid")
     press(page, re.compile("^Confirm "), lambda: waiting() < seen)
