@@ -8,8 +8,9 @@ from shoe_classifier.errors import InvalidModel
 from shoe_classifier.files import sha256_of
 from shoe_classifier.ml.live_model import LiveModelHolder
 from shoe_classifier.services import factories
+from shoe_classifier.services.external_registry import ExternalModelRegistry
 from shoe_classifier.services.factories import external_opener, open_model, open_registry, open_store
-from shoe_classifier.services.local_registry import ExternalModelRegistry, LocalModelRegistry
+from shoe_classifier.services.local_registry import LocalModelRegistry
 from shoe_classifier.services.model_registry import KeepPolicy
 from shoe_classifier.services.shared_registry import SharedModelRegistry
 from shoe_classifier.settings import Settings
