@@ -48,12 +48,19 @@ def test_headers_that_trickle_get_no_more_time(service: Process) -> None:
                 time.sleep(0.1)
 
 
+def refusals(service: Process, reason: str) -> int:
+    lines = service.client.get("/metrics").text.splitlines()
+    line = next((line for line in lines if line.startswith(f'shoe_refusals_total{{reason="{reason}"}}')), "x 0")
+    return int(float(line.split()[-1]))
+
+
 def test_endless_headers_are_refused(service: Process) -> None:
     with connect(service) as line:
         line.sendall(b"GET /health HTTP/1.1\r\nX: " + b"a" * 1_000_000)
         answer = read_to_the_end(line)
     assert answer.startswith(b"HTTP/1.1 400")
     assert answer.endswith(b'"code":"bad_request"}')
+    assert refusals(service, "headers") == 1
 
 
 FORM = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -108,12 +115,6 @@ def test_a_connection_lasts_over_many_requests(service: Process) -> None:
                 answer += line.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200")
             time.sleep(0.4)
-
-
-def refusals(service: Process, reason: str) -> int:
-    lines = service.client.get("/metrics").text.splitlines()
-    line = next((line for line in lines if line.startswith(f'shoe_refusals_total{{reason="{reason}"}}')), "x 0")
-    return int(float(line.split()[-1]))
 
 
 def test_trailers_count_as_headers(service: Process) -> None:

@@ -18,7 +18,7 @@ from shoe_classifier.api.middleware import (
     ReserveConnections,
     StripTrailingSlash,
 )
-from shoe_classifier.errors import NotFound
+from shoe_classifier.errors import NotFound, Overloaded, RequestTimeout, TooLarge
 
 
 def call(app: object, method: str, path: str) -> httpx.Response:
@@ -97,6 +97,25 @@ def test_errors_of_the_fast_path_are_those_of_the_framework(error: Exception) ->
     assert "a secret" not in fast.text
     assert counted(metrics, "/predict", "POST", fast.status_code) == 1
     assert counted(metrics, "/fail", "GET", fast.status_code) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [
+        (Overloaded("Expected x; received y.", "memory"), {"memory"}),
+        (TooLarge("Expected x; received y."), {"too_large"}),
+        (RequestTimeout("Expected x; received y."), {"request_timeout"}),
+        (NotFound("Expected x; received y."), set()),
+    ],
+)
+def test_what_limits_refuse_is_counted_by_its_reason(error: Exception, reasons: set[str]) -> None:
+    async def fail(request: Request) -> Response:
+        raise error
+
+    app, metrics = build(fail)
+    call(app, "POST", "/predict")
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    assert {sample.labels["reason"] for sample in samples if sample.name == "shoe_refusals_total"} == reasons
 
 
 @pytest.mark.parametrize("path", ["/items/a", "/items/a/", "/items/b//"])

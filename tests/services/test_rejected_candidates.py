@@ -1,6 +1,7 @@
 import contextlib
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,18 @@ def test_rejected_candidates_are_few_and_do_not_last(machine: Machine, rejecting
     machine.registry.remove_unpublished()
     assert {state_of(machine, version) for version in versions} == {"deleted"}
     assert not [version for version in versions if machine.files.file_of(version).exists()]
+
+
+@in_both_stores
+def test_the_candidate_of_a_running_job_stays(machine: Machine) -> None:
+    machine.real_store.start_job(RetrainJob(state="running"))
+    candidate = replace(machine.real_store.versions()[0], version="of another process", state="candidate")
+    machine.real_store.save_version(candidate, machine.settings.live_model)
+    machine.registry.remove_unpublished()
+    assert state_of(machine, candidate.version) == "candidate"
+    machine.real_store.fail_unfinished_jobs("The service was stopped.")
+    machine.registry.remove_unpublished()
+    assert state_of(machine, candidate.version) == "deleted"
 
 
 def test_a_broken_live_file_never_falls_back_to_a_rejected_candidate(machine: Machine, rejecting: None) -> None:

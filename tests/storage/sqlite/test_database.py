@@ -98,6 +98,17 @@ def test_a_file_that_is_no_database_is_not_kept_open(tmp_path: Path) -> None:
     database.close()
 
 
+def test_a_file_that_is_damaged_behind_its_header_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "file.sqlite3"
+    Database(path, MIGRATIONS).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
+    with closing(Database(path, MIGRATIONS)) as database:
+        assert "it is damaged" in (database.problem() or "")
+        path.write_bytes(whole)
+        assert rows(database) == []
+
+
 def open_files() -> set[str]:
     files = set()
     for handle in Path("/proc/self/fd").iterdir():

@@ -4,8 +4,9 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -461,3 +462,15 @@ def test_old_model_files_leave_the_bucket(machine: Machine, stack: Stack) -> Non
         gone = next(version for version, state in states.items() if state == "deleted")
         assert f"versions/{gone}.h5" not in stack.gateway.buckets["models"]
         assert client.post(f"/models/{gone}/activate").status_code == 404
+
+
+def test_a_model_file_without_a_row_stays_for_an_hour(machine: Machine, stack: Stack) -> None:
+    """Until then, another machine may be about to write its row."""
+    stack.gateway.buckets["models"]["versions/x.h5"] = ("application/x-hdf5", b"x")
+    with closing(SupabaseStore(machine("one"))) as store:
+        stack.gateway.age = timedelta(minutes=59)
+        store.forget_unused()
+        assert "versions/x.h5" in stack.gateway.buckets["models"]
+        stack.gateway.age = timedelta(minutes=61)
+        store.forget_unused()
+        assert "versions/x.h5" not in stack.gateway.buckets["models"]
