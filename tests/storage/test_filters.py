@@ -1,22 +1,9 @@
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
 
 from shoe_classifier.storage.filters import Days, conditions_of, split_days
-from shoe_classifier.storage.sqlite.migrations import RECORDS, migrate
-from shoe_classifier.storage.sqlite.records import _where
 from shoe_classifier.types import PredictionFilter, TrainingFilter
 
 TIME = "2026-11-25T10:00:00.000Z"
-
-
-@pytest.fixture
-def connection() -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection, RECORDS)
-        yield connection
 
 
 def test_times_are_bounds_of_ids_with_room_for_clocks() -> None:
@@ -33,31 +20,6 @@ def test_times_are_bounds_of_ids_with_room_for_clocks() -> None:
 
 def test_times_before_1970_are_bounds_too() -> None:
     assert conditions_of(TrainingFilter(since="0001-01-01T00:00:00.000Z"))[0].value.startswith("00000000-0000")
-
-
-@pytest.mark.parametrize(
-    "which",
-    [
-        PredictionFilter(label="Boot"),
-        PredictionFilter(decision="unknown"),
-        PredictionFilter(version="v1"),
-        PredictionFilter(since=TIME),
-        PredictionFilter(until=TIME),
-        TrainingFilter(label="Boot"),
-        TrainingFilter(learnt=False),
-        TrainingFilter(split="holdout"),
-        TrainingFilter(until=TIME),
-    ],
-    ids=str,
-)
-def test_filters_are_searched_by_an_index(
-    connection: sqlite3.Connection, which: PredictionFilter | TrainingFilter
-) -> None:
-    table = "Predict" if isinstance(which, PredictionFilter) else "Training_Data"
-    where, values = _where(conditions_of(which))
-    for query in (f"select * from {table} {where} order by id desc limit 50", f"select count(*) from {table} {where}"):
-        plan = " ".join(str(row[3]) for row in connection.execute(f"explain query plan {query}", values))
-        assert "TEMP B-TREE" not in plan and ("SEARCH" in plan or "unprocessed" in plan), plan
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,6 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-def test_a_million_rows_page_as_a_search_not_a_scan(store: SqliteStore) -> None:
-    plan = store._db.select("explain query plan select * from Predict where id < ? order by id desc limit ?", "f", 5)
-    assert "SEARCH" in plan[0]["detail"]
-    assert not any("TEMP B-TREE" in row["detail"] for row in plan)
-
-
 def test_failed_transaction_leaves_nothing(store: SqliteStore, tmp_path: Path) -> None:
     row, file = training(tmp_path, b"1")
     broken, other = training(tmp_path, b"2")

@@ -4,7 +4,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helpers.supabase_stack import Gateway, free_port, token
+from helpers.supabase_stack import Gateway, token
 from shoe_classifier.errors import NotFound, StoreRefused, StoreUnavailable
 from shoe_classifier.storage.supabase.cache import PictureCache
 from shoe_classifier.storage.supabase.client import SupabaseClient
@@ -13,20 +13,6 @@ from shoe_classifier.storage.supabase.picture_bucket import PictureBucket
 from shoe_classifier.types import picture_path
 
 ONE, TWO = picture_path("ab" * 32, ".jpg"), picture_path("cd" * 32, ".png")
-
-
-@pytest.fixture(scope="module")
-def running_gateway() -> Iterator[Gateway]:
-    gateway = Gateway(free_port())
-    gateway.start()
-    yield gateway
-    gateway.stop()
-
-
-@pytest.fixture
-def gateway(running_gateway: Gateway) -> Gateway:
-    running_gateway.reset()
-    return running_gateway
 
 
 @pytest.fixture
