@@ -54,7 +54,8 @@ with st.sidebar:
 with st.container(horizontal=True, wrap=False, key="phone-navigation"):  # where the sidebar is folded away
     # Not st.html, whose styles are gone once a fragment is redrawn.
     st.markdown(f"<style>{Path('static/style.css').read_text()}</style>", unsafe_allow_html=True)
-    st.html(f"<script>{Path('static/keys.js').read_text()}</script>", unsafe_allow_javascript=True)
+    scripts = "".join(Path(f"static/{name}.js").read_text() for name in ("keys", "toasts"))
+    st.html(f"<script>{scripts}</script>", unsafe_allow_javascript=True)
     for item in pages:
         st.page_link(item, icon=None)
 page.run()

@@ -6,16 +6,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from helpers.axe import violations
 from helpers.pictures import draw, lesson_zip, zip_of
-from helpers.site import ROOT, Site, choose, click, drop, files, go, key, main, part, press, settle, shoot
+from helpers.site import Site, choose, click, drop, files, go, key, main, part, press, shoot
 
 pytestmark = pytest.mark.browser
 
 PAGES = ("Predict", "Review", "Data", "Labels", "Retrain", "Versions", "Health")
 PUBLISHED = "Published. The next answer comes from the new model."
-AXE = ROOT / ".cache" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-# Streamlit's own field for files has the role of a decoration, and a label.
-RULES = {"resultTypes": ["violations"], "rules": {"presentation-role-conflict": {"enabled": False}}}
 
 
 def test_retrain_to_the_verdict_and_roll_back(page: Page, site: Site, tmp_path: Path) -> None:
@@ -65,6 +63,8 @@ def test_a_rejected_lesson_leads_on(page: Page, site: Site) -> None:
     expect(page.get_by_label("Leave out labels")).to_be_visible()
     expect(page.get_by_text(re.compile(r"^Bring more pictures: .*17 of beret"))).to_be_visible()
     shoot(page, "rejected")
+    click(page, page.get_by_text("Figures"), page.get_by_role("table", name="after"))
+    assert not violations(page)
     after = page.get_by_role("table", name="after")
     wrong = after.get_by_role("button", name=re.compile("^\\d+ of cap called hat"))
     click(page, page.get_by_text("Figures"), wrong)
@@ -94,6 +94,7 @@ def test_the_page_waits_for_a_service_that_restarts(page: Page, site: Site, tmp_
     drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
     expect(page.get_by_text("this page reconnects").first).to_be_visible()
     shoot(page, "away")
+    assert not violations(page)
     site.restart()  # the picture that was dropped meanwhile is answered
     expect(page.get_by_role("heading", name=re.compile("^check_circle.* Boot"))).to_be_visible()
     expect(page.get_by_text("this page reconnects")).to_have_count(0)
@@ -106,6 +107,7 @@ def test_a_key_is_asked_for_when_one_is_needed(page: Page, site: Site, tmp_path:
     field = page.get_by_label("API key", exact=True)
     expect(field).to_have_count(0)
     key(page, "1", field)
+    assert not violations(page)
     field.fill("another")
     field.press("Enter")
     expect(field).to_have_count(0)
@@ -140,18 +142,6 @@ def test_no_page_has_an_accessibility_violation(page: Page, site: Site, tmp_path
     click(page, page.get_by_text("Record from the camera"), page.get_by_text("Hold the button"))
     problems["Record"] = violations(page)
     assert not any(problems.values()), problems
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core objects to once the page is at rest: to all in the light theme, to contrasts in the dark one."""
-    page.add_script_tag(path=AXE)
-    found = []
-    for theme, rules in (("light", RULES), ("dark", {**RULES, "runOnly": ["color-contrast"]})):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        settle(page, 700)  # of fading in, which changes contrasts
-        rows = page.evaluate("rules => axe.run(document, rules)", rules)["violations"]
-        found += [f"{theme}: {row['id']}: {node['html'][:200]}" for row in rows for node in row["nodes"]]
-    return found
 
 
 def test_by_keyboard_alone(page: Page) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from helpers.axe import violations
 from helpers.pictures import draw, lesson_zip, zip_of
 from helpers.service import wait_for
 from helpers.site import Site, choose, click, drop, files, go, key, main, part, press, say, shoot
@@ -33,6 +34,7 @@ def test_an_upload_says_what_was_skipped_and_leads_to_a_retrain(page: Page, site
         expect(page.get_by_text(f"1 file skipped: {reason}")).to_be_visible()
     expect(page.get_by_text("hats.zip")).to_have_count(0)
     shoot(page, "data")
+    assert not violations(page)
     press(page, "Retrain now", page.get_by_role("heading", name="Retrain", level=1))
     expect(page.get_by_text("Published. The next answer comes from the new model.")).to_be_visible(timeout=60_000)
 
@@ -82,6 +84,7 @@ def test_pictures_are_found_moved_deleted_and_brought_back(page: Page, site: Sit
     dialog = page.get_by_role("dialog")
     confirm = dialog.get_by_role("button", name="Delete 1 picture")
     click(page, delete, confirm)
+    assert not violations(page)
     click(page, confirm, lambda: site.labels() == {"hat": 5, "cap": 2})
     expect(dialog).to_have_count(0)
     key(page, "u", lambda: site.labels() == {"hat": 5, "cap": 3})
@@ -104,6 +107,7 @@ def test_suspect_pictures_are_fixed_with_a_key_or_all_at_once(page: Page, site: 
     part(page, "Label ")
     expect(page.get_by_role("heading", name="hat?")).to_be_visible()
     shoot(page, "suspects")
+    assert not violations(page)
     key(page, "1", lambda: site.labels()["hat"] == before - 1)  # Boot
     page.get_by_role("switch", name="Only pictures that are not learned yet").focus()  # where keys work as elsewhere
     key(page, "u", lambda: site.labels()["hat"] == before)

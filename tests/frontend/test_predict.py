@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from helpers.axe import violations
 from helpers.pictures import draw
 from helpers.site import Site, click, drop, files, go, key, main, part, press, say, shoot
 
@@ -88,3 +89,4 @@ def test_the_services_message_is_shown(page: Page, tmp_path: Path) -> None:
     drop(page, files(tmp_path, ("broken.jpg", draw("Boot", 1)[:200])))
     expect(page.get_by_text("Expected a complete JPEG picture")).to_be_visible()
     expect(page.get_by_text("None", exact=True)).to_have_count(0)
+    assert not violations(page)

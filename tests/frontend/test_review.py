@@ -6,6 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from helpers.axe import violations
 from helpers.pictures import draw
 from helpers.service import wait_for
 from helpers.site import Site, go, key, part, press, shoot
@@ -29,6 +30,7 @@ def predict(client: httpx.Client, count: int) -> None:
 def test_keys_answer_the_queue_and_a_page_is_confirmed_at_once(page: Page, site: Site) -> None:
     go(page, "Review")
     expect(page.get_by_text("Nothing to review.")).to_be_visible()
+    assert not violations(page)
     predict(site.service.client, 24)
     go(page, "Predict")
     go(page, "Review")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from helpers.axe import violations
 from helpers.pictures import draw, lesson_zip
 from helpers.service import wait_for
 from helpers.site import Site, choose, go, main, press
@@ -31,6 +32,7 @@ def test_a_version_says_what_it_lacks_and_is_tried_silently(page: Page, site: Si
     wait_for(two_seen)
     expect(page.get_by_text(re.compile(r"^\d+ of 500 answered, \d+ of them differently"))).to_be_visible()
     expect(page.get_by_text("Nobody has reviewed a difference yet.")).to_be_visible()
+    assert not violations(page)
     press(page, "Stop", lambda: client.get("/status").json()["shadow"] is None)
     press(page, "Start", lambda: client.get("/status").json()["shadow"])
     press(page, "Publish it", main(page).get_by_text(f"Version {first} is live."))
