@@ -72,7 +72,7 @@ def health(status: Row) -> None:
     model, store, requests = status["model"], status["store"], status["requests"]
     latency = f"{store['latency_ms']:.0f} ms" if store.get("latency_ms") else None
     figures = [
-        ("Service", status["status"], f"up {_duration(status['uptime_seconds'])}"),
+        ("State", status["status"], f"up {_duration(status['uptime_seconds'])}"),
         ("Requests", f"{requests['count']:,.0f}", f"{requests['average_ms']:.1f} ms on average"),
         ("Store", store["kind"], latency),
         ("Model's age", "none", None),
@@ -190,8 +190,8 @@ def predictions(labels: list[str]) -> None:
 def _time_axis(length: timedelta) -> alt.Axis:
     if length.days:
         return alt.Axis(format="%d %b %H:%M")
-    step = max(1, length // timedelta(minutes=6))  # otherwise, some minutes would stand there twice
-    return alt.Axis(format="%H:%M", tickCount=alt.TimeIntervalStep(interval="minute", step=step))
+    ticks = max(1, min(6, length // timedelta(minutes=1)))  # with more, some minutes would stand there twice
+    return alt.Axis(format="%H:%M", tickCount=ticks)
 
 
 def _seconds_since(timestamp: str) -> float:

@@ -10,6 +10,8 @@ from charts import learning_curve
 from client import Row
 from components import AIM, PERCENT, api, cell, count, escape_markdown, handle_api_errors, in_percent, percent
 
+_LOPSIDED = 5  # times as many pictures of one taught label as of another
+
 
 @st.fragment
 @handle_api_errors()
@@ -65,7 +67,7 @@ def enough(row: Row) -> str:
 
 
 def unbalanced(rows: Sequence[Row]) -> None:
-    """Warn about labels that rest on few pictures alone."""
+    """Warn about labels that rest on few pictures alone, and about taught ones of very different numbers."""
     few = [
         f"{escape_markdown(row['label'])} ({row['pictures']})"
         for row in rows
@@ -73,6 +75,10 @@ def unbalanced(rows: Sequence[Row]) -> None:
     ]
     if few:
         st.warning(f"Few pictures: {', '.join(few)}. Aim for at least {AIM} per label.", icon=":material/warning:")
+    taught = sorted((row["pictures"], row["label"]) for row in rows if row["pictures"] and not row["built_in"])
+    if taught and taught[-1][0] >= _LOPSIDED * taught[0][0]:
+        numbers = ", ".join(f"{number:,} {escape_markdown(label)}" for number, label in (taught[-1], taught[0]))
+        st.warning(f"Unbalanced: {numbers}.", icon=":material/balance:")
 
 
 def one(row: Row, others: Sequence[str]) -> None:

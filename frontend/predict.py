@@ -8,7 +8,7 @@ import streamlit as st
 from answering import answered, label_buttons, save_label
 from changes import can_undo, change, draw_again, show_outcome, undo_button
 from charts import bars
-from client import ApiError, Prediction
+from client import ApiError, Prediction, Unreachable
 from components import (
     api,
     count,
@@ -245,8 +245,13 @@ st.file_uploader(
     args=(f"drop-{drops}",),
 )
 with handle_api_errors():
-    status = api().status()
-    model = live_model(status)
+    try:
+        status = api().status()
+        model = live_model(status)
+    except Unreachable:
+        if pictures():
+            st.info(f"{count(len(pictures()), 'picture')}, kept until the service answers.", icon=":material/image:")
+        raise
     st.caption(f"I know {len(model['labels'])} labels: {', '.join(map(escape_markdown, model['labels']))}.")
     if pictures():
         answer_all(model["version"], min(_AT_ONCE, status["limits"]["max_batch_files"]))

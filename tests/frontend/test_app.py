@@ -93,6 +93,7 @@ def test_the_page_waits_for_a_service_that_restarts(page: Page, site: Site, tmp_
     site.service.close()
     drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
     expect(page.get_by_text("this page reconnects").first).to_be_visible()
+    expect(page.get_by_text("1 picture, kept until the service answers.")).to_be_visible()
     shoot(page, "away")
     assert not violations(page)
     site.restart()  # the picture that was dropped meanwhile is answered

@@ -14,10 +14,11 @@ def names(site: Site) -> list[str]:
 
 
 def test_each_change_of_a_label_has_a_way_back(page: Page, site: Site) -> None:
-    for label, count in (("hat", 4), ("cap", 3)):
+    for label, count in (("hat", 20), ("cap", 3)):
         site.service.client.post("/upload", files={"file": lesson_zip(label, count)})
     before = names(site)
     go(page, "Labels")
+    expect(page.get_by_text("Unbalanced: 20 hat, 3 cap.")).to_be_visible()
     choose(page, "Look at a label", "hat")
     press(page, "Merge", page.get_by_role("combobox", name="Into"))
     choose(page, "Into", "cap")
@@ -32,4 +33,4 @@ def test_each_change_of_a_label_has_a_way_back(page: Page, site: Site) -> None:
     page.reload()
     press(page, "Take it back", lambda: names(site) == before)
     expect(page.get_by_text("cap is removed")).to_have_count(0)
-    assert len(site.service.client.get("/training-data").json()) == 7
+    assert len(site.service.client.get("/training-data").json()) == 23

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from helpers.axe import violations
-from helpers.pictures import draw
+from helpers.pictures import draw, lesson_zip
 from helpers.site import Site, click, drop, files, go, key, main, part, press, say, shoot
 
 pytestmark = pytest.mark.browser
@@ -38,19 +38,22 @@ def test_one_key_corrects_an_answer_and_one_takes_it_back(page: Page, site: Site
 
 
 def test_many_pictures_are_summed_up_and_filtered(page: Page, site: Site, tmp_path: Path) -> None:
-    names = ["Boot"] * 12 + ["Shoe"] * 9 + ["hat"] * 2
+    names = ["Boot"] * 20 + ["Shoe"] * 17 + ["hat"] * 2
     pictures = [(f"{name}{i}.jpg", draw(name, 100 + i)) for i, name in enumerate(names)]
     sent = [("files", picture) for picture in pictures]
     answers = site.service.client.post("/predict/batch", files=sent).json()["results"]
     sure = Counter(answer["predicted_class"] for answer in answers if answer["decision"] == "accepted")
     before = site.get("/status")["requests"]["count"]
     drop(page, files(tmp_path, *pictures, ("=1+broken.jpg", draw("Boot", 1)[:200])))
-    summary = re.compile(f"^24 pictures: {sure['Boot']} Boot, {sure['Shoe']} Shoe, .*1 not readable")
+    summary = re.compile(f"^40 pictures: {sure['Boot']} Boot, {sure['Shoe']} Shoe, .*1 not readable")
     expect(page.get_by_role("heading", name=summary)).to_be_visible()
     assert site.get("/status")["requests"]["count"] - before < 12, "Expected one call for all."
     expect(page.get_by_text("Expected a complete JPEG picture")).to_be_visible()
-    expect(page.locator("[class*=st-key-tiles]").get_by_role("img", name="predicted as")).to_have_count(23)
+    expect(page.locator("[class*=st-key-tiles]").get_by_role("img", name="predicted as")).to_have_count(39)
     shoot(page, "predict-many")
+    assert main(page).evaluate("element => element.scrollHeight / element.clientHeight") <= 2
+    answers = page.locator("[class*=st-key-tiles] li")
+    assert max(answers.evaluate_all("items => items.map((item) => item.querySelectorAll('button').length)")) <= 3
 
     part(page, f"Shoe {sure['Shoe']}")
     expect(main(page).get_by_role("img", name="predicted as Shoe")).to_have_count(sure["Shoe"])
@@ -66,10 +69,10 @@ def test_many_pictures_are_summed_up_and_filtered(page: Page, site: Site, tmp_pa
     with page.expect_download() as download:
         main(page).get_by_role("button", name="CSV", exact=True).click()
     rows = Path(download.value.path()).read_text().splitlines()
-    assert len(rows) == 25
+    assert len(rows) == 41
     assert any(row.startswith("'=1+broken.jpg,") for row in rows)  # no spreadsheet computes it
     assert sum(",Shoe," in row for row in rows) >= sure["Shoe"]
-    summed_up = page.get_by_text("24 pictures")
+    summed_up = page.get_by_text("40 pictures")
     press(page, "Clear", lambda: not summed_up.count())
     key(page, "u", summed_up)
 
@@ -83,6 +86,14 @@ def test_on_a_phone_answer_picture_and_correction_share_a_screen(page: Page, tmp
         expect(item.first).to_be_in_viewport(ratio=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shoot(page, "phone")
+
+
+def test_training_pictures_are_close_together_on_a_phone(page: Page, site: Site) -> None:
+    site.service.client.post("/upload", files={"file": lesson_zip("hat", 24)})
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{site.url}/data?part=Pictures")
+    expect(page.get_by_role("img", name="training picture of hat")).to_have_count(24)
+    assert main(page).evaluate("element => element.scrollHeight / element.clientHeight") <= 4
 
 
 def test_the_services_message_is_shown(page: Page, tmp_path: Path) -> None:
