@@ -27,8 +27,9 @@ ALLOWED = {  # for each layer, or module beside the layers, what its modules may
     "cli_scale": FOUNDATION | {"terminal", "scale", "services", "ml", "storage", "settings"},
     "main": FOUNDATION | {"api", "scale", "services", "ml", "storage", "settings", "__version__"},
     "client_errors": set(),
+    "cli_service": {"client_errors", "terminal", "types"},
     "cli": FOUNDATION
-    | {"client_errors", "cli_scale", "terminal", "main", "api", "services", "ml", "storage", "settings"},
+    | {"cli_scale", "cli_service", "terminal", "main", "api", "services", "ml", "storage", "settings"},
     "__main__": {"cli"},
     "__init__": set(),
 }

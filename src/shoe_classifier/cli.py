@@ -4,28 +4,23 @@ import json
 import shutil
 import sys
 import tempfile
-import time
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from shoe_classifier.cli_scale import scale
-from shoe_classifier.client_errors import ApiError, check
+from shoe_classifier.cli_service import import_pictures, retrain
 from shoe_classifier.errors import AppError, ConfigurationError
 from shoe_classifier.ml.dataset import IMAGE_SIZE
 from shoe_classifier.ml.exports.formats import ExportFormat
 from shoe_classifier.settings import Settings
-from shoe_classifier.terminal import console, or_exit, progress_bar, read_settings, show_on
-from shoe_classifier.types import RetrainMode
+from shoe_classifier.terminal import console, or_exit, print_metrics, progress_bar, read_settings, show_on
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 PRETRAINED = Path("models/pretrained.h5")
-_POLL_SECONDS = 0.3
 supabase = typer.Typer(no_args_is_help=True, help="About the Supabase project of the settings.")
 app.add_typer(supabase, name="supabase")
 benchmark = typer.Typer(no_args_is_help=True, help="How good the live model is at what it is made for.")
@@ -106,7 +101,7 @@ def train(
     with progress_bar() as progress:
         task = progress.add_task("Reading pictures", total=1.0)
         bundle = or_exit(train_from_folders, plan, show_on(progress, task))
-    _print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
+    print_metrics(bundle.metrics, f"Version {bundle.version} in {out}, on held-out pictures")
 
 
 @app.command()
@@ -122,7 +117,7 @@ def evaluate(
     with progress_bar() as progress:
         task = progress.add_task("Classifying pictures", total=None)
         metrics = or_exit(evaluate_folder, model, data, show_on(progress, task), out)
-    _print_metrics(metrics, f"{data}")
+    print_metrics(metrics, f"{data}")
     console().print("Decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in metrics["decisions"].items()))
     for mistake in metrics["mistakes"]:
         console().print(
@@ -130,30 +125,6 @@ def evaluate(
             f"({mistake['confidence']:.2f})",
             markup=False,
         )
-
-
-@app.command()
-def retrain(
-    data: Annotated[Path | None, typer.Argument(help="A ZIP of labelled folders to upload first.", exists=True)] = None,
-    url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
-    mode: Annotated[RetrainMode, typer.Option(help="quick: only the head; full: upper layers, too.")] = "auto",
-    force: Annotated[bool, typer.Option(help="Publish even a model that is worse.")] = False,
-) -> None:
-    """Ask the running service to learn from what was uploaded, and follow the job to its end."""
-    with progress_bar() as progress:
-        task = progress.add_task("Starting", total=1.0)
-        job = _run_retrain(
-            url,
-            {"mode": mode, "force": str(force).lower()},
-            data,
-            lambda job: progress.update(task, description=job["message"], completed=job["progress"]),
-        )
-    console().print(f"[bold]{job['state']}[/bold]: ", end="")
-    console().print(job["message"], markup=False)
-    if job["metrics"]:
-        _print_metrics(job["metrics"], "On held-out pictures")
-    if job["state"] != "published":
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -187,25 +158,8 @@ def export(
     print(f"{out}, {out.stat().st_size:,} bytes. {_parity(report)}")
 
 
-@app.command("import")
-def import_pictures(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            help="A folder, or a ZIP, of labelled folders, or of pictures with a list: CSV, COCO, Label Studio's JSON; "
-            "a project of Teachable Machine (.tm); an export of this service.",
-            exists=True,
-        ),
-    ],
-    url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
-) -> None:
-    """Add labelled pictures to the training data of the running service."""
-    with _as_zip(data) as file, _client(url) as client:
-        report = _json(client.post("/upload", files={"file": (data.name, file)}))
-    for skipped in report["skipped"]:
-        console().print(f"{skipped['name']}: {skipped['reason']}. {skipped['detail']}", markup=False)
-    labels = ", ".join(f"{count} {label}" for label, count in report["labels"].items())
-    console().print(f"Accepted {report['accepted']}: {labels}. Skipped {len(report['skipped'])}.", markup=False)
+app.command()(retrain)
+app.command("import")(import_pictures)
 
 
 @app.command(hidden=True)
@@ -273,59 +227,6 @@ def check_project() -> None:
         raise typer.Exit(1)
 
 
-def _run_retrain(
-    url: str, options: dict[str, str], data: Path | None, show: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Start a retrain of the service at `url` and poll it; returns the finished job as JSON."""
-    with _client(url) as client:
-        files = {"file": (data.name, data.read_bytes())} if data else None
-        job = _json(client.post("/retrain", params=options, files=files))
-        while job["finished_at"] is None or job["state"] in ("queued", "running"):
-            show(job)
-            time.sleep(_POLL_SECONDS)
-            job = _json(client.get(f"/retrain/{job['job_id']}"))
-        return job
-
-
-@contextmanager
-def _client(url: str) -> Iterator[Any]:
-    """A client of the running service, with the key of the settings; exits if that refuses, or is not there."""
-    import httpx
-
-    key = read_settings().api_key
-    headers = {"X-API-Key": key.get_secret_value()} if key else {}
-    try:
-        with httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False) as client:
-            yield client
-    except httpx.TransportError as error:
-        sys.exit(f"Expected a running service at {url}; {error}. `python -m shoe_classifier serve` starts one.")
-    except ApiError as error:
-        sys.exit(error.detail)
-
-
-@contextmanager
-def _as_zip(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, or a ZIP of all files in a folder."""
-    if path.is_file():
-        with path.open("rb") as file:
-            yield file
-        return
-    with tempfile.TemporaryFile() as file:
-        with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
-            for member in sorted(path.rglob("*")):
-                if member.is_file():
-                    archive.write(member, member.relative_to(path))
-        file.seek(0)
-        yield file
-
-
-def _json(response: Any) -> dict[str, Any]:
-    """The body of an HTTP response. Raises `ApiError` if it is a refusal."""
-    check(response)
-    body: dict[str, Any] = response.json()
-    return body
-
-
 def _pictures(paths: list[Path]) -> Iterator[Path]:
     """The files as they were given, and the pictures in folders, at any depth, sorted by name."""
     from shoe_classifier.ml.preprocessing import PICTURE_NAMES
@@ -366,19 +267,4 @@ def _parity(report: dict[str, Any]) -> str:
         f"decides differently about {report['decision_changes']}. A probability differs by at most "
         f"{report['largest_difference']:.1e}. It takes {report['export_ms']:.1f} ms for a picture, the service "
         f"{report['service_ms']:.1f} ms."
-    )
-
-
-def _print_metrics(metrics: dict[str, Any], title: str) -> None:
-    from rich.table import Table
-
-    table = Table("label", "precision", "recall", "F1", "pictures", title=title)
-    for name, figures in metrics["per_class"].items():
-        table.add_row(name, *(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1")), str(figures["support"]))
-    console().print(table)
-    low, high = metrics["accuracy_interval"]
-    console().print(
-        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.3f} to {high:.3f}, {metrics['samples']} pictures), "
-        f"balanced accuracy {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}, "
-        f"calibration error {metrics['ece']:.4f}"
     )

@@ -71,3 +71,19 @@ def progress_bar(*, disable: bool = False) -> Any:
 def show_on(progress: Any, task: Any) -> Report:
     """A report that moves a progress bar."""
     return lambda event: progress.update(task, description=event.message, completed=event.progress)
+
+
+def print_metrics(metrics: dict[str, Any], title: str) -> None:
+    """Print what `evaluation` measured: a row for each label, and the figures of all."""
+    from rich.table import Table
+
+    table = Table("label", "precision", "recall", "F1", "pictures", title=title)
+    for name, figures in metrics["per_class"].items():
+        table.add_row(name, *(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1")), str(figures["support"]))
+    console().print(table)
+    low, high = metrics["accuracy_interval"]
+    console().print(
+        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.3f} to {high:.3f}, {metrics['samples']} pictures), "
+        f"balanced accuracy {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}, "
+        f"calibration error {metrics['ece']:.4f}"
+    )
