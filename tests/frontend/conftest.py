@@ -3,11 +3,12 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
-from helpers.site import Site, serve
+from helpers.site import TIMEZONE, Site, serve
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +34,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Iterator
 
 @pytest.fixture(scope="session")
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One for all tests, so that what each page loads is in the browser's cache."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1250})
+    """One for all tests, so that what each page loads is in the browser's cache; nothing comes from elsewhere."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1250}, timezone_id=TIMEZONE)
     context.set_default_timeout(60_000)
+    asked: set[str | None] = set()
+    context.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
     yield context
     context.close()
+    assert asked <= {"127.0.0.1", None}  # None for what a page made itself
 
 
 @pytest.fixture

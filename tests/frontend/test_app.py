@@ -1,14 +1,16 @@
 """What all pages share, and the way from a lesson to a verdict and back."""
 
 import re
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from helpers.axe import violations
 from helpers.pictures import draw, lesson_zip, zip_of
-from helpers.site import Site, choose, click, drop, files, go, key, main, part, press, shoot
+from helpers.site import TIMEZONE, Site, choose, click, drop, files, go, key, main, part, press, shoot
 
 pytestmark = pytest.mark.browser
 
@@ -22,6 +24,8 @@ def test_retrain_to_the_verdict_and_roll_back(page: Page, site: Site, tmp_path: 
     expect(main(page).get_by_text("60 new pictures, not learned yet")).to_be_visible()
     press(page, "Retrain", lambda: site.get("/retrain"))
     expect(page.get_by_text(PUBLISHED).first).to_be_visible(timeout=60_000)
+    started = datetime.fromisoformat(site.get("/retrain")[0]["created_at"]).astimezone(ZoneInfo(TIMEZONE))
+    expect(page.get_by_label("Verdict of")).to_have_value(re.compile(f"^{started:%Y-%m-%d %H:%M:%S}"))
     expect(page.get_by_text(re.compile(r"^New: hat \d+ of \d+\."))).to_be_visible()
     expect(page.get_by_text(re.compile(r"^Old labels: \d+\.\d %, was \d+\.\d %\."))).to_be_visible()
     expect(page.get_by_text("new pictures get a different answer")).to_be_visible()

@@ -18,6 +18,7 @@ def test_each_change_of_a_label_has_a_way_back(page: Page, site: Site) -> None:
         site.service.client.post("/upload", files={"file": lesson_zip(label, count)})
     before = names(site)
     go(page, "Labels")
+    expect(page.get_by_text("Few pictures: cap (3). Aim for at least 20 per label.")).to_be_visible()
     expect(page.get_by_text("Unbalanced: 20 hat, 3 cap.")).to_be_visible()
     choose(page, "Look at a label", "hat")
     press(page, "Merge", page.get_by_role("combobox", name="Into"))

@@ -15,6 +15,7 @@ from helpers.service import Process, wait_for
 from helpers.supabase_stack import free_port
 
 ROOT = Path(__file__).parent.parent.parent
+TIMEZONE = "Asia/Kolkata"  # of visitors: half an hour beside all that a server could be in
 SHOTS = os.environ.get("SCREENSHOTS")
 _TRIES, _SECONDS = 4, 15  # of an action whose effect fails to come
 # Streamlit says whether it draws; what a click causes begins a moment after it, so rest is what lasts.
