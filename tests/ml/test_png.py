@@ -36,6 +36,16 @@ def test_what_is_left_to_pillow() -> None:
     assert not png.has_bands(whole[:25])
 
 
+def test_files_whose_header_is_elsewhere_or_not_the_only_one_are_left_to_pillow() -> None:
+    whole = encode(picture("RGB"), "PNG")
+    header = whole[8:33]
+    larger = header[:8] + (10_000).to_bytes(4) * 2 + header[16:]
+    text = (13).to_bytes(4) + b"tEXt" + larger[8:]  # where the header is otherwise
+    assert png.has_bands(whole)
+    for before in (larger, header, text):
+        assert not png.has_bands(whole[:8] + before + whole[8:])
+
+
 def test_a_file_that_is_cut_short_is_an_error() -> None:
     data = encode(picture("RGB"), "PNG")
     for end in range(33, len(data) - 100, 97):

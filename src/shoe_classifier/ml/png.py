@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER = b"IHDR"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
 _AT_ONCE = 64 << 10  # compressed bytes; what is left of them is copied for each band
 
 
 def has_bands(data: bytes) -> bool:
-    """Whether `bands` can decode a file: eight bits per sample, and not interlaced, as nearly all are."""
-    return data[24:25] == b"\x08" and data[28:29] == b"\0" and data[25] in _CHANNELS
+    """Whether `bands` can decode a file: eight bits per sample, and not interlaced, as nearly all are.
+
+    Not one whose header is somewhere else, or that has several: Pillow goes by the last.
+    """
+    usual = data[12:16] == _HEADER and data[24:25] == b"\x08" and data[28:29] == b"\0" and data[25] in _CHANNELS
+    return usual and data.count(_HEADER) == 1
 
 
 def bands(data: bytes, rows: int) -> Iterator[Image.Image]:
@@ -66,7 +71,7 @@ class _Stream:
 def _open(header: bytes, colours: bytes, stored: bytes | bytearray) -> Image.Image:
     """A picture of rows as they are stored."""
     pixels = _chunk(b"IDAT", zlib.compress(stored, 0))
-    file = b"".join([SIGNATURE, _chunk(b"IHDR", header), colours, pixels, _chunk(b"IEND", b"")])
+    file = b"".join([SIGNATURE, _chunk(_HEADER, header), colours, pixels, _chunk(b"IEND", b"")])
     return Image.open(io.BytesIO(file), formats=("PNG",))
 
 
