@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from helpers.pictures import draw, encode
 from shoe_classifier.errors import InvalidImage, TooLarge, TooSmall, UnsupportedImage
@@ -182,6 +183,18 @@ def test_a_jpeg_of_countless_scans_is_refused_before_it_is_decoded() -> None:
     scan = data.rindex(b"\xff\xda")
     with pytest.raises(InvalidImage, match="100 scans"):
         decode(data[:-2] + data[scan:-2] * 200 + data[-2:], 16)
+
+
+def test_texts_of_a_png_that_take_much_memory_are_refused() -> None:
+    """They are decompressed with the header, where no limit of pictures holds."""
+    texts = PngInfo()
+    for number in range(3):
+        texts.add_text(str(number), "a" * 1_000_000, zip=True)
+    decode(encode(two_colours(), "PNG", pnginfo=texts), 16)
+    for number in range(3, 6):
+        texts.add_text(str(number), "a" * 1_000_000, zip=True)
+    with pytest.raises(InvalidImage):
+        decode(encode(two_colours(), "PNG", pnginfo=texts), 16)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "AVIF", "BMP", "JPEG"])

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import PurePath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from shoe_classifier.errors import AppError, InvalidImage, TooLarge, TooSmall, UnsupportedImage
 from shoe_classifier.ml import jpeg, png, webp
@@ -16,6 +16,8 @@ from shoe_classifier.types import ACCEPTED_FORMATS, EXTENSIONS, MAX_IMAGE_PIXELS
 
 # Pillow refuses only at twice its own limit, and warns before; `check_size` refuses by the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
+# Texts are decompressed with the header, before the limits give memory for the picture. Pillow would take 250 MB.
+PngImagePlugin.MAX_TEXT_MEMORY = 4 << 20
 
 # Of the process, like the memory that they guard; `main` sets them.
 LIMITS = DecodingLimits(max_bytes=216 << 20, max_jpeg_scans=100)
