@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from helpers.axe import violations
-from helpers.pictures import draw, lesson_zip, zip_of
+from helpers.pictures import draw, lesson_zip, mixed_up_lesson, zip_of
 from helpers.site import TIMEZONE, Site, choose, click, drop, files, go, key, main, part, press, shoot
 
 pytestmark = pytest.mark.browser
@@ -51,13 +51,7 @@ def test_retrain_to_the_verdict_and_roll_back(page: Page, site: Site, tmp_path: 
 
 
 def test_a_rejected_lesson_leads_on(page: Page, site: Site) -> None:
-    lesson = {}
-    for i in range(120):  # hats and caps, of which each tenth four have the label of the other
-        label, shown = ("hat", "hat") if i % 2 else ("cap", "Boot")
-        if i % 10 < 4:
-            label = "cap" if label == "hat" else "hat"
-        lesson[f"{label}/{i}.jpg"] = draw(shown, 7000 + i)
-    lesson |= {f"beret/{i}.jpg": draw("beret", 8000 + i) for i in range(3)}
+    lesson = mixed_up_lesson() | {f"beret/{i}.jpg": draw("beret", 8000 + i) for i in range(3)}
     client = site.service.client
     client.post("/upload", files={"file": zip_of(lesson)})
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()

@@ -53,5 +53,16 @@ def lesson_zip(label: str, count: int = 40, start: int = 1000) -> bytes:
     return zip_of({f"{label}/{i}.jpg": draw(label, i) for i in range(start, start + count)})
 
 
+def mixed_up_lesson() -> dict[str, bytes]:
+    """Hats and caps, of which each tenth four have the label of the other; the gate refuses them."""
+    lesson = {}
+    for i in range(120):
+        label, shown = ("hat", "hat") if i % 2 else ("cap", "Boot")
+        if i % 10 < 4:
+            label = "cap" if label == "hat" else "hat"
+        lesson[f"{label}/{i}.jpg"] = draw(shown, 7000 + i)
+    return lesson
+
+
 def drawn(seeds: range) -> list[Picture]:
     return [Picture(label, f"{label}/{seed}.jpg", draw(label, seed)) for label in SHAPES for seed in seeds]
