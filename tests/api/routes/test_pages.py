@@ -7,6 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Playwright, expect
 
+from helpers.axe import violations
 from helpers.pictures import draw
 
 
@@ -45,6 +46,7 @@ def test_a_picture_is_classified_on_the_start_page(page: Page, client: httpx.Cli
         {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
     )
     expect(page.get_by_role("status")).to_contain_text("Expected")
+    assert not violations(page)
 
 
 @pytest.mark.browser
@@ -56,6 +58,7 @@ def test_frames_are_classified_and_not_kept(page: Page, client: httpx.Client) ->
     )
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    assert not violations(page)
     assert client.get("/predictions").json() == []
 
 

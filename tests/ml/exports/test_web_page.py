@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect
 
+from helpers.axe import violations
 from helpers.pictures import SHAPES, draw
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.exports.litert_graph import export_tflite
@@ -135,6 +136,7 @@ def test_a_file_is_answered_in_words(page: Page, tmp_path: Path) -> None:
     assert boot > 10 * max(others)
     page.get_by_label("Choose a picture").set_input_files(tmp_path / "text.jpg")
     expect(page.locator("#state")).to_have_text("This file is not a picture that the browser can read.")
+    assert not violations(page)
 
 
 @pytest.mark.browser
