@@ -1,5 +1,6 @@
 """A confusion matrix whose cells open their pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -10,6 +11,7 @@ from pictures import thumbnails
 from tiles import Tile, tiles
 
 _STATIC = Path(__file__).parent / "static"
+_NARROW = 7  # labels of a matrix that fits beside another one
 _SHOWN = 60  # pictures of a cell
 _STORED = 500  # held-out pictures of a label that are looked through
 _HASH = 16  # digits of a picture's hash by which metrics name it
@@ -21,12 +23,21 @@ _matrix = st.components.v2.component(
 )
 
 
+def confusions(measured: Mapping[str, Row], key: str) -> None:
+    """Matrices by their titles: beside each other, or below each other when they are wide."""
+    wide = max(len(metrics["labels"]) for metrics in measured.values()) > _NARROW
+    places = [st.container() for _ in measured] if wide else st.columns(2)
+    for place, (title, metrics) in zip(places, measured.items(), strict=False):
+        with place:
+            confusion(metrics, title, f"{key}-{title}")
+
+
 @st.fragment
 @handle_api_errors()
 def confusion(metrics: Row, title: str, key: str) -> None:
     """A row per true label, a column per predicted one; colours show shares of a row, a click shows the pictures."""
     st.markdown(f"**{escape_markdown(title)}**")
-    data = {"labels": metrics["labels"], "rows": metrics["confusion_matrix"], "title": title}
+    data = {"labels": metrics["labels"], "rows": metrics["confusion_matrix"], "title": title, "narrow": _NARROW}
     cell = _matrix(key=f"matrix-{key}", data=data, default={"cell": None}, on_cell_change=lambda: None).cell
     if cell is None:
         st.caption("Rows: what is in the picture. Columns: what it was called. Each number opens its pictures.")
@@ -52,11 +63,12 @@ def pictures_of(metrics: Row, label: str, predicted: str, key: str) -> None:
         title = f"{predicted} · {percent(named[name]['confidence'])}" if name in named else label
         return Tile(name, small[hashes[name]], f"{label}, called {predicted}", title)
 
-    tiles([tile(name) for name in shown[:_SHOWN]], f"cell-{key}")
+    if shown:
+        tiles([tile(name) for name in shown[:_SHOWN]], f"cell-{key}")
     names = metrics["labels"]
     number = metrics["confusion_matrix"][names.index(label)][names.index(predicted)]
-    if number > len(shown) and label != predicted:
-        # Metrics name the most confident mistakes only, and pictures of the model's first training are not kept.
-        st.caption(f"{count(number - len(shown), 'further picture')} cannot be shown.")
+    if number > len(shown) and label != predicted:  # metrics name the most confident mistakes only
+        missing = count(number - len(shown), "further picture" if shown else "picture")
+        st.caption(f"{missing} cannot be shown: those of the model's first training are not kept.")
     address = {"part": "Pictures", "gallery-label": label}
     st.page_link("data.py", label=f"All pictures of {escape_markdown(label)}", query_params=address)

@@ -8,7 +8,7 @@ from changes import change, show_outcome
 from charts import recalls, side_by_side
 from client import Row
 from components import AIM, api, escape_markdown, handle_api_errors, metrics, percent
-from confusion import confusion, pictures_of
+from confusion import confusions, pictures_of
 from pictures import thumbnails
 from tiles import Tile, tiles
 
@@ -82,17 +82,17 @@ def wanted_pictures(rows: Sequence[Row]) -> str:
 
 @st.fragment
 @handle_api_errors()
-def got_worse(after: Row, confusions: Sequence[Row], key: str) -> None:
+def got_worse(after: Row, rows: Sequence[Row], key: str) -> None:
     """Which labels are confused more often than before; each opens its pictures."""
 
     def title(position: int) -> str:
-        row = confusions[position]
+        row = rows[position]
         pair = f"{escape_markdown(row['label'])} called {escape_markdown(row['predicted_class'])}"
         return f"{pair}: {row['after']:,}, was {row['before']:,}"
 
-    chosen = st.pills("What got worse", range(len(confusions)), format_func=title, key=f"worse-{key}")
+    chosen = st.pills("What got worse", range(len(rows)), format_func=title, key=f"worse-{key}")
     if chosen is not None:
-        row = confusions[chosen]
+        row = rows[chosen]
         pictures_of(after, row["label"], row["predicted_class"], f"worse-{key}-{chosen}")
 
 
@@ -115,11 +115,7 @@ def figures(job: Row, after: Row, before: Row) -> None:
     metrics(shown)
     st.caption("Before: on the earlier test pictures. After: on these and the new ones, with new labels.")
     side_by_side({"before": recalls(before), "after": recalls(after)}, "recall")
-    left, right = st.columns(2)
-    with left:
-        confusion(before, "before", f"{job['job_id']}-before")
-    with right:
-        confusion(after, "after", f"{job['job_id']}-after")
+    confusions({"before": before, "after": after}, job["job_id"])
 
 
 def changed_answers(changed: Row, verb: str) -> None:

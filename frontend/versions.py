@@ -9,7 +9,7 @@ from changes import change, make_change, show_outcome
 from charts import recalls, side_by_side
 from client import Row
 from components import PERCENT, api, cell, count, escape_markdown, handle_api_errors, in_percent, local_time
-from confusion import confusion
+from confusion import confusion, confusions
 from exporting import export
 
 _PERCENTAGES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "calibration error": "ece"}
@@ -144,9 +144,7 @@ def compare(first: Row, second: Row) -> None:
         st.info("Neither version has metrics.")
         return
     side_by_side({name: recalls(metrics) for name, metrics in measured.items()}, "recall on test pictures")
-    for column, (name, metrics) in zip(st.columns(2), measured.items(), strict=False):
-        with column:
-            confusion(metrics, name, name)
+    confusions(measured, "versions")
 
 
 st.title("Versions")

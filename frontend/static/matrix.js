@@ -44,13 +44,14 @@ export default function ({ parentElement, data, setStateValue }) {
     return item;
   }
 
-  const head = make("tr", {}, make("td", {}), ...data.labels.map((name) => make("th", { scope: "col" }, name)));
+  const head = make("tr", {}, make("td", {}), ...data.labels.map((name) => make("th", { scope: "col" }, make("span", {}, name))));
   const rows = data.rows.map((numbers, row) => {
     const total = numbers.reduce((sum, number) => sum + number, 0);
     const cells = numbers.map((number, column) => cell(number, total, row, column));
-    return make("tr", {}, make("th", { scope: "row" }, data.labels[row]), ...cells);
+    return make("tr", {}, make("th", { scope: "row" }, make("span", {}, data.labels[row])), ...cells);
   });
   table.ariaLabel = data.title;
+  table.className = data.labels.length > data.narrow ? "wide" : "";
   table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
   table.querySelector("button")?.setAttribute("tabindex", "0");
 }
