@@ -27,7 +27,8 @@ def gallery(known: Sequence[str]) -> None:
     cursors = st.session_state["cursors"]  # the `before` of each page that was opened
     rows, total = api().training_data(_PAGE, cursors[-1], **filters)
     if not rows:
-        st.info("There are no such pictures." if total == 0 else "There are no older ones.")
+        empty = "There are no such pictures." if any(filters.values()) else "Nothing has been taught yet."
+        st.info(empty if total == 0 else "There are no older ones.")
         offer_undo()
         return
     st.header(count(total or len(rows), "picture"))

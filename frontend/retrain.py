@@ -34,15 +34,22 @@ _PHASES = {
 }
 
 
-def start_form(waiting: int | None) -> None:
-    """The button that starts a retrain, and its options."""
+def start_form(waiting: int | None, changes: int) -> None:
+    """The button that starts a retrain of new pictures and changed labels, and its options."""
     show_outcome()
-    number = "An unknown number of new pictures" if waiting is None else count(waiting, "new picture")
-    st.markdown(f"**{number}**, not learned yet")
+    if waiting == 0 and not changes:
+        st.markdown("**Nothing new to learn.**")
+        st.page_link("data.py", label="Add pictures", icon=":material/add_photo_alternate:")
+        return
+    new = "An unknown number of new pictures" if waiting is None else count(waiting, "new picture")
+    parts = [new] if waiting != 0 else []
+    if changes:
+        parts.append(count(changes, "changed label"))
+    st.markdown(f"**{' and '.join(parts)}**, not learned yet")
     mode = st.selectbox("Method", list(_MODES), format_func=_MODES.__getitem__)
     if mode != "quick" and (waiting or 0) > _MANY:
         st.caption("A full retrain of so many pictures takes some minutes. Predictions go on meanwhile.")
-    st.button("Retrain", type="primary", disabled=not waiting, on_click=start, args=(mode,))
+    st.button("Retrain", type="primary", on_click=start, args=(mode,))
 
 
 def by_itself(state: Row | None, last: Row | None) -> None:
@@ -120,7 +127,7 @@ with handle_api_errors():
     else:
         with idle.container():
             status = api().status()
-            start_form(status["training_data"]["unprocessed"])
+            start_form(status["training_data"]["unprocessed"], len(api().label_changes()))
             if jobs:
                 choose_verdict(jobs)
             by_itself(status["auto_retrain"], jobs[0] if jobs else None)

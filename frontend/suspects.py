@@ -37,7 +37,9 @@ def suspects(known: Sequence[str]) -> None:
     def title(kind: str) -> str:
         return f"{_KINDS[kind]} {counts[kind]}"
 
-    kind = st.pills("Reason", list(counts), format_func=title, key="reason")  # a key keeps it while counts change
+    kind = None
+    if counts:
+        kind = st.pills("Reason", list(counts), format_func=title, key="reason")  # a key keeps it while counts change
     if kind:
         found = api().issues(_SHOWN, kind=kind, learnt=learnt)
     with st.container():  # even if it stays empty: a button that moves down is away for a moment, and its key with it

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from helpers.pictures import lesson_zip
-from helpers.site import Site, choose, click, go, key, press
+from helpers.site import Site, choose, click, go, key, main, press
 
 pytestmark = pytest.mark.browser
 
@@ -35,3 +35,14 @@ def test_each_change_of_a_label_has_a_way_back(page: Page, site: Site) -> None:
     press(page, "Take it back", lambda: names(site) == before)
     expect(page.get_by_text("cap is removed")).to_have_count(0)
     assert len(site.service.client.get("/training-data").json()) == 23
+
+
+def test_a_changed_label_alone_is_a_reason_to_retrain(page: Page, site: Site) -> None:
+    go(page, "Retrain")
+    expect(page.get_by_text("Nothing new to learn.")).to_be_visible()
+    change = site.service.client.patch("/labels/Boot", json={"name": "bootee"}).json()["change_id"]
+    go(page, "Labels")
+    go(page, "Retrain")
+    expect(page.get_by_text("1 changed label, not learned yet")).to_be_visible()
+    expect(main(page).get_by_role("button", name="Retrain", exact=True)).to_be_enabled()
+    site.service.client.delete(f"/labels/changes/{change}").raise_for_status()
