@@ -223,6 +223,12 @@ def test_a_large_png_is_never_in_memory_as_a_whole(monkeypatch: pytest.MonkeyPat
         decode(data[: len(data) // 2], 16)
 
 
+def test_a_large_heic_picture_is_decoded_from_memory_that_is_still_there() -> None:
+    square = decode((FIXTURES / "large.heic").read_bytes(), 16)
+    assert abs(square[8, 2].astype(int) - RED).max() < 12
+    assert abs(square[8, 13].astype(int) - WHITE).max() < 12
+
+
 def test_transparency_of_large_pictures_is_white() -> None:
     clear = Image.new("RGBA", (1600, 1200), (255, 0, 0, 0))
     for kind in ("PNG", "WEBP"):

@@ -262,7 +262,8 @@ def _bands(source: Image.Image, data: bytes, rows: int) -> Iterator[Image.Image]
     if sniff(data) == "HEIC":  # from the decoder's own memory: Pillow would copy it first
         import pi_heif
 
-        pixels = np.asarray(pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True))
+        file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)  # its pixels are freed with it
+        pixels = np.asarray(file)
         yield from (Image.fromarray(pixels[top : top + rows]) for top in range(0, len(pixels), rows))
         return
     for top in range(0, source.height, rows):
