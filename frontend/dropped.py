@@ -13,7 +13,7 @@ import streamlit as st
 from answering import answered
 from client import ApiError, Busy, Prediction, Unreachable
 from components import api, cell, count, escape_markdown
-from pictures import small_jpeg
+from pictures import small_jpeg, thumbnails
 
 _MOST = 500  # pictures that are kept for a visitor
 _SIDE = 360  # pixels of the copies that are shown
@@ -45,10 +45,14 @@ class Dropped:
         return answered().get(self.answer.prediction_id) if isinstance(self.answer, Prediction) else None
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the service keeps the picture."""
+        return isinstance(self.answer, Prediction) and self.answer.file_url is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether a person should say what it is."""
-        stored = isinstance(self.answer, Prediction) and self.answer.file_url is not None
-        return stored and self.said is None and self.group in (UNSURE, UNKNOWN)
+        return self.is_stored and self.said is None and self.group in (UNSURE, UNKNOWN)
 
 
 def pictures() -> dict[str, Dropped]:
@@ -71,8 +75,10 @@ def answer_all(version: str, at_once: int) -> None:
     waiting = [item for item in pictures().values() if _is_stale(item, version)]
     for start in range(0, len(waiting), at_once):
         part = waiting[start : start + at_once]
-        for item, answer in zip(part, _predict(part), strict=True):
-            pictures()[item.sha256] = replace(item, answer=answer)
+        done = [replace(item, answer=answer) for item, answer in zip(part, _predict(part), strict=True)]
+        copies = thumbnails([item.sha256 for item in done if item.small is None and item.is_stored], _SIDE)
+        for item in done:  # the service knows formats that this page cannot decode, such as HEIC
+            pictures()[item.sha256] = replace(item, small=item.small or copies.get(item.sha256))
 
 
 def in_order(items: Iterable[Dropped]) -> list[Dropped]:

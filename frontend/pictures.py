@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from client import ApiError, Unreachable
 from components import api
 
-PICTURE_TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
+PICTURE_TYPES = ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "bmp", "gif"]
 _MAX_PIXELS = 50_000_000  # of a picture that this page decodes
 _FETCH_THREADS = 8
 _MAX_THUMBNAILS = 3000  # of 5 to 10 kB each

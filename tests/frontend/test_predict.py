@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from helpers.axe import violations
 from helpers.pictures import draw, lesson_zip
-from helpers.site import Site, click, drop, files, go, key, main, part, press, say, shoot
+from helpers.site import ROOT, Site, click, drop, files, go, key, main, part, press, say, shoot
 
 pytestmark = pytest.mark.browser
 
@@ -96,6 +96,12 @@ def test_training_pictures_are_close_together_on_a_phone(page: Page, site: Site)
     page.goto(f"{site.url}/data?part=Pictures")
     expect(page.get_by_role("img", name="training picture of hat")).to_have_count(24)
     assert main(page).evaluate("element => element.scrollHeight / element.clientHeight") <= 4
+
+
+def test_a_picture_that_the_page_cannot_decode_is_shown_by_the_service(page: Page, tmp_path: Path) -> None:
+    heic = (ROOT / "tests" / "fixtures" / "two_colours.heic").read_bytes()
+    drop(page, files(tmp_path, ("phone.heic", heic)))
+    expect(page.get_by_role("img", name="phone.heic, predicted as")).to_be_visible()
 
 
 def test_the_services_message_is_shown(page: Page, tmp_path: Path) -> None:
