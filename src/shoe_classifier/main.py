@@ -50,6 +50,7 @@ from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.factories import open_registry, open_store, open_webhooks
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.label_summaries import LabelSummaries
 from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.model_export import ModelExport
 from shoe_classifier.services.monitoring import Monitor
@@ -144,7 +145,8 @@ def _build_service(settings: Settings) -> Service:
         corrections=corrections,
         audit=audit,
         retention=Retention(settings, store, audit),
-        labels=LabelService(store, live_model, ingestion, features, files.live),
+        labels=LabelService(store, live_model, ingestion),
+        label_summaries=LabelSummaries(store, live_model, files.live),
         data_quality=DataQualityService(settings, store, live_model, features),
         model_registry=registry,
         bodies=BodyLimits(settings),

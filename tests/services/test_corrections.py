@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers.pictures import draw
+from helpers.retraining import Machine
 from helpers.service import make_settings
 from shoe_classifier.errors import InvalidLabel, NotFound, TooSmall
 from shoe_classifier.ml.live_model import LiveModelHolder
@@ -99,3 +100,11 @@ def test_delete(desk: Desk) -> None:
     assert desk.store.training_picture(row_id) is None
     with pytest.raises(NotFound):
         desk.corrections.delete(row_id)
+
+
+def test_many_deleted_pictures_are_forgotten(machine: Machine) -> None:
+    rows = machine.store.unprocessed()
+    ingestion = IngestionService(machine.settings, machine.store, machine.features)
+    corrections = CorrectionService(machine.store, ingestion, machine.features)
+    assert corrections.delete_all([row.id for row in rows[:2]]) == 2
+    assert machine.features.known(machine.holder.teachable, rows).keys() == {row.sha256 for row in rows[2:]}

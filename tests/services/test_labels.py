@@ -3,13 +3,14 @@ import pytest
 from helpers.retraining import Machine
 from shoe_classifier.errors import NotFound, TooFewLabels
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.label_summaries import LabelSummaries
 from shoe_classifier.services.labels import LabelService, pending_changes
 
 
 @pytest.fixture
 def labels(machine: Machine) -> LabelService:
     ingestion = IngestionService(machine.settings, machine.store, machine.features)
-    return LabelService(machine.store, machine.holder, ingestion, machine.features, machine.settings.live_model)
+    return LabelService(machine.store, machine.holder, ingestion)
 
 
 def test_changes_wait_until_a_model_takes_them_over(labels: LabelService, machine: Machine) -> None:
@@ -22,9 +23,10 @@ def test_changes_wait_until_a_model_takes_them_over(labels: LabelService, machin
     assert not pending_changes(machine.store, live).waiting
 
 
-def test_a_renamed_label_is_known_by_its_new_name_only(labels: LabelService) -> None:
+def test_a_renamed_label_is_known_by_its_new_name_only(labels: LabelService, machine: Machine) -> None:
     labels.rename("Boot", "boots")
-    assert [summary.label for summary in labels.summaries({})] == ["boots", "Sandal", "Shoe", "hat"]
+    summaries = LabelSummaries(machine.store, machine.holder, machine.settings.live_model)
+    assert [summary.label for summary in summaries.all({})] == ["boots", "Sandal", "Shoe", "hat"]
     with pytest.raises(NotFound):
         labels.rename("Boot", "x")
 
@@ -35,9 +37,3 @@ def test_two_labels_remain(labels: LabelService) -> None:
     for change in (lambda: labels.remove("Shoe"), lambda: labels.rename("Shoe", "Sandal")):
         with pytest.raises(TooFewLabels):
             change()
-
-
-def test_deleted_pictures_are_forgotten(labels: LabelService, machine: Machine) -> None:
-    rows = machine.store.unprocessed()
-    assert labels.delete([row.id for row in rows[:2]]) == 2
-    assert machine.features.known(machine.holder.teachable, rows).keys() == {row.sha256 for row in rows[2:]}

@@ -16,6 +16,7 @@ from shoe_classifier.services.corrections import CorrectionService
 from shoe_classifier.services.data_quality import DataQualityService
 from shoe_classifier.services.export import TrainingExport
 from shoe_classifier.services.ingestion import IngestionService
+from shoe_classifier.services.label_summaries import LabelSummaries
 from shoe_classifier.services.labels import LabelService
 from shoe_classifier.services.model_export import ModelExport
 from shoe_classifier.services.model_registry import ModelRegistry
@@ -50,6 +51,7 @@ class Service:
     model_registry: ModelRegistry
     corrections: CorrectionService
     labels: LabelService
+    label_summaries: LabelSummaries
     data_quality: DataQualityService
     audit: AuditLog
     retention: Retention
@@ -83,6 +85,7 @@ IngestionDep = Annotated[IngestionService, _part(lambda service: service.ingesti
 RegistryDep = Annotated[ModelRegistry, _part(lambda service: service.model_registry)]
 CorrectionsDep = Annotated[CorrectionService, _part(lambda service: service.corrections)]
 LabelsDep = Annotated[LabelService, _part(lambda service: service.labels)]
+LabelSummariesDep = Annotated[LabelSummaries, _part(lambda service: service.label_summaries)]
 DataQualityDep = Annotated[DataQualityService, _part(lambda service: service.data_quality)]
 RetentionDep = Annotated[Retention, _part(lambda service: service.retention)]
 RetrainerDep = Annotated[Retrainer, _part(lambda service: service.retrainer)]

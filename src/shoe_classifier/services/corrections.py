@@ -1,6 +1,6 @@
 """Corrections by people: the label of a predicted picture, or of a training picture."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -10,9 +10,11 @@ from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import TrainingPicture
 
+_NAMED = 10  # unknown ids that a message names
+
 
 class CorrectionService:
-    """Changes training pictures one by one. The live model changes with the next retrain only."""
+    """Changes training pictures. The live model changes with the next retrain only."""
 
     def __init__(self, store: Store, ingestion: IngestionService, features: FeatureExtractor):
         self._store = store
@@ -60,6 +62,25 @@ class CorrectionService:
         self._store.delete_training(row)
         self._features.forget([row.sha256])
 
+    def relabel_all(self, row_ids: Sequence[str], label: str, known_labels: Iterable[str]) -> int:
+        """Give training pictures another label, all or none.
+
+        Raises:
+            NotFound: some are not there; it names them.
+            InvalidLabel: it cannot be a label.
+        """
+        label = self._ingestion.spell(label, known_labels)
+        changed = [row for row in self._all_known(row_ids) if row.shoe_class != label]
+        self._store.relabel_all([row.id for row in changed], label)
+        return len(changed)
+
+    def delete_all(self, row_ids: Sequence[str]) -> int:
+        """Delete training pictures, all or none. Raises `NotFound`, which names the unknown ones."""
+        rows = self._all_known(row_ids)
+        self._store.delete_all(rows)
+        self._features.forget([row.sha256 for row in rows])
+        return len(rows)
+
     def withdraw(self, row: TrainingPicture) -> None:
         """Take a picture out of the training data, but leave its file: a prediction still shows it."""
         self._store.delete_training(row, keep_picture=True)
@@ -71,6 +92,18 @@ class CorrectionService:
         if row is None:
             raise NotFound(f"Expected the id of a prediction; received {prediction_id[:80]!r}.")
         self._store.delete_predictions([row])
+
+    def _all_known(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
+        rows = self._store.training_pictures(row_ids)
+        unknown = sorted(set(row_ids) - {row.id for row in rows})
+        if unknown:
+            named = ", ".join(row_id[:80] for row_id in unknown[:_NAMED])
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+            raise NotFound(
+                f"Expected ids of training pictures; received {named}{more}, which there are not. Nothing was changed.",
+                extra={"unknown": unknown},
+            )
+        return rows
 
     @staticmethod
     def _known(row: TrainingPicture | None, queried: str) -> TrainingPicture:

@@ -1,23 +1,16 @@
-"""Labels: what is known about each, renaming, merging and removing them, and corrections of many pictures at once."""
+"""Labels: renaming, merging and removing them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from shoe_classifier.errors import InvalidRequest, NotFound, Superseded, TooFewLabels
-from shoe_classifier.ml import bundle as bundles
-from shoe_classifier.ml.label_changes import LAST_CHANGE, kept_outputs, names_of, present_labels
-from shoe_classifier.ml.learning_curve import LearningCurve
+from shoe_classifier.ml.label_changes import LAST_CHANGE, names_of, present_labels
 from shoe_classifier.ml.live_model import LiveModelHolder, ModelInfo
 from shoe_classifier.services.ingestion import IngestionService, clean_label
-from shoe_classifier.services.picture_features import FeatureExtractor
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import UNPUBLISHED, LabelChange, LabelCounts, TrainingPicture, new_id, utc_now
+from shoe_classifier.types import UNPUBLISHED, LabelChange, new_id, utc_now
 
-_NAMED = 10  # unknown ids that a message names
 _LEAST = 2  # labels
 
 
@@ -46,84 +39,13 @@ def pending_changes(store: Store, live: ModelInfo) -> PendingChanges:
     return PendingChanges(names, present_labels(live.labels, names), names != list(live.labels), last)
 
 
-@dataclass(frozen=True)
-class LabelSummary:
-    """What is known about a label. Shares are 0..1.
-
-    Attributes:
-        label: its name.
-        live_label: what the live model calls it; None if it has not been learned.
-        pictures, held_out, learnt: training pictures, and how many of them are held out, and are learned.
-        built_in: pictures of the first training that the model still holds, apart from those.
-        recall: of the live model on `recall_samples` held-out pictures; None without any.
-        most_confused_with: what the live model calls most of the missed ones.
-        enough: whether 20 more pictures would hardly help; None while that is being computed, or with too few pictures.
-        expected_gain: of recall, from 20 more pictures.
-        learning_curve: recall with fewer pictures, by cross-validation, as pairs of pictures and recall.
-    """
-
-    label: str
-    live_label: str | None
-    pictures: int
-    held_out: int
-    learnt: int
-    built_in: int
-    recall: float | None
-    recall_samples: int
-    most_confused_with: str | None
-    enough: bool | None = None
-    expected_gain: float | None = None
-    learning_curve: tuple[tuple[int, float], ...] = ()
-
-
 class LabelService:
-    """Answers for labels, and changes them: the training pictures at once, the live model with the next retrain."""
+    """Changes labels: the training pictures at once, the live model with the next retrain."""
 
-    def __init__(
-        self, store: Store, holder: LiveModelHolder, ingestion: IngestionService, features: FeatureExtractor, live: Path
-    ):
-        """`live` is the live model's file."""
+    def __init__(self, store: Store, holder: LiveModelHolder, ingestion: IngestionService):
         self._store = store
         self._holder = holder
         self._ingestion = ingestion
-        self._features = features
-        self._live = live
-        self._built_in: tuple[str, dict[str, int]] = ("", {})  # of a version
-
-    # ------------------------------------------------------------ many pictures
-
-    def relabel(self, row_ids: Sequence[str], label: str) -> int:
-        """Give training pictures another label, all or none.
-
-        Raises:
-            NotFound: some are not there; it names them.
-            InvalidLabel: it cannot be a label.
-        """
-        label = self._ingestion.spell(label, self._present())
-        changed = [row for row in self._known(row_ids) if row.shoe_class != label]
-        self._store.relabel_all([row.id for row in changed], label)
-        return len(changed)
-
-    def delete(self, row_ids: Sequence[str]) -> int:
-        """Delete training pictures, all or none. Raises `NotFound`, which names the unknown ones."""
-        rows = self._known(row_ids)
-        self._store.delete_all(rows)
-        self._features.forget([row.sha256 for row in rows])
-        return len(rows)
-
-    def _known(self, row_ids: Sequence[str]) -> list[TrainingPicture]:
-        rows = self._store.training_pictures(row_ids)
-        unknown = sorted(set(row_ids) - {row.id for row in rows})
-        if unknown:
-            named = ", ".join(row_id[:80] for row_id in unknown[:_NAMED])
-            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-            raise NotFound(
-                f"Expected ids of training pictures; received {named}{more}, which there are not. Nothing was changed.",
-                extra={"unknown": unknown},
-            )
-        return rows
-
-    # ------------------------------------------------------------ labels
 
     def rename(self, label: str, name: str) -> dict[str, Any]:
         """Rename a label, or merge it into another one.
@@ -139,7 +61,7 @@ class LabelService:
         """
         labels = self._labels()
         _check_known(label, labels)
-        spelled, written = self._ingestion.spell(name, self._present()), clean_label(name)
+        spelled, written = self._ingestion.spell(name, self.present()), clean_label(name)
         name = written if spelled == label else spelled
         if name == label:
             raise InvalidRequest(f"Expected another name for {label!r}; received the same one.")
@@ -163,7 +85,7 @@ class LabelService:
         return self._change(label, None, merged=False)
 
     def _change(self, label: str, name: str | None, *, merged: bool) -> dict[str, Any]:
-        takes_effect: Literal["now", "next_retrain"] = "next_retrain" if label in self._present() else "now"
+        takes_effect: Literal["now", "next_retrain"] = "next_retrain" if label in self.present() else "now"
         change = LabelChange(new_id(), label, name, utc_now())
         pictures = self._store.change_label(change)
         done = "removed" if name is None else f"merged into {name!r}" if merged else f"called {name!r}"
@@ -213,79 +135,13 @@ class LabelService:
         published = [row.metrics or {} for row in self._store.versions() if row.state not in UNPUBLISHED]
         return max((metrics.get(LAST_CHANGE, "") for metrics in published), default="")
 
-    def _present(self) -> list[str]:
-        """What the live model's labels are called now."""
+    def present(self) -> list[str]:
+        """Return what the live model's labels are called now."""
         return pending_changes(self._store, self._holder.teachable.bundle).labels
 
     def _labels(self) -> list[str]:
         """All labels: those of the live model, then those that are only taught."""
-        return list(dict.fromkeys([*self._present(), *self._store.training_labels()]))
-
-    # ------------------------------------------------------------ what is known
-
-    def summaries(self, curves: dict[str, LearningCurve]) -> list[LabelSummary]:
-        """Describe all labels, in output order; those that the live model has not learned come last.
-
-        Args:
-            curves: the learning curves that have been computed.
-        """
-        live = self._holder.teachable.bundle
-        pending = pending_changes(self._store, live)
-        outputs = dict(zip(pending.labels, kept_outputs(live.labels, pending.names), strict=True))
-        counts, built_in = self._store.label_counts(), self._count_built_in()
-        return [
-            _summary(label, live, outputs.get(label), counts.get(label), built_in, pending, curves.get(label))
-            for label in dict.fromkeys([*pending.labels, *counts])
-        ]
-
-    def _count_built_in(self) -> dict[str, int]:
-        """How many shipped samples the live model's replay buffer has of each of its labels."""
-        live = self._holder.teachable.bundle
-        version, counts = self._built_in
-        if version != live.version:
-            buffer = bundles.read_replay_buffer(self._live)
-            shipped = buffer.labels[buffer.shipped & (buffer.labels >= 0)]
-            counts = dict(zip(live.labels, np.bincount(shipped, minlength=len(live.labels)).tolist(), strict=True))
-            self._built_in = (live.version, counts)
-        return counts
-
-
-def _summary(
-    label: str,
-    live: ModelInfo,
-    output: int | None,
-    counts: LabelCounts | None,
-    built_in: dict[str, int],
-    pending: PendingChanges,
-    curve: LearningCurve | None,
-) -> LabelSummary:
-    counts = counts or LabelCounts(0, 0, 0)
-    live_label = None if output is None else live.labels[output]
-    figures = live.metrics.get("per_class", {}).get(live_label) or {"support": 0}
-    mine = [known for known, name in zip(live.labels, pending.names, strict=True) if name == label]
-    return LabelSummary(
-        label=label,
-        live_label=live_label,
-        pictures=counts.pictures,
-        held_out=counts.held_out,
-        learnt=counts.learnt,
-        built_in=sum(built_in.get(known, 0) for known in mine),
-        recall=figures["recall"] if figures["support"] else None,
-        recall_samples=figures["support"],
-        most_confused_with=_most_confused_with(live, output),
-        enough=curve.enough if curve else None,
-        expected_gain=curve.expected_gain if curve else None,
-        learning_curve=curve.points if curve else (),
-    )
-
-
-def _most_confused_with(live: ModelInfo, output: int | None) -> str | None:
-    confusion = live.metrics.get("confusion_matrix")
-    if output is None or not confusion:
-        return None
-    named = np.array(confusion[output])
-    named[output] = 0
-    return live.labels[int(named.argmax())] if named.any() else None
+        return list(dict.fromkeys([*self.present(), *self._store.training_labels()]))
 
 
 def _check_known(label: str, labels: Sequence[str]) -> None:

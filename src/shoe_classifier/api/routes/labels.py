@@ -6,11 +6,11 @@ from fastapi import APIRouter, Depends, Request
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
-from shoe_classifier.api.dependencies import DataQualityDep, LabelsDep, RetrainerDep, SettingsDep
+from shoe_classifier.api.dependencies import DataQualityDep, LabelsDep, LabelSummariesDep, RetrainerDep, SettingsDep
 from shoe_classifier.api.multipart import read_json
 from shoe_classifier.api.openapi import READING, STORED, UPLOADING, WRITING, error_responses, json_body
 from shoe_classifier.api.schemas.labels import LabelAnswer, LabelChangeBody, LabelRow, NameBody, UndoneBody
-from shoe_classifier.services.labels import LabelSummary
+from shoe_classifier.services.label_summaries import LabelSummary
 from shoe_classifier.types import LabelChange
 
 router = APIRouter(prefix="/labels", tags=["teach"])
@@ -25,8 +25,8 @@ _CHANGING = (*WRITING, errors.NotFound, errors.TooFewLabels, errors.NotReady, er
     responses=error_responses(*READING, errors.NotReady, errors.NotOffered, *STORED),
     dependencies=[MayRead],
 )
-def list_labels(labels: LabelsDep, quality: DataQualityDep) -> list[LabelSummary]:
-    return labels.summaries(quality.curves())
+def list_labels(summaries: LabelSummariesDep, quality: DataQualityDep) -> list[LabelSummary]:
+    return summaries.all(quality.curves())
 
 
 async def _read_name(request: Request, settings: SettingsDep) -> str:

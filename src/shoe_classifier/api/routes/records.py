@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from shoe_classifier import errors
 from shoe_classifier.api.auth import MayRead, MayWrite
-from shoe_classifier.api.dependencies import LabelsDep, PredictionDep, SettingsDep, StoreDep
+from shoe_classifier.api.dependencies import CorrectionsDep, LabelsDep, PredictionDep, SettingsDep, StoreDep
 from shoe_classifier.api.multipart import read_json
 from shoe_classifier.api.openapi import (
     READING,
@@ -84,10 +84,12 @@ async def _read_bulk(request: Request, settings: SettingsDep) -> BulkBody:
     openapi_extra=json_body(BulkBody),
     dependencies=[MayWrite],
 )
-def change_training_data(body: Annotated[BulkBody, Depends(_read_bulk)], labels: LabelsDep) -> dict[str, int]:
+def change_training_data(
+    body: Annotated[BulkBody, Depends(_read_bulk)], corrections: CorrectionsDep, labels: LabelsDep
+) -> dict[str, int]:
     if body.label is not None:
-        return {"relabelled": labels.relabel(body.ids, body.label), "deleted": 0}
-    return {"relabelled": 0, "deleted": labels.delete(body.ids)}
+        return {"relabelled": corrections.relabel_all(body.ids, body.label, labels.present()), "deleted": 0}
+    return {"relabelled": 0, "deleted": corrections.delete_all(body.ids)}
 
 
 @router.get(

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from shoe_classifier.api.schemas.row import row
-from shoe_classifier.services.labels import LabelSummary
+from shoe_classifier.services.label_summaries import LabelSummary
 from shoe_classifier.types import LabelChange
 
 _LABEL = {
