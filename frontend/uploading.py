@@ -16,11 +16,7 @@ from tiles import Tile, tiles
 
 File = UploadedFile | Frame
 _REPORT_THUMBNAILS = 100  # rows of an upload result that get one
-_COLUMNS = {
-    "picture": st.column_config.ImageColumn("picture", width=72),
-    "file": st.column_config.TextColumn("file", width=110),
-    "reason": None,
-}
+_COLUMNS = {"picture": st.column_config.ImageColumn("picture", width=72), "reason": None}
 _SHOWN = 24  # pictures that were added
 _SIDE = 64  # pixels of such a thumbnail
 _MAX_ENTRY_BYTES = 20 << 20
@@ -112,7 +108,7 @@ def skipped_rows(reports: list[Row], files: Sequence[File]) -> list[Row]:
             data = read_entry(file, item["name"]) if len(rows) < _REPORT_THUMBNAILS else None
             rows.append(
                 {
-                    "picture": data_url(small_jpeg(data, _SIDE)) if data else "",
+                    "picture": (data_url(small_jpeg(data, _SIDE)) if data else None) or "",
                     "file": cell(item["name"]),
                     "reason": reason_of(item),
                     "details": item["detail"],
@@ -148,7 +144,11 @@ def show_report(report: Row, skipped: list[Row]) -> None:
         title = f"{count(number, 'file')} skipped: {reason}"
         with st.expander(title, icon=":material/block:", expanded=not report["accepted"]):
             rows = [row for row in skipped if row["reason"] == reason]
-            st.dataframe(rows, column_config=_COLUMNS, row_height=_SIDE)
+            details = {row["details"] for row in rows}
+            if len(details) == 1:  # which a phone has no room for beside each file
+                st.text(*details)
+            hidden = {"details": None} if len(details) == 1 else {}
+            st.dataframe(rows, column_config={**_COLUMNS, **hidden}, row_height=_SIDE)
     if not report["accepted"]:
         return
     added = ", ".join(f"{number:,} {escape_markdown(name)}" for name, number in report["labels"].items())

@@ -107,7 +107,8 @@ def in_words(verdict: Row) -> str:
         return "Nobody has reviewed a difference yet."
     figures = f"of {count(verdict['reviewed'], 'reviewed difference')}, it was right in {verdict['shadow_right']:,}, "
     figures += f"the live version in {verdict['live_right']:,}"
-    chance = "" if verdict["p_value"] is None else f" (McNemar's test, p = {verdict['p_value']:.3f})"
+    value = verdict["p_value"]
+    chance = "" if value is None else f" (McNemar's test, p {'< 0.001' if value < 0.001 else f'= {value:.3f}'})"
     return f"**{_CONCLUSIONS[verdict['conclusion']]}**: {figures}{chance}."
 
 
