@@ -21,8 +21,7 @@ _STEPS, _STEPS_IN_FOLDS = 30, 12
 _REPLAYED_IN_FOLDS = 250  # samples of each old label and of the background
 _QUERIED = 2400  # samples that are left out in turn, at most
 _WORK_IN_FOLDS = 1.2e9  # samples x axes x classes of one fold; above it, only one fold is left out
-_TAKEN = 0.005  # share of old labels' held-out pictures that new labels may take, while lower biases prevent it
-_SHIFTS = np.arange(0, 2.1, 0.125)  # of these biases
+_MOST_MODESTY = 2.0  # how far the biases of new labels are lowered at most; it costs few of their own pictures
 _ENOUGH_TO_CHOOSE = 12  # samples left out; from fewer, chance would choose
 _UNJUDGED_TEMPERATURE = 0.12  # of labels that one picture taught; their logits are small
 _TEMPERATURES = np.exp(np.linspace(np.log(0.1), np.log(4), 60)).astype(np.float32)
@@ -94,8 +93,8 @@ def fit(samples: Samples, classes: int, live: Head | None = None) -> tuple[Head,
         kernel, bias = axes.to_features(problem.solve(_penalties(chosen, fresh), _STEPS, start, centre)[0])
         logits = samples.features @ kernel + bias  # (n, classes + 1)
         shift = _modesty(logits[:, :classes], samples, fresh[:classes])
-        left_out = LeftOut(left_out.rows, left_out.logits + shift)
-        return _calibrated(kernel, bias + shift, logits + shift, left_out, samples, classes), left_out
+        shifted = LeftOut(left_out.rows, left_out.logits + shift)
+        return _calibrated(kernel, bias + shift, logits + shift, shifted, samples, classes), left_out
 
 
 def _penalties(inverse_penalty: float, fresh: np.ndarray) -> np.ndarray:
@@ -133,7 +132,7 @@ def _head_of_old_labels(
 
 
 def _modesty(logits: np.ndarray, samples: Samples, fresh: np.ndarray) -> np.ndarray:
-    """What to add to the biases so that new labels take hardly any held-out picture from the old ones.
+    """What to add to the biases so that new labels take no held-out picture from the old ones, if a little prevents it.
 
     Few pictures say little about where a label ends: labels of one or two would take some per cent otherwise.
 
@@ -143,23 +142,17 @@ def _modesty(logits: np.ndarray, samples: Samples, fresh: np.ndarray) -> np.ndar
         fresh: `bool (k,)`, which labels are new.
 
     Returns:
-        `float32 (k + 1,)`, the background's last; 0 or less.
+        `float32 (k + 1,)`, the background's last; -2 to 0.
     """
     shift = np.zeros(len(fresh) + 1, np.float32)
     judged = np.flatnonzero(samples.held_out & (samples.labels != BACKGROUND))
     judged = judged[~fresh[samples.labels[judged]]]
     if not len(judged) or not fresh.any():
         return shift
-    labels, weights = samples.labels[judged], samples.weights[judged]
-    known = np.where(fresh, -np.inf, logits[judged])
-    lead = known[np.arange(len(labels)), labels] - np.where(fresh, logits[judged], -np.inf).max(axis=1)
-    right = known.argmax(axis=1) == labels
-    lead, labels, weights = lead[right], labels[right], weights[right]
-    share = weights / np.bincount(labels, weights)[labels]  # each label counts the same
-    share /= max(float(share.sum()), 1e-9)
-    lost_anyway = share[lead < -_SHIFTS[-1]].sum()
-    allowed = _TAKEN + lost_anyway
-    shift[:-1][fresh] = -next(step for step in _SHIFTS if share[lead < -step].sum() <= allowed)
+    old = np.where(fresh, -np.inf, logits[judged])
+    lead = old.max(axis=1) - np.where(fresh, logits[judged], -np.inf).max(axis=1)
+    right = old.argmax(axis=1) == samples.labels[judged]
+    shift[:-1][fresh] = lead[right & (lead > -_MOST_MODESTY)].min(initial=0.0)
     return shift
 
 
