@@ -213,11 +213,25 @@ def test_left_out_are_new_samples_that_were_learned() -> None:
     assert left_out.logits.shape == (32, 5)
 
 
-def test_left_out_are_judged_with_the_biases_of_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_left_out_are_judged_without_the_modesty_of_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lower biases keep what is known; they do not tell that the new pictures are something else."""
     monkeypatch.setattr(head_fitting, "_modesty", lambda *args: np.array([0, 0, -50, 0], np.float32))
     head, left_out = fit(samples({0: 200, 1: 200, 2: 60, BACKGROUND: 100}, new=(2,)), 3)
     assert share_right(head, 2) == 0
-    assert not (left_out.logits.argmax(axis=1) == 2).any()
+    assert (left_out.logits.argmax(axis=1) == 2).all()
+
+
+def test_new_labels_take_nothing_that_is_held_out() -> None:
+    """Pictures like those of an old label, called something new."""
+    given = samples({0: 200, 1: 200, BACKGROUND: 100}, distance=NEAR)
+    lesson = replace(samples({0: 12}, distance=NEAR), labels=np.full(12, 2), held_out=np.zeros(12, bool))
+    taught = Samples(*(np.concatenate(pair) for pair in zip(vars(given).values(), vars(lesson).values(), strict=True)))
+    taught = replace(taught, new=np.arange(len(taught.labels)) >= len(given.labels))
+    before, _ = fit(given, 2)
+    after, _ = fit(taught, 3, before)
+    held = given.features[given.held_out & (given.labels == 0)]
+    known = before.logits(held).argmax(axis=1) == 0
+    assert (after.logits(held[known]).argmax(axis=1) == 2).mean() < 0.05
 
 
 def test_mislabelled_pictures_disagree_when_they_are_left_out() -> None:
