@@ -212,6 +212,7 @@ def check_project() -> None:
     if settings.supabase_url is None or settings.supabase_key is None:
         sys.exit("Expected SUPABASE_URL and SUPABASE_KEY in the environment or in .env; received none.")
     from shoe_classifier.storage.supabase.client import SupabaseClient
+    from shoe_classifier.storage.supabase.setup_check import check_setup
 
     try:
         project = SupabaseClient(
@@ -219,7 +220,7 @@ def check_project() -> None:
         )
     except ConfigurationError as error:
         sys.exit(str(error))
-    lines = or_exit(project.check, settings.supabase_bucket)
+    lines = or_exit(check_setup, project, settings.supabase_bucket)
     project.close()
     for right, text in lines:
         print(f"{'ok   ' if right else 'WRONG'}  {text}")

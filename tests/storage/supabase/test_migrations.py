@@ -15,8 +15,8 @@ from helpers.rows import learned_rows
 from helpers.service import make_settings, wait_for
 from helpers.supabase_stack import MIGRATIONS, ROOT, Stack
 from shoe_classifier.errors import NotFound, StoreUnavailable
-from shoe_classifier.storage.supabase.client import REVISION
 from shoe_classifier.storage.supabase.outbox import RELEASED
+from shoe_classifier.storage.supabase.setup_check import REVISION
 from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.storage.tables import TABLES
 from shoe_classifier.types import LabelChange, LabelCounts, PredictionFilter, RetrainJob, new_id, utc_now

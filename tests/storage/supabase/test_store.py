@@ -19,7 +19,7 @@ from shoe_classifier.services.candidate_trainer import CandidateTrainer
 from shoe_classifier.services.job_progress import JobProgress
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.supabase import training_data
-from shoe_classifier.storage.supabase.client import REVISION
+from shoe_classifier.storage.supabase.setup_check import REVISION
 from shoe_classifier.storage.supabase.store import SupabaseStore
 from shoe_classifier.storage.tables import TABLES
 from shoe_classifier.types import RetrainJob, TrainingEvent, new_id

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from shoe_classifier.errors import InvalidModel
-from shoe_classifier.storage.supabase.client import MODELS_BUCKET, SupabaseClient
+from shoe_classifier.storage.supabase.client import SupabaseClient
 from shoe_classifier.types import VERSIONS_FOLDER, ModelVersion
 
+MODELS_BUCKET = "models"
 _LISTED = 1000  # files that are looked at, oldest first
 _UNSETTLED = timedelta(hours=1)  # in which a file may still get its row
 

@@ -22,6 +22,7 @@ from shoe_classifier.storage.supabase.outbox import RELEASED
 from shoe_classifier.storage.supabase.outbox_relay import OutboxRelay
 from shoe_classifier.storage.supabase.predictions import Predictions
 from shoe_classifier.storage.supabase.retrain_jobs import RetrainJobs
+from shoe_classifier.storage.supabase.setup_check import check_setup
 from shoe_classifier.storage.supabase.system_metrics import SystemMetrics
 from shoe_classifier.storage.supabase.training_data import TrainingData
 
@@ -60,7 +61,7 @@ class SupabaseStore(
         problem = self._outbox.problem()
         if problem:
             return [problem]
-        return [text for right, text in self._client.check(self._bucket) if not right]
+        return [text for right, text in check_setup(self._client, self._bucket) if not right]
 
     def state(self) -> dict[str, Any]:
         problem = self._outbox.problem()
