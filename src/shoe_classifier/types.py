@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
@@ -54,12 +54,6 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def first_id_at(time: datetime) -> str:
-    """Return the smallest id of a time: all ids that `new_id` returned before then are smaller."""
-    milliseconds = int(time.timestamp() * 1e3)
-    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7000-8000-000000000000"
-
-
 def utc_now() -> str:
     """Return the current time in the format of all rows (see `to_iso`)."""
     return to_iso(datetime.now(UTC))
@@ -70,9 +64,10 @@ def to_iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def first_id(time: datetime) -> str:
-    """Return the smallest id that `new_id` could make at a time, to compare ids with."""
-    digits = f"{int(time.timestamp() * 1000):012x}"
+def first_id(time: datetime, shift: timedelta = timedelta()) -> str:
+    """Return the smallest id that `new_id` could make at a time, moved by a shift: those made earlier are smaller."""
+    seconds = time.timestamp() + shift.total_seconds()  # not `time + shift`, which may lie before the year 1
+    digits = f"{max(0, int(seconds * 1000)):012x}"
     return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
 
 

@@ -22,7 +22,7 @@ from shoe_classifier.services.factories import open_store
 from shoe_classifier.services.retention import Retention
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import PredictionRecord, first_id_at, new_id, picture_path, to_iso, utc_now
+from shoe_classifier.types import PredictionRecord, first_id, new_id, picture_path, to_iso, utc_now
 
 GOING_ON = threading.Event()
 
@@ -62,7 +62,7 @@ def predicted(store: Store, days_ago: int, picture: bytes | None = None) -> Pred
     time = datetime.now(UTC) - timedelta(days=days_ago)
     path = picture_path(hashlib.sha256(picture).hexdigest(), ".jpg") if picture else None
     row = PredictionRecord(
-        first_id_at(time)[:-12] + new_id()[-12:], path, "Boot", 0.9, "accepted", {"Boot": 0.9}, "v1", 1.0, to_iso(time),
+        first_id(time)[:-12] + new_id()[-12:], path, "Boot", 0.9, "accepted", {"Boot": 0.9}, "v1", 1.0, to_iso(time),
         image_bytes=len(picture) if picture else None,
     )  # fmt: skip
     store.add_prediction(row, picture)

@@ -11,7 +11,7 @@ from shoe_classifier.services.audit import AuditLog
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.file_lock import FileLock
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import KeptPredictions, PredictionRecord, first_id_at
+from shoe_classifier.types import KeptPredictions, PredictionRecord, first_id
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Retention:
     def _delete_old(self, stopping: threading.Event) -> None:
         if self._days is None:
             return
-        end = first_id_at(datetime.now(UTC) - timedelta(days=self._days))
+        end = first_id(datetime.now(UTC) - timedelta(days=self._days))
         for rows in self._expendable(end, with_picture=False, stopping=stopping):
             self._store.delete_predictions(rows)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from shoe_classifier.types import PredictionFilter, TrainingFilter
+from shoe_classifier.types import PredictionFilter, TrainingFilter, first_id
 
 # Ids begin with the time at which they were made, so a range of them is searched without an index of its own. The rows'
 # own times decide: they are a little later, and clocks are set.
@@ -68,7 +68,4 @@ def _start_of(day: str) -> str:
 
 
 def _id_at(time: str, shift: timedelta) -> str:
-    """The smallest UUIDv7 of a time, moved by a shift."""
-    milliseconds = int((datetime.fromisoformat(time).timestamp() + shift.total_seconds()) * 1000)
-    digits = f"{max(0, milliseconds):012x}"
-    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
+    return first_id(datetime.fromisoformat(time), shift)
