@@ -59,8 +59,8 @@ def large_pictures() -> list[bytes]:
         encode(large(7000), "PNG", compress_level=1),
         encode(large(7000, "RGBA"), "PNG", compress_level=1),
         encode(large(7000), "WEBP", method=0),
-        encode(large(5700, "RGBA"), "WEBP", lossless=True, quality=0, method=0),
-        encode(large(3800), "AVIF", speed=10),
+        encode(large(4200, "RGBA"), "WEBP", lossless=True, quality=0, method=0),
+        encode(large(3200), "AVIF", speed=10),
     ]
 
 

@@ -83,7 +83,7 @@ async def large_pictures(port: int) -> None:
     """Uploads and explanations of pictures that are small as files and take what a host of 512 MB allows, or more."""
     bombs = [
         encode(Image.new("RGBA", (7000, 7000), (9, 9, 9, 100)), "WEBP", lossless=True, quality=0, method=0),
-        encode(Image.new("RGBA", (5700, 5700), (9, 9, 9, 100)), "WEBP", lossless=True, quality=0, method=0),
+        encode(Image.new("RGBA", (4200, 4200), (9, 9, 9, 100)), "WEBP", lossless=True, quality=0, method=0),
         encode(Image.new("RGBA", (7000, 7000), (9, 9, 9, 100)), "PNG", compress_level=1),
     ]
     uploads = [post(port, "/upload", form(data, "hat")) for data in bombs]

@@ -20,7 +20,7 @@ Image.MAX_IMAGE_PIXELS = None
 PngImagePlugin.MAX_TEXT_MEMORY = 4 << 20
 
 # Of the process, like the memory that they guard; `main` sets them.
-LIMITS = DecodingLimits(max_bytes=216 << 20, max_jpeg_scans=100)
+LIMITS = DecodingLimits(max_bytes=256 << 20, max_jpeg_scans=100)
 
 FORMATS = tuple(EXTENSIONS)
 PICTURE_NAMES = (*EXTENSIONS.values(), ".jpeg", ".jpe", ".jfif", ".heif", ".hif", ".dib")
@@ -42,9 +42,18 @@ _OVERSAMPLING = 4  # pixels per pixel of the result, along each side, that make 
 _BAND_PIXELS = 1 << 20  # of a large picture, converted at a time
 _PNG_BAND_PIXELS = 1 << 18  # decoded at a time; larger bands do not fit into the cache of the processor
 _LEAST_BANDS = 12  # of a PNG picture; fewer would take more than the whole
-# Bytes that decoders take per pixel, as measured with 49 megapixels; those of others, per pixel of the file's mode.
+# Bytes that decoders take per pixel, as measured (docs/reliability.md); those of others, per pixel of the file's mode.
 _SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}
-_BYTES_PER_PIXEL = {"AVIF": 9, "HEIC": 4.5}
+_BYTES_PER_PIXEL = {"AVIF": 11, "BMP": 4}
+_HEIC_BYTES: dict[tuple[object, object], float] = {
+    (420, 8): 4.75,
+    (None, 8): 4.75,
+    (420, 10): 8,
+    (444, 8): 9,
+}  # by subsampling and bits; without alpha
+_MOST_HEIC_BYTES, _HEIC_ALPHA_BYTES = 17, 2
+# And to become RGB: a picture as a whole, and a band of one, while the band before is still there.
+_CONVERTED_BYTES, _BAND_BYTES, _DEEP_BAND_BYTES, _RGB_BAND_BYTES = 9, 13, 17, 8
 _BAND_BYTES_PER_PIXEL = 40  # of a PNG picture: stored, compressed again, and decoded
 _SMALLEST_DRAFT = 8  # the JPEG decoder can leave out this factor of the size
 SAMPLING_STEP = 4  # pixels between those that `shows_nothing` looks at
@@ -225,18 +234,34 @@ def _band_rows(source: Image.Image, factors: tuple[int, int], pixels: int) -> in
 def _cost(source: Image.Image, data: bytes, factors: tuple[int, int], *, scaled: bool) -> int:
     """Most bytes of memory that loading takes, from what was measured for each decoder."""
     pixels, kind = source.width * source.height, sniff(data)
-    if factors == (1, 1):
-        converted = 0 if source.mode == "RGB" else 8 * pixels  # Pillow stores RGB in four bytes
-    else:
-        converted = 4 * pixels // (factors[0] * factors[1])
     if kind == "JPEG":
         loading = 4 * pixels + jpeg.coefficient_bytes(data)
     elif kind == "WebP":
         lossy = data[12:16] == b"VP8 "  # without transparency; decoded row by row
-        loading = (1 if scaled and lossy else 4 if scaled else 20) * pixels
+        loading = (1 if scaled and lossy else 7 if scaled else 20) * pixels
+    elif kind == "HEIC":
+        loading = int(_heic_bytes(source) * pixels)
     else:
-        loading = int(pixels * (_BYTES_PER_PIXEL.get(kind or "") or _SAMPLE_BYTES.get(source.mode, 4)))
-    return loading + converted
+        loading = pixels * (_BYTES_PER_PIXEL.get(kind or "") or _SAMPLE_BYTES.get(source.mode, 4))
+    return loading + _converting_cost(source, factors, whole=scaled)
+
+
+def _heic_bytes(source: Image.Image) -> float:
+    """Bytes per pixel."""
+    form = source.info.get("chroma"), source.info.get("bit_depth")
+    return _HEIC_BYTES.get(form, _MOST_HEIC_BYTES) + (_HEIC_ALPHA_BYTES if source.mode == "RGBA" else 0)
+
+
+def _converting_cost(source: Image.Image, factors: tuple[int, int], *, whole: bool) -> int:
+    """Bytes of memory to become RGB. A picture that a decoder has reduced is converted as a `whole`."""
+    plain, pixels = source.mode == "RGB" and "transparency" not in source.info, source.width * source.height
+    if factors == (1, 1):
+        return 0 if plain else _CONVERTED_BYTES * pixels
+    reduced = 4 * pixels // (factors[0] * factors[1])
+    if whole:
+        return reduced
+    per_pixel = _RGB_BAND_BYTES if plain else _DEEP_BAND_BYTES if source.mode.startswith("I") else _BAND_BYTES
+    return reduced + per_pixel * source.width * min(source.height, _band_rows(source, factors, _BAND_PIXELS))
 
 
 def _band_cost(source: Image.Image, factors: tuple[int, int]) -> int:
