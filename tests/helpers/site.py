@@ -68,6 +68,8 @@ class Site:
         while items := self.get("/review?limit=200")["items"]:
             skipped = [{"prediction_id": item["prediction_id"], "skip": True} for item in items]
             client.post("/review", json={"items": skipped}).raise_for_status()
+        for change in self.get("/labels/changes"):
+            client.delete(f"/labels/changes/{change['id']}").raise_for_status()
         if ids := [row["id"] for row in self.get("/training-data?limit=1000")]:
             client.post("/training-data/bulk", json={"ids": ids, "delete": True}).raise_for_status()
         first = self.get("/models")[-1]
