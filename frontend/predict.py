@@ -40,6 +40,8 @@ _SHORT = {"accepted": "{label} · {confidence}", "uncertain": "{label}? · {conf
 def results(known: Sequence[str]) -> None:
     """Answers to one picture or many; a click redraws only the parts that it changes."""
     items = in_order(pictures().values())
+    if any(item.answer is None for item in items):  # a click ended the run that would have brought the answers
+        st.rerun()
     outcome()
     if len(items) == 1:
         card(items[0], known, "one", keys=True)
