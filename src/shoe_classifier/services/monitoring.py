@@ -2,8 +2,8 @@
 
 import contextlib
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,23 +14,15 @@ import numpy as np
 from shoe_classifier.errors import NotFound, NotOffered
 from shoe_classifier.ml import bundle as bundles
 from shoe_classifier.ml.drift import LEAST, MOST, RAISED, Drift, Reference
-from shoe_classifier.ml.evaluation import interval
 from shoe_classifier.ml.live_model import LiveModel, LiveModelHolder
 from shoe_classifier.services.picture_features import FeatureExtractor, lower_priority
+from shoe_classifier.services.prediction_figures import figures_by, figures_of
 from shoe_classifier.services.recent_features import Features, RecentFeatures
 from shoe_classifier.settings import Settings
 from shoe_classifier.storage.model_files import ModelFiles
 from shoe_classifier.storage.outcome_file import OutcomeFile
 from shoe_classifier.storage.protocols import Store
-from shoe_classifier.types import (
-    SKIPPED,
-    Decision,
-    DecisionCount,
-    PredictionRecord,
-    Publish,
-    publish_nothing,
-    utc_now,
-)
+from shoe_classifier.types import Decision, PredictionRecord, Publish, publish_nothing, utc_now
 
 _LOOKED_AT = 2 * MOST  # newest predictions; some show the same picture
 _COMPUTED = 100  # features of earlier predictions that one look computes
@@ -214,7 +206,7 @@ class Monitor:
     def newest(self) -> dict[str, float | None]:
         """Return the figures for Prometheus: of the last look, and the accuracy of a week."""
         week = self._store.reviewed_at_random(_start_of(_WEEK))
-        look, figures = self._found.read(), _figures([], week)
+        look, figures = self._found.read(), figures_of([], week)
         drift, total = look.drift.drift, sum(look.decisions.values())
         low, high = figures["accuracy_interval"]
         return {
@@ -232,11 +224,11 @@ class Monitor:
         """Return the answer of `GET /monitoring` for the last days, today included."""
         since = _start_of(days)
         counts, reviewed = self._store.decision_counts(since), self._store.reviewed_at_random(since)
-        by_day = _grouped(counts, reviewed, lambda group: group.day, lambda row: row.created_at[:10])
-        by_version = _grouped(counts, reviewed, lambda group: group.model_version, lambda row: row.model_version)
+        by_day = figures_by(counts, reviewed, lambda group: group.day, lambda row: row.created_at[:10])
+        by_version = figures_by(counts, reviewed, lambda group: group.model_version, lambda row: row.model_version)
         return {
             "days": days,
-            **_figures(counts, reviewed),
+            **figures_of(counts, reviewed),
             "drift": self.drift.as_json(),
             "by_day": [{"day": day, **figures} for day, figures in sorted(by_day.items(), reverse=True)],
             "by_version": [{"version": name, **figures} for name, figures in sorted(by_version.items(), reverse=True)],
@@ -274,44 +266,3 @@ def _one_core() -> Iterator[None]:
 
     with threadpool_limits(1):
         yield
-
-
-def _grouped(
-    counts: list[DecisionCount],
-    reviewed: list[PredictionRecord],
-    group_of: Callable[[DecisionCount], str],
-    row_group_of: Callable[[PredictionRecord], str],
-) -> dict[str, dict[str, Any]]:
-    groups: dict[str, tuple[list[DecisionCount], list[PredictionRecord]]] = defaultdict(lambda: ([], []))
-    for count in counts:
-        groups[group_of(count)][0].append(count)
-    for row in reviewed:
-        groups[row_group_of(row)][1].append(row)
-    return {name: _figures(*group) for name, group in groups.items()}
-
-
-def _figures(counts: list[DecisionCount], reviewed: list[PredictionRecord]) -> dict[str, Any]:
-    """Rates of all predictions, and the accuracy of those that were drawn at random and answered."""
-    total = sum(group.count for group in counts)
-    judged = [row for row in reviewed if row.reviewed_label != SKIPPED]
-    right = sum(map(is_right, judged))
-    return {
-        "predictions": total,
-        "unknown_rate": _share_of(counts, "unknown", total),
-        "uncertain_rate": _share_of(counts, "uncertain", total),
-        "reviewed": len(judged),
-        "skipped": len(reviewed) - len(judged),
-        "accuracy": round(right / len(judged), 5) if judged else None,
-        "accuracy_interval": interval(right, len(judged)),
-    }
-
-
-def _share_of(counts: list[DecisionCount], decision: Decision, total: int) -> float | None:
-    return round(sum(group.count for group in counts if group.decision == decision) / total, 5) if total else None
-
-
-def is_right(row: PredictionRecord) -> bool:
-    """Whether a person agreed with a prediction. Of none of the labels, `unknown` is right; of a label, it is not."""
-    if row.reviewed_label is None:
-        return row.decision == "unknown"
-    return row.decision != "unknown" and row.predicted_class == row.reviewed_label
