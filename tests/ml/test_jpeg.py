@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from helpers.pictures import draw
-from shoe_classifier.ml.jpeg import coefficient_bytes, count_scans, keep_dc_scans
+from shoe_classifier.errors import InvalidImage
+from shoe_classifier.ml.jpeg import coefficient_bytes, count_scans, is_quickly_opened, keep_dc_scans
+from shoe_classifier.ml.preprocessing import thumbnail
 
 
 def test_a_baseline_file_has_one_scan() -> None:
@@ -89,3 +91,28 @@ def test_only_files_of_many_scans_need_their_coefficients() -> None:
     assert coefficient_bytes(draw("Boot", 1, (640, 480), progressive=True, subsampling=0)) == 2 * 640 * 480 * 3
     assert coefficient_bytes(draw("Boot", 1, (640, 480), progressive=True, subsampling=2)) == 2 * 640 * 480 * 1.5
     assert coefficient_bytes(b"\xff\xd8\xff") == 0
+
+
+def test_usual_files_are_quickly_opened() -> None:
+    """With the largest colour profile that a file can have, in 255 segments, and some fill bytes."""
+    data = draw("Boot", 1, icc_profile=bytes(255 * 65_519))
+    assert is_quickly_opened(data)
+    assert is_quickly_opened(data[:2] + b"\xff" * 1000 + data[2:])
+    assert not is_quickly_opened(data[: data.index(b"\xff\xda")])
+
+
+@pytest.mark.parametrize("unit", [b"\xff\xe0\0\2", b"\xff\xfe\0\3!", b"\xff\xd0", b"\xff", b"\xff\0", b"\0"])
+def test_files_that_pillow_would_read_for_seconds_are_refused_at_once(unit: bytes) -> None:
+    data = draw("Boot", 1)
+    bomb = data[:4] + b"\0\2" + unit * (200_000 // len(unit)) + data[2:]
+    assert not is_quickly_opened(bomb)
+    with pytest.raises(InvalidImage, match="does not decode"):
+        thumbnail(bomb, 100)
+
+
+def test_segments_after_the_first_scan_are_bounded_too() -> None:
+    data = draw("Boot", 1, (640, 480), progressive=True)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    bomb = data[:second] + b"\xff\xe0\0\2" * 500_000 + data[second:]
+    assert is_quickly_opened(bomb)
+    assert len(keep_dc_scans(bomb)) < len(data) + 4000

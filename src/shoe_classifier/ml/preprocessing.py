@@ -172,6 +172,8 @@ def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> Image.Image
     with _damage(data):
         if kind == "HEIC":
             _register_heic()
+        if kind == "JPEG" and not jpeg.is_quickly_opened(data):
+            raise ValueError("no scan, or too much before it")
         image: Image.Image = Image.open(io.BytesIO(data), formats=(_PLUGINS.get(kind, kind.upper()),))
     check_size(image.size, max_pixels, min_side)
     return image
