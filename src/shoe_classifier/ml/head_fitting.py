@@ -22,6 +22,7 @@ _REPLAYED_IN_FOLDS = 250  # samples of each old label and of the background
 _QUERIED = 2400  # samples that are left out in turn, at most
 _WORK_IN_FOLDS = 1.2e9  # samples x axes x classes of one fold; above it, only one fold is left out
 _MOST_MODESTY = 2.0  # how far the biases of new labels are lowered at most; it costs few of their own pictures
+_LEAST_LEAD = 0.01  # that these leave to old labels; rounding, or an exported model, would decide a tie
 _ENOUGH_TO_CHOOSE = 12  # samples left out; from fewer, chance would choose
 _UNJUDGED_TEMPERATURE = 0.12  # of labels that one picture taught; their logits are small
 _TEMPERATURES = np.exp(np.linspace(np.log(0.1), np.log(4), 60)).astype(np.float32)
@@ -150,7 +151,7 @@ def _modesty(logits: np.ndarray, samples: Samples, fresh: np.ndarray) -> np.ndar
     if not len(judged) or not fresh.any():
         return shift
     old = np.where(fresh, -np.inf, logits[judged])
-    lead = old.max(axis=1) - np.where(fresh, logits[judged], -np.inf).max(axis=1)
+    lead = old.max(axis=1) - np.where(fresh, logits[judged], -np.inf).max(axis=1) - _LEAST_LEAD
     right = old.argmax(axis=1) == samples.labels[judged]
     shift[:-1][fresh] = lead[right & (lead > -_MOST_MODESTY)].min(initial=0.0)
     return shift
