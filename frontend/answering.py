@@ -10,9 +10,9 @@ from components import api, choose_label, escape_markdown
 _KEYS = 9  # labels that have a key of their own: 1 to 9
 
 
-def answered() -> dict[str, str]:
-    """What this visitor said, by prediction: a label, or that there is none."""
-    said: dict[str, str] = st.session_state.setdefault("answered", {})
+def answered() -> dict[str, str | None]:
+    """What this visitor said, by prediction: a label, that there is none, or None for one that was skipped."""
+    said: dict[str, str | None] = st.session_state.setdefault("answered", {})
     return said
 
 
@@ -27,7 +27,7 @@ def none_of_these(prediction_ids: Sequence[str]) -> None:
 
 
 def skip(prediction_ids: Sequence[str]) -> None:
-    _answer(prediction_ids, "skipped", "Skipped.", skip=True)
+    _answer(prediction_ids, None, "Skipped.", skip=True)
 
 
 def label_buttons(
@@ -50,7 +50,7 @@ def label_buttons(
         st.button("Save label", key=f"{key}-save", on_click=say, args=(other,))
 
 
-def _answer(prediction_ids: Sequence[str], said: str, message: str, **answer: str | bool) -> None:
+def _answer(prediction_ids: Sequence[str], said: str | None, message: str, **answer: str | bool) -> None:
     client = api()
 
     def take_back() -> None:

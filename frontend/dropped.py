@@ -98,7 +98,7 @@ def summary() -> str:
     return f"{count(len(pictures()), 'picture')}: {', '.join(parts)}"
 
 
-def as_csv(items: Mapping[str, Dropped], said: Mapping[str, str]) -> str:
+def as_csv(items: Mapping[str, Dropped], said: Mapping[str, str | None]) -> str:
     """A row for each picture, with what was said by prediction. Also runs outside a visit, for a download."""
     out = io.StringIO()
     writer = csv.writer(out)
@@ -106,7 +106,7 @@ def as_csv(items: Mapping[str, Dropped], said: Mapping[str, str]) -> str:
     for item in items.values():
         if isinstance(answer := item.answer, Prediction):
             row = [answer.predicted_class, f"{answer.confidence:.4f}", answer.decision]
-            row += [said.get(answer.prediction_id, ""), answer.model_version]
+            row += [said.get(answer.prediction_id) or "", answer.model_version]
             writer.writerow([*map(cell, [item.name, *row]), ""])
         else:
             writer.writerow([cell(item.name), "", "", "", "", "", answer.detail if answer else ""])

@@ -1,6 +1,7 @@
 """Review: one key a prediction, or a page of them at once."""
 
 import re
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from helpers.axe import violations
 from helpers.pictures import draw
 from helpers.service import wait_for
-from helpers.site import Site, go, key, part, press, shoot
+from helpers.site import Site, drop, files, go, key, part, press, shoot
 
 pytestmark = pytest.mark.browser
 
@@ -56,3 +57,13 @@ def test_keys_answer_the_queue_and_a_page_is_confirmed_at_once(page: Page, site:
     press(page, re.compile("^Confirm "), lambda: waiting() < seen)
     taught = site.get("/training-data")
     assert {row["source"] for row in taught} == {"review"}
+
+
+def test_what_was_skipped_can_still_be_corrected(page: Page, tmp_path: Path) -> None:
+    drop(page, files(tmp_path, ("boot.jpg", draw("Boot", 1, (300, 240)))))
+    expect(page.get_by_text("Not right? Correct it")).to_be_visible()
+    go(page, "Review")
+    key(page, "s", page.get_by_text("Nothing to review."))
+    go(page, "Predict")
+    expect(page.get_by_text("Not right? Correct it")).to_be_visible()
+    expect(page.get_by_text("Saved as")).to_have_count(0)
