@@ -86,7 +86,9 @@ def test_on_a_phone_answer_picture_and_correction_share_a_screen(page: Page, tmp
         expect(item.first).to_be_in_viewport(ratio=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shoot(page, "phone")
-    retrain = page.locator(".st-key-phone-navigation").get_by_role("link", name="Retrain")
+    navigation = page.locator(".st-key-phone-navigation")
+    assert navigation.evaluate("element => element.scrollWidth <= element.clientWidth"), "Expected all pages in sight."
+    retrain = navigation.get_by_role("link", name="Retrain")
     click(page, retrain, page.get_by_role("heading", name="Retrain", level=1))
 
 
