@@ -193,7 +193,7 @@ def test_contradicting_the_live_model_is_stopped(contradicted: int, pictures: in
 def test_a_contradiction_is_explained() -> None:
     assert reasons(contradicted=30, with_old_label=100) == [
         "the live model calls 30 of 100 new pictures another label or unknown; "
-        "of correctly labelled photos, about 12% are to be expected"
+        "of correctly labelled photos, about 12 % are to be expected"
     ]
 
 
@@ -234,7 +234,7 @@ def test_pictures_that_clearly_look_like_another_label_are_stopped(
     ("before", "after", "passes"), [(0.01, 0.43, False), (0.0, 0.05, True), (0.25, 0.31, False), (0.5, 0.3, True)]
 )
 def test_accepting_anything_is_stopped(before: float, after: float, passes: bool) -> None:
-    expected = f"it accepts {after:.0%} of the held-out backgrounds, the live model {before:.0%}"
+    expected = f"it accepts {100 * after:.0f} % of the held-out backgrounds, the live model {100 * before:.0f} %"
     assert reasons(background_false_accepts=(before, after)) == ([] if passes else [expected])
 
 

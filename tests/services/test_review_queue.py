@@ -61,7 +61,7 @@ def test_the_smallest_lead_comes_first(desk: Desk) -> None:
     assert desk.ids() == [small, middle, large]
     assert desk.ids(limit=1) == [small]
     assert lead_ranks(np.array([0.3, 0.1, 0.5])).tolist() == pytest.approx([2 / 3, 1, 1 / 3])
-    assert desk.queue.items("all", 1)[0].reason == "Boot (55%) or Shoe (45%)?"
+    assert desk.queue.items("all", 1)[0].reason == "Boot (55 %) or Shoe (45 %)?"
 
 
 def test_one_in_five_was_drawn_at_random_in_its_own_order(desk: Desk) -> None:

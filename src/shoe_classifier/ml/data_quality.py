@@ -138,7 +138,8 @@ def find_label_errors(
             Finding(
                 picture,
                 "label",
-                f"It looks like {names[other]!r} ({share:.0%}) rather than {names[label]!r} ({given[picture]:.0%}).",
+                f"It looks like {names[other]!r} ({100 * share:.0f} %) "
+                f"rather than {names[label]!r} ({100 * given[picture]:.0f} %).",
                 round((1 + share - float(given[picture])) / 2, 4),
                 "relabel" if sure else "keep",
                 other if sure else None,

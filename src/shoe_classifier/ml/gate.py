@@ -202,7 +202,7 @@ def _contradicting(evidence: GateEvidence, policy: GatePolicy) -> list[str]:
         return []
     return [
         f"the live model calls {count} of {pictures} new pictures another label or unknown; "
-        f"of correctly labelled photos, about {usual:.0%} are to be expected"
+        f"of correctly labelled photos, about {100 * usual:.0f} % are to be expected"
     ]
 
 
@@ -235,7 +235,7 @@ def _accepts_anything(evidence: GateEvidence, policy: GatePolicy) -> list[str]:
     before, after = evidence.background_false_accepts
     if after <= before + policy.max_false_accept_rise:
         return []
-    return [f"it accepts {after:.0%} of the held-out backgrounds, the live model {before:.0%}"]
+    return [f"it accepts {100 * after:.0f} % of the held-out backgrounds, the live model {100 * before:.0f} %"]
 
 
 def _at_least(hits: int, tries: int, share: float) -> float:

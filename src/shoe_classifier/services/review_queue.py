@@ -147,7 +147,7 @@ def _reason(row: PredictionRecord, kind: ReviewKind) -> str:
     if kind == "drifted":
         return "Unlike the pictures that were taught."
     likely = sorted(row.probabilities.items(), key=lambda item: -item[1])[:2]
-    return " or ".join(f"{label} ({probability:.0%})" for label, probability in likely) + "?"
+    return " or ".join(f"{label} ({100 * probability:.0f} %)" for label, probability in likely) + "?"
 
 
 def _interleaved(ordered: list[ReviewItem], drawn: list[ReviewItem]) -> Iterator[ReviewItem]:
