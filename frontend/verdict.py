@@ -55,10 +55,12 @@ def what_now(job: Row, after: Row, new: list[str]) -> None:
     worse: Row | None = after.get("worse")
     for reason in worse["reasons"] if worse else [job["message"]]:
         st.markdown(f"- {escape_markdown(reason[:1].upper() + reason[1:])}.")
-    if wanted := wanted_pictures(api().labels()):
+    confused = worse["confusions"] if worse else []
+    concerned = {*new, *(row[name] for row in confused for name in ("label", "predicted_class"))}
+    if wanted := wanted_pictures([row for row in api().labels() if row["label"] in concerned]):
         st.markdown(f"Bring more pictures: {wanted}.")
-    if worse and worse["confusions"]:
-        got_worse(after, worse["confusions"], job["job_id"])
+    if confused:
+        got_worse(after, confused, job["job_id"])
     st.page_link("data.py", label="Look at suspect pictures", icon=":material/fact_check:", query_params=_SUSPECTS)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if worse and (version := job["model_version"]):
