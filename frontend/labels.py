@@ -10,6 +10,8 @@ from charts import learning_curve
 from client import Row
 from components import AIM, PERCENT, api, cell, count, escape_markdown, handle_api_errors, in_percent, percent
 
+_SHOWN = 30  # labels that stand below each other without a scroll bar
+_WIDTH = 110  # pixels of a column, so that a phone shows the first ones whole
 _LOPSIDED = 5  # times as many pictures of one taught label as of another
 
 
@@ -55,7 +57,11 @@ def table(rows: Sequence[Row]) -> None:
             }
             for row in rows
         ],
-        column_config={"recall": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100)},
+        column_config={
+            "label": st.column_config.TextColumn(width=_WIDTH),
+            "recall": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100, width=_WIDTH),
+        },
+        height="content" if len(rows) <= _SHOWN else "auto",
     )
 
 

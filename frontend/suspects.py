@@ -47,12 +47,19 @@ def suspects(known: Sequence[str]) -> None:
             st.info("The pictures are being checked; this takes some seconds.", icon=":material/hourglass_top:")
             wait_for_check()
     if not found["issues"]:
-        st.success(f"Nothing suspect among {count(found['pictures'], 'picture')}.", icon=":material/done_all:")
+        st.success(nothing_among(found["pictures"]), icon=":material/done_all:")
         offer_undo()
     elif choose_mode() == MODES[0]:
         one(found["issues"][0], known)
     else:
         page_of(found["issues"])
+
+
+def nothing_among(pictures: int) -> str:
+    """Why there is nothing to show."""
+    if not pictures:
+        return "Nothing has been taught yet. Pictures that may be wrong appear here."
+    return f"Nothing suspect among {count(pictures, 'picture')}."
 
 
 @st.fragment(run_every=2)
