@@ -53,7 +53,7 @@ def what_now(job: Row, after: Row, new: list[str]) -> None:
     """What a rejected lesson leads to: publish it anyway, look at its pictures, bring more, or leave out a label."""
     show_outcome()
     worse: Row | None = after.get("worse")
-    for reason in worse["reasons"] if worse else [job["message"]]:
+    for reason in worse["reasons"] if worse else [job["message"].removesuffix(".")]:  # of a job of an earlier release
         st.markdown(f"- {escape_markdown(reason[:1].upper() + reason[1:])}.")
     confused = worse["confusions"] if worse else []
     concerned = {*new, *(row[name] for row in confused for name in ("label", "predicted_class"))}
