@@ -7,7 +7,7 @@ from datetime import datetime
 import httpx
 import pytest
 
-from helpers.pictures import SHAPES, draw, lesson_zip, zip_of
+from helpers.pictures import SHAPES, draw, lesson_zip, mixed_up_lesson, zip_of
 from helpers.service import finished_job, running, wait_for
 from shoe_classifier.ml.dataset import is_held_out
 from shoe_classifier.settings import Settings
@@ -109,13 +109,9 @@ def test_one_picture_saved_again_and_again_is_rejected(client: httpx.Client) -> 
 
 
 def test_flipped_labels_of_new_classes_are_rejected(client: httpx.Client) -> None:
-    files = {}
-    for i in range(120):
-        label, shown = ("hat", "hat") if i % 2 else ("cap", "Boot")
-        if i % 10 < 4:
-            label = "cap" if label == "hat" else "hat"
-        files[f"{label}/{i}.jpg"] = draw(shown, 7000 + i)
-    job = client.post("/retrain", files={"file": zip_of(files)}, params={"wait": "true", "mode": "quick"}).json()
+    job = client.post(
+        "/retrain", files={"file": zip_of(mixed_up_lesson())}, params={"wait": "true", "mode": "quick"}
+    ).json()
     assert job["state"] == "rejected"
     assert re.search(r"only \d+ of \d+ new pictures look like the others of their label", job["message"])
 
