@@ -88,7 +88,7 @@ def watch(settings: Settings) -> Iterator[Watch]:
 
 def test_ordinary_pictures_raise_no_alarm_and_a_new_camera_does(watch: Watch) -> None:
     watch.monitor.look()
-    assert watch.monitor.drift.drift is None and "from 50 recent" in watch.monitor.drift.detail
+    assert watch.monitor.drift.drift is None and "needs 50 recent" in watch.monitor.drift.detail
     watch.predict(0, 200)
     watch.monitor.look()
     before = watch.monitor.report(1)["drift"]

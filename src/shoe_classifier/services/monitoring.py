@@ -163,13 +163,11 @@ class Monitor:
         """The look with what the comparison finds."""
         look = replace(look, drifted=before.drifted if before.version == look.version else [])
         if len(newest) < LEAST:
-            detail = (
-                f"Drift is measured from {LEAST} recent predictions of different pictures on; there are {len(newest)}."
-            )
+            detail = f"Drift needs {LEAST} recent predictions of different pictures; there are {len(newest)}."
             return replace(look, drift=DriftReport(None, detail, utc_now()))
         reference = self._reference_of(live)
         if not reference.usable:
-            detail = f"Drift is measured with at least {LEAST} held-out pictures; there are fewer."
+            detail = f"Drift needs {LEAST} held-out pictures; there are fewer."
             return replace(look, drift=DriftReport(None, detail, utc_now()))
         seen = np.stack([features[row.id] for row in newest])
         far = [row for row, is_far in zip(newest, reference.far(seen), strict=True) if is_far]
