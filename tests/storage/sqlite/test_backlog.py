@@ -50,7 +50,7 @@ def test_while_the_file_is_locked_rows_wait_in_their_order(db: Database, tmp_pat
         began = time.monotonic()
         for number in range(20):
             backlog.execute(100, (ADD, [number]))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4  # SQLite alone would wait for 5 seconds
         assert backlog.waiting == 20
         assert rows(db) == []  # reading is not held up
     wait_for(lambda: backlog.waiting == 0)
