@@ -10,6 +10,21 @@ function pictureOf(tile) {
   return make("img", { src: new URL(tile.picture, location.origin), alt: tile.alt_text });
 }
 
+// A dialog knows only the grid that had the focus, not the tile in it, and cannot give the focus back to that.
+function focusAfterDialog(list) {
+  let shown = false;
+  list.observer?.disconnect();
+  list.observer = new MutationObserver(() => {
+    const open = document.querySelector("[data-testid=stDialog]") !== null;
+    if (shown && !open) {
+      list.observer.disconnect();
+      [...list.querySelectorAll(".opens")].find((button) => button.value === list.opened)?.focus();
+    }
+    shown = open;
+  });
+  list.observer.observe(document.body, { childList: true, subtree: true });
+}
+
 export default function ({ parentElement, data, setTriggerValue, setStateValue }) {
   const list = parentElement.querySelector("ul");
   const toggled = (list.toggled ??= new Set(data.toggled));
@@ -49,8 +64,12 @@ export default function ({ parentElement, data, setTriggerValue, setStateValue }
       return make("li", {}, make("label", {}, ...shown), note);
     }
     if (!data.opens) return make("li", {}, ...shown, title, note);
-    const open = () => setTriggerValue("opened", tile.id);
-    const button = make("button", { type: "button", className: "opens", onclick: open }, ...shown, title);
+    const open = () => {
+      list.opened = tile.id;
+      focusAfterDialog(list);
+      setTriggerValue("opened", tile.id);
+    };
+    const button = make("button", { type: "button", className: "opens", value: tile.id, onclick: open }, ...shown, title);
     return make("li", {}, button, note, tile.choices.length > 0 && answers(tile));
   }
 
@@ -58,7 +77,9 @@ export default function ({ parentElement, data, setTriggerValue, setStateValue }
     const drawn = JSON.stringify(tile), old = list.children[position];
     if (old?.drawn === drawn) return;
     const item = Object.assign(draw(tile), { drawn });
+    const focused = old?.matches(":focus-within");
     old ? old.replaceWith(item) : list.append(item);
+    if (focused) item.querySelector("button, input")?.focus();
   });
   while (list.children.length > data.tiles.length) list.lastChild.remove();
 }

@@ -6,11 +6,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from helpers.axe import violations
 from helpers.pictures import draw, lesson_zip, mixed_up_lesson, zip_of
-from helpers.site import TIMEZONE, Site, choose, click, drop, files, go, key, main, part, press, shoot
+from helpers.site import TIMEZONE, Site, choose, click, drop, files, go, key, main, part, press, shoot, until
 
 pytestmark = pytest.mark.browser
 
@@ -148,3 +148,22 @@ def test_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Tab")
         names.add(page.evaluate("document.activeElement.innerText || document.activeElement.ariaLabel || ''").strip())
     assert set(PAGES[1:]) <= {name.split("\n")[-1] for name in names}
+
+
+def test_a_dialog_gives_the_focus_back(page: Page, site: Site, tmp_path: Path) -> None:
+    site.service.client.post("/upload", files={"file": lesson_zip("hat", 2)})
+    pictures = [(f"{i}.jpg", draw("Boot", i)) for i in range(3)]
+    drop(page, files(tmp_path, *pictures))
+    tile = main(page).locator("[class*=st-key-tiles]").get_by_role("button").nth(1)
+    closes_by_escape(page, tile)
+    go(page, "Labels")
+    choose(page, "Look at a label", "hat")
+    closes_by_escape(page, page.get_by_role("button", name="Remove", exact=True))
+
+
+def closes_by_escape(page: Page, opener: Locator) -> None:
+    """Open a dialog by the keyboard, and close it."""
+    dialog = page.get_by_test_id("stDialog")
+    until(page, lambda: opener.press("Enter"), dialog)
+    key(page, "Escape", lambda: not dialog.count())
+    expect(opener).to_be_focused()
