@@ -1,11 +1,15 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers.pictures import draw, encode
+from shoe_classifier.errors import InvalidImage
 from shoe_classifier.ml import png
+from shoe_classifier.ml.preprocessing import thumbnail
 
 
 def picture(mode: str) -> Image.Image:
@@ -64,3 +68,11 @@ def test_exif_after_the_picture_is_found() -> None:
     found.load(png.exif(moved) or b"")
     assert found[0x0112] == 6
     assert png.exif(encode(picture("RGB"), "PNG")) is None
+
+
+def test_a_file_that_pillow_would_read_for_seconds_is_refused_at_once() -> None:
+    data = encode(picture("RGB"), "PNG")
+    crumb = b"\0\0\0\0teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    thumbnail(data[:33] + crumb * 10_000 + data[33:], 100)
+    with pytest.raises(InvalidImage, match="does not decode"):
+        thumbnail(data[:33] + crumb * 20_000 + data[33:], 100)

@@ -18,6 +18,7 @@ from shoe_classifier.types import ACCEPTED_FORMATS, EXTENSIONS, MAX_IMAGE_PIXELS
 Image.MAX_IMAGE_PIXELS = None
 # Texts are decompressed with the header, before the limits give memory for the picture. Pillow would take 250 MB.
 PngImagePlugin.MAX_TEXT_MEMORY = 4 << 20
+_QUICKLY_OPENED = {"JPEG": jpeg.is_quickly_opened, "PNG": png.is_quickly_opened}  # of what is read in Python
 
 # Of the process, like the memory that they guard; `main` sets them.
 LIMITS = DecodingLimits(max_bytes=256 << 20, max_jpeg_scans=100)
@@ -172,8 +173,8 @@ def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> Image.Image
     with _damage(data):
         if kind == "HEIC":
             _register_heic()
-        if kind == "JPEG" and not jpeg.is_quickly_opened(data):
-            raise ValueError("no scan, or too much before it")
+        if kind in _QUICKLY_OPENED and not _QUICKLY_OPENED[kind](data):
+            raise ValueError("too many parts, or no picture")
         image: Image.Image = Image.open(io.BytesIO(data), formats=(_PLUGINS.get(kind, kind.upper()),))
     check_size(image.size, max_pixels, min_side)
     return image
