@@ -57,6 +57,8 @@ def test_a_rejected_lesson_leads_on(page: Page, site: Site) -> None:
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
     assert job["state"] == "rejected"
     go(page, "Retrain")
+    expect(page.get_by_text("A full retrain of so many pictures takes some minutes.")).to_be_visible()
+    expect(page.get_by_test_id("stSidebar").get_by_text(re.compile(r"Model of \d+ \w+, 3 labels"))).to_be_visible()
     expect(page.get_by_text("Not published: it would be worse.")).to_be_visible()
     expect(page.get_by_label("Leave out labels")).to_be_visible()
     expect(page.get_by_text(re.compile(r"^Bring more pictures: .*17 of beret"))).to_be_visible()
