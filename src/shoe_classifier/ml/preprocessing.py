@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from shoe_classifier.errors import AppError, InvalidImage, TooLarge, TooSmall, UnsupportedImage
-from shoe_classifier.ml import jpeg, png, webp
+from shoe_classifier.ml import avif, jpeg, png, webp
 from shoe_classifier.ml.decoding_limits import DecodingLimits
 from shoe_classifier.types import ACCEPTED_FORMATS, EXTENSIONS, MAX_IMAGE_PIXELS
 
@@ -45,7 +45,8 @@ _PNG_BAND_PIXELS = 1 << 18  # decoded at a time; larger bands do not fit into th
 _LEAST_BANDS = 12  # of a PNG picture; fewer would take more than the whole
 # Bytes that decoders take per pixel, as measured (docs/reliability.md); those of others, per pixel of the file's mode.
 _SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}
-_BYTES_PER_PIXEL = {"AVIF": 11, "BMP": 4}
+_BYTES_PER_PIXEL = {"BMP": 4}
+_AVIF_BYTES, _AVIF_FRAME_BYTES = 7, 3  # beside the frames, and in frames of the named size
 _HEIC_BYTES: dict[tuple[object, object], float] = {
     (420, 8): 4.75,
     (None, 8): 4.75,
@@ -176,7 +177,10 @@ def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> Image.Image
         if kind in _QUICKLY_OPENED and not _QUICKLY_OPENED[kind](data):
             raise ValueError("too many parts, or no picture")
         image: Image.Image = Image.open(io.BytesIO(data), formats=(_PLUGINS.get(kind, kind.upper()),))
+        coded = avif.frames(data) if kind == "AVIF" else []
     check_size(image.size, max_pixels, min_side)
+    for frame in coded:
+        check_size((frame.width, frame.height), max_pixels, 1)
     return image
 
 
@@ -244,6 +248,9 @@ def _cost(source: Image.Image, data: bytes, factors: tuple[int, int], *, scaled:
         loading = (1 if scaled and lossy else 7 if scaled else 20) * pixels
     elif kind == "HEIC":
         loading = int(_heic_bytes(source) * pixels)
+    elif kind == "AVIF":  # scales its frames to the size that the file names
+        coded = sum(frame.memory for frame in avif.frames(data))
+        loading = _AVIF_BYTES * pixels + max(_AVIF_FRAME_BYTES * pixels, coded)
     else:
         loading = pixels * (_BYTES_PER_PIXEL.get(kind or "") or _SAMPLE_BYTES.get(source.mode, 4))
     return loading + _converting_cost(source, factors, whole=scaled)
