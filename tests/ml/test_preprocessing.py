@@ -229,6 +229,14 @@ def test_a_large_heic_picture_is_decoded_from_memory_that_is_still_there() -> No
     assert abs(square[8, 13].astype(int) - WHITE).max() < 12
 
 
+def test_a_run_length_encoded_bmp_is_refused() -> None:
+    """Pillow decodes it in Python: 49 megapixels would keep all other threads waiting for seconds."""
+    data = bytearray(encode(two_colours().convert("P"), "BMP"))
+    data[30:34] = struct.pack("<I", 1)
+    with pytest.raises(UnsupportedImage, match="run-length encoded BMP"):
+        decode(bytes(data), 16)
+
+
 def test_transparency_of_large_pictures_is_white() -> None:
     clear = Image.new("RGBA", (1600, 1200), (255, 0, 0, 0))
     for kind in ("PNG", "WEBP"):

@@ -46,6 +46,7 @@ _LEAST_BANDS = 12  # of a PNG picture; fewer would take more than the whole
 # Bytes that decoders take per pixel, as measured (docs/reliability.md); those of others, per pixel of the file's mode.
 _SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}
 _BYTES_PER_PIXEL = {"BMP": 4}
+_ROW_BYTES = 16  # Pillow has the address of each row, also in bands; a picture may be one column
 _AVIF_BYTES, _AVIF_FRAME_BYTES = 7, 3  # beside the frames, and in frames of the named size
 _HEIC_BYTES: dict[tuple[object, object], float] = {
     (420, 8): 4.75,
@@ -176,8 +177,10 @@ def _open(data: bytes, name: str, max_pixels: int, min_side: int) -> Image.Image
             _register_heic()
         if kind in _QUICKLY_OPENED and not _QUICKLY_OPENED[kind](data):
             raise ValueError("too many parts, or no picture")
-        image: Image.Image = Image.open(io.BytesIO(data), formats=(_PLUGINS.get(kind, kind.upper()),))
+        image = Image.open(io.BytesIO(data), formats=(_PLUGINS.get(kind, kind.upper()),))
         coded = avif.frames(data) if kind == "AVIF" else []
+    if image.tile and image.tile[0].codec_name == "bmp_rle":  # decoded in Python, where all other threads wait for it
+        raise UnsupportedImage(f"{expected}; received a run-length encoded BMP file.")
     check_size(image.size, max_pixels, min_side)
     for frame in coded:
         check_size((frame.width, frame.height), max_pixels, 1)
@@ -253,7 +256,7 @@ def _cost(source: Image.Image, data: bytes, factors: tuple[int, int], *, scaled:
         loading = _AVIF_BYTES * pixels + max(_AVIF_FRAME_BYTES * pixels, coded)
     else:
         loading = pixels * (_BYTES_PER_PIXEL.get(kind or "") or _SAMPLE_BYTES.get(source.mode, 4))
-    return loading + _converting_cost(source, factors, whole=scaled)
+    return loading + _ROW_BYTES * source.height + _converting_cost(source, factors, whole=scaled)
 
 
 def _heic_bytes(source: Image.Image) -> float:
