@@ -10,6 +10,7 @@ from client import Row
 from components import percent
 
 _ACCENT = "#3a8fb0"  # legible on light and on dark backgrounds
+_TEXT = {False: "#4d5b61", True: "#c4ced2"}  # beside bars, in the light and the dark theme
 _NUMBERS = alt.NumberLocale(decimal=".", thousands=",", grouping=[3], currency=["", ""], percent=" %")
 _Chart = alt.Chart | alt.LayerChart
 
@@ -28,7 +29,8 @@ def bars(values: dict[str, float], axis: str) -> None:
         y=alt.Y("label:N", title=None, sort="-x", axis=alt.Axis(labelOverlap=False)),
         tooltip=["label:N", alt.Tooltip("value:Q", format=".0%")],
     )
-    text = chart.mark_text(align="left", dx=4, color="gray").encode(text=alt.Text("value:Q", format=".0%"))
+    colour = _TEXT[st.context.theme.type == "dark"]
+    text = chart.mark_text(align="left", dx=4, color=colour).encode(text=alt.Text("value:Q", format=".0%"))
     figures = ", ".join(f"{label} {percent(value)}" for label, value in values.items())
     show((chart.mark_bar(color=_ACCENT) + text).properties(height=alt.Step(28)), f"{axis}: {figures}")
 
