@@ -37,9 +37,9 @@ class Busy(_User):
 
 
 class Steady(Busy):
-    """Sends twenty pictures a second, or fewer if answers take longer."""
+    """Sends ten pictures a second, or fewer if answers take longer."""
 
-    wait_time = constant_pacing(0.05)
+    wait_time = constant_pacing(0.1)
 
 
 class Visitor(_User):

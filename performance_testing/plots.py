@@ -49,7 +49,7 @@ def ramp_up(history: Rows, users: int, path: Path) -> None:
 
 def retrain(history: Rows, started: float, finished: float, path: Path) -> None:
     """Response times around a full retrain, whose start and end are in seconds since 1970."""
-    axes = _axes("Eighty predictions a second during a full retrain", "seconds", "ms, over the last 10 s")
+    axes = _axes("Forty predictions a second during a full retrain", "seconds", "ms, over the last 10 s")
     seconds = [int(row["Timestamp"]) - started for row in history]
     for share, colour in ((50, BLUE), (99, ORANGE)):
         axes.plot(seconds, [float(row[f"{share}%"]) for row in history], color=colour, label=f"p{share}")
