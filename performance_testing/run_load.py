@@ -107,7 +107,7 @@ def retrain_under_load(url: str, folder: Path) -> tuple[float, float]:
     locust = start_locust(url, "Steady", 4, 3600, folder)
     time.sleep(WARM_UP_SECONDS)
     started = time.time()
-    options = {"mode": "full", "max_seconds": RETRAIN_SECONDS, "force": "true", "wait": "true"}
+    options = {"mode": "full", "max_seconds": str(RETRAIN_SECONDS), "force": "true", "wait": "true"}
     job = requests.post(f"{url}/retrain", params=options, timeout=600).json()
     finished = time.time()
     time.sleep(COOL_DOWN_SECONDS)
