@@ -74,6 +74,28 @@ def test_an_end_that_could_not_be_recorded_is_recorded_later(machine: Machine) -
     assert machine.retrain().state == "published"
 
 
+def test_an_end_that_comes_while_an_earlier_one_is_recorded_is_not_lost(machine: Machine) -> None:
+    machine.store.fail("finish_job", LOCKED)
+    machine.retrain()
+    machine.store.heal()
+    later: list[RetrainJob] = []
+
+    def lock(step: str) -> None:
+        if step == "before start_job":
+            machine.store.fail("finish_job", LOCKED)
+
+    def end_another(step: str) -> None:
+        if step == "before finish_job":
+            machine.store.observer = lock
+            later.append(machine.retrain())
+            machine.store.heal()
+
+    machine.store.observer = end_another
+    machine.retrainer.beat()
+    machine.retrainer.beat()
+    assert [machine.real_store.job(job.job_id) for job in later] == later != []
+
+
 @in_both_stores
 def test_after_a_kill_between_any_two_steps_the_next_start_tells_one_story(machine: Machine, tmp_path: Path) -> None:
     before, steps = machine.holder.live.bundle.version, []

@@ -75,7 +75,8 @@ class JobEndings:
             self._store.finish_job(progress.row)
         else:
             progress.row = row
-        self._unrecorded = None
+        if self._unrecorded is progress:  # the next job may have started and ended while the store was slow
+            self._unrecorded = None
         return True
 
     def _is_recorded(self, ended: RetrainJob) -> bool:
