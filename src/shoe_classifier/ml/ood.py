@@ -9,7 +9,7 @@ import numpy as np
 LOST_PRODUCT, LOST_PHOTO = 0.01, 0.04  # share of a shipped label's pictures that may be called unknown
 LOST_TAUGHT = 0.08  # of a label that users taught: whoever teaches hats wants them known, whether like negatives or not
 ACCEPTED_NEGATIVES = 0.03  # share of the negatives that labels may accept
-LENIENCE = 0.3  # how far to go from what a label needs to what negatives allow: users' pictures differ more
+LENIENCE = 0.2  # how far to go from what a label needs to what negatives allow: users' pictures differ more
 _ACCEPTED_BY_FEW = 0.10  # share of the negatives that a label may accept when none of its pictures could be left out
 _ENOUGH = 20  # samples from which a quantile is taken; labels with fewer are taken together
 
