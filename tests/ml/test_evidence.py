@@ -96,6 +96,16 @@ def test_what_the_live_model_does_not_know_contradicts_it(live: Bundle, buffer: 
     assert found.contradicted > 30
 
 
+@pytest.mark.parametrize(("lead", "contradicted"), [(0.5, 0), (5.0, 40)])
+def test_a_close_call_contradicts_nothing(live: Bundle, buffer: ReplayBuffer, lead: float, contradicted: int) -> None:
+    """A live model that names every picture Sandal, by a lead of the logit over Boot."""
+    nothing = np.zeros_like(live.head.kernel)
+    bias = np.array([0, lead, 0], np.float32)
+    head = replace(live.head, kernel=nothing, bias=bias, background_weights=nothing[:, 0], background_bias=-20.0)
+    found = of_the_same_model(replace(live, head=head), buffer, pictures(live, ("Boot", "Boot", 40)))
+    assert (found.contradicted, found.with_old_label) == (contradicted, 40)
+
+
 def test_new_labels_contradict_nothing(live: Bundle, buffer: ReplayBuffer) -> None:
     new = pictures(live, ("Boot", "hat", 40), ("Shoe", "Shoe", 10))
     new = replace(new, labels=np.where(new.labels == 0, 3, new.labels))

@@ -192,7 +192,7 @@ def test_contradicting_the_live_model_is_stopped(contradicted: int, pictures: in
 
 def test_a_contradiction_is_explained() -> None:
     assert reasons(contradicted=30, with_old_label=100) == [
-        "the live model calls 30 of 100 new pictures another label or unknown; "
+        "the live model is sure that 30 of 100 new pictures show something else; "
         "of correctly labelled photos, about 12 % are to be expected"
     ]
 

@@ -105,9 +105,9 @@ class GateEvidence:
         learned: the candidate on the held-out pictures of this retrain.
         anchors: those pictures one by one.
         labels: of the candidate, in output order.
-        contradicted: how many of this retrain's pictures with old labels the live model calls another label or unknown.
+        contradicted: how many of this retrain's pictures with old labels the live model is sure to show something else.
         with_old_label: of how many.
-        missed_photo_share: share of the anchors' photos that the live model gets wrong or calls unknown, 0..1.
+        missed_photo_share: share of the anchors' photos that it is sure of in the same way, 0..1.
         cross_validation: of this retrain's pictures with new labels.
         distinct: for each label of this retrain, how many of its pictures look different, and out of how many.
         background_false_accepts: share of the held-out negatives that the live model and the candidate accept as one
@@ -201,7 +201,7 @@ def _contradicting(evidence: GateEvidence, policy: GatePolicy) -> list[str]:
     if count <= policy.tolerated_corrections or _at_least(count, pictures, usual) >= policy.high_significance:
         return []
     return [
-        f"the live model calls {count} of {pictures} new pictures another label or unknown; "
+        f"the live model is sure that {count} of {pictures} new pictures show something else; "
         f"of correctly labelled photos, about {100 * usual:.0f} % are to be expected"
     ]
 

@@ -79,7 +79,7 @@ def test_bad_lesson_is_rejected_and_force_publishes_it(client: httpx.Client) -> 
     client.post("/upload", files={"file": zip_of(wrong)})
     job = client.post("/retrain", params={"wait": "true", "mode": "quick"}).json()
     assert job["state"] == "rejected"
-    found = re.search(r"the live model calls (\d+) of (\d+) new pictures another label", job["message"])
+    found = re.search(r"the live model is sure that (\d+) of (\d+) new pictures show something else", job["message"])
     assert found, job["message"]
     contradicted, pictures = map(int, found.groups())
     assert pictures == 450
