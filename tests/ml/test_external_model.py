@@ -68,6 +68,7 @@ def test_grey_logits_without_rescaling(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_colour_softmax_with_rescaling(tmp_path: Path) -> None:
     network = save(tmp_path / "m.h5", (24, 24, 3), keras.layers.Dense(3, activation="softmax"), rescaling=True)
     model = opened(tmp_path / "m.h5")
@@ -123,6 +124,7 @@ def test_a_model_of_this_service_keeps_its_own_names(tmp_path: Path, model_file:
         open_external(model_file, "0" * 64, SHAPES, "auto", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_service_predicts_and_says_what_it_cannot(tmp_path: Path) -> None:
     path = tmp_path / "elsewhere.h5"
     save(path, (20, 28, 1), keras.layers.Dense(3))

@@ -210,6 +210,7 @@ def test_progress_is_reported_and_may_stop_it(model_file: Path, tmp_path: Path) 
     assert not (tmp_path / "never.h5").exists()
 
 
+@pytest.mark.slow
 def test_a_full_retrain_tunes_the_backbone(model_file: Path, tmp_path: Path) -> None:
     events: list[TrainingEvent] = []
     wanted = task(model_file, tmp_path / "new.h5", ("hat", "hat", 30))
@@ -227,6 +228,7 @@ def test_a_full_retrain_tunes_the_backbone(model_file: Path, tmp_path: Path) -> 
     assert events[-1].phase == "features"
 
 
+@pytest.mark.slow
 def test_a_full_retrain_keeps_a_label_that_has_neither_latents_nor_pictures(model_file: Path, tmp_path: Path) -> None:
     first = task(model_file, tmp_path / "first.h5", ("hat", "hat", 40))
     finetune.retrain_head(first, quiet)
@@ -285,6 +287,7 @@ def test_taught_negatives_become_unknown(model_file: Path, tmp_path: Path) -> No
     assert decisions.count("unknown") > 30
 
 
+@pytest.mark.slow
 def test_a_full_retrain_takes_negatives(model_file: Path, tmp_path: Path) -> None:
     wanted = without_label(task(model_file, tmp_path / "new.h5", ("hat", "hat", 20)))
     finetune.finetune(wanted, quiet)

@@ -26,6 +26,7 @@ def quiet(event: TrainingEvent) -> None:
 
 
 @pytest.mark.usefixtures("plain_views")
+@pytest.mark.slow
 def test_training_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
     config = training.TrainingConfig(image_size=32, stages=tiny_stages(), epochs=3, steps=1, plain=4, pasted=0)
     pictures = random_pictures(8, config.load_size, 2)

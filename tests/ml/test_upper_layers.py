@@ -58,6 +58,7 @@ def test_tuning_changes_the_upper_layers_only() -> None:
     assert all(name.startswith(("block1", "top")) for name in changed)
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     pictures = random_pictures(16, 32, 2)
 
