@@ -19,6 +19,7 @@ _ENDINGS = {
     "failed": ":material/error: Failed. The live model stays.",
 }
 _FIGURES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "ece": "Calibration error", "samples": "Test pictures"}
+_NAMED = 10  # new labels that are named
 _SUSPECTS = {"part": "Suspect pictures", "unlearned": "true"}
 
 
@@ -43,7 +44,8 @@ def in_words(after: Row, before: Row) -> list[str]:
     """`New: dress 13 of 14, outwear 14 of 15.` and `Old labels: 98.0 %, was 98.3 %.`"""
     lines, new = [], [name for name in after["labels"] if name not in before["labels"]]
     if new:
-        lines.append(f"New: {', '.join(_right_of(name, after) for name in new)}.")
+        more = f" and {len(new) - _NAMED} more" if len(new) > _NAMED else ""
+        lines.append(f"New: {', '.join(_right_of(name, after) for name in new[:_NAMED])}{more}.")
     old = [name for name in before["labels"] if name in after["labels"]]
     lines.append(f"Old labels: {percent(_accuracy(after, old), 1)}, was {percent(_accuracy(before, old), 1)}.")
     return lines

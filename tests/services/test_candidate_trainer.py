@@ -166,3 +166,14 @@ def test_auto_tries_once_when_time_is_up_or_the_gate_does_not_count(
     candidate, _ = train(machine, "auto", seconds, force)
     assert (len(tasks), candidate.reasons) == (1, ["it is worse"])
     assert verdict(candidate).endswith("Forced, although it is worse.")
+
+
+def test_of_many_new_labels_a_few_are_named(machine: Machine, tasks: list[tuple[str, finetune.RetrainTask]]) -> None:
+    candidate, _ = train(machine, "quick")
+    untested = {"recall": 0.0, "support": 0}
+    known, added = candidate.evidence.metrics, [f"thing {i}" for i in range(100)]
+    per_class = known["per_class"] | dict.fromkeys(added, untested)
+    metrics = known | {"labels": [*known["labels"], *added], "per_class": per_class}
+    text = verdict(replace(candidate, evidence=replace(candidate.evidence, metrics=metrics)))
+    assert text.count("(too few pictures to test it)") == 10
+    assert text.endswith(" and 90 more.")

@@ -25,6 +25,7 @@ from shoe_classifier.storage.protocols import Store
 from shoe_classifier.types import RetrainMode, TrainingEvent
 
 Method = Literal["quick", "full"]
+_NAMED = 10  # labels that a message names
 _TIME_TO_FINISH = 0.2  # share of the time that is kept for what follows the training
 
 
@@ -192,7 +193,9 @@ def verdict(candidate: TrainedCandidate) -> str:
     text += f", was {_percent(old['accuracy'])}."
     added = [name for name in new["labels"] if name not in old["labels"]]
     if added:
-        text += f" New labels, with their recall: {', '.join(_recall(name, new['per_class'][name]) for name in added)}."
+        recalls = ", ".join(_recall(name, new["per_class"][name]) for name in added[:_NAMED])
+        more = f" and {len(added) - _NAMED} more" if len(added) > _NAMED else ""
+        text += f" New labels, with their recall: {recalls}{more}."
     if candidate.reasons:
         text += f" Forced, although {'; '.join(candidate.reasons)}."
     return candidate.note + text
