@@ -15,9 +15,9 @@ from shoe_classifier.ml.thumbnails import count_distinct
 from shoe_classifier.types import NONE_OF_THESE
 
 PHOTO_WEIGHT = 3.0
-IMPROBABLE = 0.1  # the probability of a label below which the live model is sure that a picture does not show it
 PRODUCT_SHARE = 1.5  # weight of all product pictures of a label over that of its photos, at most
 SYNTHETIC_WEIGHT = 10.0
+IMPROBABLE = 0.1  # the probability of a label below which the live model is sure that a picture does not show it
 _LISTED_CHANGES = 24  # pictures
 
 
@@ -176,7 +176,7 @@ def _background_metrics(head: Answering, buffer: ReplayBuffer) -> dict[str, Any]
     return {"samples": len(decisions), "unknown_rate": round(share, 5)}
 
 
-def _misses(live: LiveAnswers, samples: ReplayBuffer) -> np.ndarray:
+def _contradicts(live: LiveAnswers, samples: ReplayBuffer) -> np.ndarray:
     """Which samples the live model is sure not to show their label, or calls unknown: `bool (n,)`.
 
     Of hard photos, half of what it names wrong is a close call; of wrong labels, hardly anything is.
@@ -190,13 +190,13 @@ def _misses(live: LiveAnswers, samples: ReplayBuffer) -> np.ndarray:
 def _missed_photos(live: LiveAnswers, anchors: ReplayBuffer) -> float:
     """The share of the anchors' photos that the live model misses, 0..1."""
     photos = anchors[anchors.photo]
-    return float(_misses(live, photos).mean()) if len(photos) else 0.0
+    return float(_contradicts(live, photos).mean()) if len(photos) else 0.0
 
 
 def _contradictions(live: LiveAnswers, new: ReplayBuffer, keys: np.ndarray) -> tuple[int, int]:
     """Of the pictures `keys` with old labels: how many contradict the live model, and how many there are."""
     known = (new.labels >= 0) & (new.labels < len(live.labels)) & np.isin(new.keys, keys)
-    return (int(_misses(live, new[known]).sum()), int(known.sum())) if known.any() else (0, 0)
+    return (int(_contradicts(live, new[known]).sum()), int(known.sum())) if known.any() else (0, 0)
 
 
 def _cross_validation(left_out: LeftOut, after: ReplayBuffer, known: int, classes: int) -> CrossValidation:

@@ -25,7 +25,8 @@ class GatePolicy:
         significance, high_significance: how often a correct retrain may be rejected by one test; the second is for
             tests that judge by what the live model thinks.
         tolerated_corrections: contradictions of the live model that always pass: users correct it with them.
-        hard_photo_share: share of correctly labelled photos that a good model misses; its own share if that is larger.
+        hard_photo_share: share of correctly labelled photos that contradict a good model; its own share if that is
+            larger.
         min_agreement, min_agreement_of_few: how far, from chance to certainty, cross-validation must agree with the new
             labels; the second is for labels of up to three pictures.
         max_bold_share: share of correctly labelled pictures that look like another new label as surely as most
