@@ -188,7 +188,7 @@ def _contradicts(live: LiveAnswers, samples: ReplayBuffer) -> np.ndarray:
 
 
 def _missed_photos(live: LiveAnswers, anchors: ReplayBuffer) -> float:
-    """The share of the anchors' photos that the live model misses, 0..1."""
+    """The share of the anchors' photos that contradict the live model, 0..1."""
     photos = anchors[anchors.photo]
     return float(_contradicts(live, photos).mean()) if len(photos) else 0.0
 

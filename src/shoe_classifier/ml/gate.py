@@ -108,7 +108,7 @@ class GateEvidence:
         labels: of the candidate, in output order.
         contradicted: how many of this retrain's pictures with old labels the live model is sure to show something else.
         with_old_label: of how many.
-        missed_photo_share: share of the anchors' photos that it is sure of in the same way, 0..1.
+        missed_photo_share: share of the anchors' photos that contradict it in the same way, 0..1.
         cross_validation: of this retrain's pictures with new labels.
         distinct: for each label of this retrain, how many of its pictures look different, and out of how many.
         background_false_accepts: share of the held-out negatives that the live model and the candidate accept as one
